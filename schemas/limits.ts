@@ -1,0 +1,41 @@
+/**
+ * Every bound in one place. C sees those named in `generate.ts` as `bpf/verdicts.h`'s neighbours in `bpf/limits.h`.
+ * Units are in the names.
+ */
+export const limits = {
+  /** Largest NATS payload that any service accepts, before it looks inside. The server's max_payload is the same. */
+  messageBytes: 262_144,
+  /** Deepest nesting and most values of one msgpack message. */
+  messageDepth: 16,
+  messageItems: 4_096,
+  /** Evidence: one attestation report with its certificates. */
+  evidenceBytes: 65_536,
+  certificateBytes: 8_192,
+  certificatesPerChain: 4,
+  /** The signed workflow document. */
+  workflowBytes: 131_072,
+  stages: 64,
+  nodes: 256,
+  edges: 1_024,
+  signers: 16,
+  /** Hellos joined under one control-plane report, and how long the verifier gathers them. */
+  batchLeaves: 4_096,
+  batchGatherMs: 10,
+  /** A challenge lives this long and is answered once. */
+  challengeMs: 10_000,
+  /** The releaser's beacon is renewed this often and believed this long. */
+  beaconEveryMs: 1_000,
+  beaconMs: 60_000,
+  /** Leases: granted from the node's own request, asked for anew well before the end. */
+  leaseMs: 30_000,
+  renewEveryMs: 10_000,
+  leaseMsMax: 300_000,
+  /** A term may rise by at most this much at once. */
+  termStepMax: 65_536,
+  /** Data plane: edge instances of one node, lanes of one edge, flows, security associations. */
+  nodeEdges: 1_024,
+  lanes: 16,
+  flows: 65_536,
+  associations: 4_096,
+  policies: 4_096,
+} as const
