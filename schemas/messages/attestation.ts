@@ -1,0 +1,159 @@
+/** Steps 1 to 4 of MAKE: hello, challenge, Evidence, result. See `services/make/SPEC.md`. */
+import { Schema } from "effect"
+import {
+  BootId,
+  ChipId,
+  Count,
+  DhKey,
+  Digest,
+  KemKey,
+  list,
+  Measurement,
+  Nonce,
+  Session,
+  SigningKey,
+  Token,
+  text,
+  U64,
+  Version,
+} from "../fields.ts"
+import { limits } from "../limits.ts"
+import { Assurance, Check, Evidence, Refusal, Signed } from "./common.ts"
+
+/** A node asks to be attested; `nonce` must come back inside the control plane's Evidence. */
+export const Hello = Schema.Struct({
+  v: Version,
+  domain: Token,
+  node: Token,
+  session: Session,
+  nonce: Nonce,
+})
+export type Hello = typeof Hello.Type
+
+/** What the control plane's Evidence binds (its report data is computed from exactly these). */
+export const ControlClaims = Schema.Struct({
+  domain: Token,
+  operators: Digest,
+  roots: Digest,
+  workflow: Digest,
+  verifier_key: SigningKey,
+  releaser_key: SigningKey,
+  term: U64,
+  merkle_root: Digest,
+  leaves: Count.check(Schema.isBetween({ minimum: 1, maximum: limits.batchLeaves })),
+})
+export type ControlClaims = typeof ControlClaims.Type
+
+/** A control-plane attester's answer: Evidence over the Merkle root of all nonces that asked. */
+export const ControlEvidence = Schema.Struct({
+  v: Version,
+  kind: Schema.Literal("control-evidence"),
+  control: Token,
+  claims: ControlClaims,
+  evidence: Evidence,
+})
+export type ControlEvidence = typeof ControlEvidence.Type
+
+/** Asks a control-plane attester to quote a Merkle root. Nothing else of the request enters the report. */
+export const AttestControl = Schema.Struct({
+  v: Version,
+  kind: Schema.Literal("attest-control"),
+  merkle_root: Digest,
+  leaves: Count.check(Schema.isBetween({ minimum: 1, maximum: limits.batchLeaves })),
+})
+export type AttestControl = typeof AttestControl.Type
+
+/** The body that a verifier signs to challenge one node once. */
+export const Challenge = Schema.Struct({
+  v: Version,
+  node: Token,
+  session: Session,
+  verifier: Token,
+  verifier_nonce: Nonce,
+  beacon: Nonce,
+  workflow: Digest,
+  control: ControlEvidence,
+  index: Count,
+  path: list(Digest, 12),
+})
+export type Challenge = typeof Challenge.Type
+
+export const HelloReply = Schema.Union([
+  Schema.Struct({ v: Version, kind: Schema.Literal("challenge"), challenge: Signed }),
+  Refusal,
+])
+export type HelloReply = typeof HelloReply.Type
+
+/** Asks a node's attester to answer a challenge; it checks the challenge itself before it signs anything. */
+export const AttestNode = Schema.Struct({
+  v: Version,
+  kind: Schema.Literal("attest-node"),
+  challenge: Signed,
+})
+export type AttestNode = typeof AttestNode.Type
+
+export const AttestRequest = Schema.Union([AttestControl, AttestNode])
+export type AttestRequest = typeof AttestRequest.Type
+
+/** What a node's Evidence binds; its report data is computed from exactly these and the challenge. */
+export const NodeClaims = Schema.Struct({
+  suites: list(text(64), 8),
+  domain: Token,
+  workflow: Digest,
+  control: Digest,
+  nonce: Nonce,
+  challenge: Digest,
+  node: Token,
+  session: Session,
+  signing_key: SigningKey,
+  dh_key: DhKey,
+  kem_key: KemKey,
+  dataplane: Measurement,
+  boot: BootId,
+})
+export type NodeClaims = typeof NodeClaims.Type
+
+export const NodeEvidence = Schema.Struct({
+  v: Version,
+  kind: Schema.Literal("node-evidence"),
+  verifier_nonce: Nonce,
+  beacon: Nonce,
+  claims: NodeClaims,
+  evidence: Evidence,
+})
+export type NodeEvidence = typeof NodeEvidence.Type
+
+export const AttestReply = Schema.Union([ControlEvidence, NodeEvidence, Refusal])
+export type AttestReply = typeof AttestReply.Type
+
+/** The body of a signed Attestation Result: only acceptances are signed, a refusal is an answer and an event. */
+export const AttestationResult = Schema.Struct({
+  v: Version,
+  domain: Token,
+  workflow: Digest,
+  node: Token,
+  session: Session,
+  stage: Token,
+  assurance: Assurance,
+  platform: text(64),
+  chip: ChipId,
+  boot: BootId,
+  signing_key: SigningKey,
+  dh_key: DhKey,
+  kem_key: KemKey,
+  dataplane: Measurement,
+  verifier: Token,
+  control: Token,
+  verifier_nonce: Nonce,
+  beacon: Nonce,
+  /** The verifier's clock, in ms since the epoch: for readers of the record, never for a decision. */
+  issued_ms: Count,
+  checks: list(Check, 64),
+})
+export type AttestationResult = typeof AttestationResult.Type
+
+export const EvidenceReply = Schema.Union([
+  Schema.Struct({ v: Version, kind: Schema.Literal("result"), result: Signed }),
+  Refusal,
+])
+export type EvidenceReply = typeof EvidenceReply.Type

@@ -1,0 +1,58 @@
+/** What happened, for auditors and automation: CloudEvents 1.0 attributes around data of one shape. */
+import { Schema } from "effect"
+import { Count, InstanceId, list, Token, text, U64, Version } from "../fields.ts"
+import { Check } from "./common.ts"
+
+export const EventType = Schema.Literals([
+  "vouchsafe.service.ready",
+  "vouchsafe.workflow.applied",
+  "vouchsafe.workflow.refused",
+  "vouchsafe.hello.refused",
+  "vouchsafe.control.accepted",
+  "vouchsafe.control.refused",
+  "vouchsafe.attestation.accepted",
+  "vouchsafe.attestation.refused",
+  "vouchsafe.release.sent",
+  "vouchsafe.release.accepted",
+  "vouchsafe.release.refused",
+  "vouchsafe.pull.refused",
+  "vouchsafe.ack.refused",
+  "vouchsafe.edge.installed",
+  "vouchsafe.edge.active",
+  "vouchsafe.edge.retired",
+  "vouchsafe.node.revoked",
+  "vouchsafe.lease.over",
+  "vouchsafe.message.refused",
+])
+export type EventType = typeof EventType.Type
+
+export const EventData = Schema.Struct({
+  node: Schema.optionalKey(Token),
+  stage: Schema.optionalKey(Token),
+  platform: Schema.optionalKey(text(64)),
+  emulated: Schema.optionalKey(Schema.Boolean),
+  dataplane: Schema.optionalKey(text(96)),
+  edge: Schema.optionalKey(InstanceId),
+  term: Schema.optionalKey(U64),
+  epoch: Schema.optionalKey(U64),
+  workflow: Schema.optionalKey(text(64)),
+  code: Schema.optionalKey(text(64)),
+  field: Schema.optionalKey(text(128)),
+  message: Schema.optionalKey(text(512)),
+  checks: Schema.optionalKey(list(Check, 64)),
+  elapsed_ms: Schema.optionalKey(Count),
+})
+export type EventData = typeof EventData.Type
+
+export const Event = Schema.Struct({
+  v: Version,
+  specversion: Schema.Literal("1.0"),
+  id: text(64),
+  source: text(160),
+  type: EventType,
+  subject: Schema.optionalKey(text(160)),
+  /** The publisher's clock, RFC 3339: for readers, never for a decision. */
+  time: text(40),
+  data: EventData,
+})
+export type Event = typeof Event.Type

@@ -1,0 +1,93 @@
+/** Steps 5 to 7 of MAKE: standing request, sealed release, acknowledgement. See `services/make/SPEC.md`. */
+import { Schema } from "effect"
+import {
+  bytes,
+  bytesMax,
+  Digest,
+  InstanceId,
+  LeaseMs,
+  list,
+  Nonce,
+  Session,
+  Spi,
+  Token,
+  text,
+  U64,
+  Version,
+} from "../fields.ts"
+import { limits } from "../limits.ts"
+import { Signed } from "./common.ts"
+
+/** A fresh value of the releaser: a result that contains it is no older than it. */
+export const Beacon = Schema.Struct({ v: Version, releaser: Token, term: U64, nonce: Nonce })
+export type Beacon = typeof Beacon.Type
+
+/** The body that a node signs to ask for its keys: the newest nonce is the only one that gets an answer. */
+export const Pull = Schema.Struct({
+  v: Version,
+  node: Token,
+  session: Session,
+  nonce: Nonce,
+  result: Signed,
+})
+export type Pull = typeof Pull.Type
+
+/** The body that a releaser signs: outer header and sealed payload (HPKE, RFC 9180, base mode). */
+export const Release = Schema.Struct({
+  v: Version,
+  domain: Token,
+  workflow: Digest,
+  node: Token,
+  session: Session,
+  releaser: Token,
+  term: U64,
+  sequence: U64,
+  nonce: Nonce,
+  suite: text(64),
+  enc: bytesMax(1_120),
+  ciphertext: bytesMax(limits.messageBytes),
+})
+export type Release = typeof Release.Type
+
+/** One epoch of one edge, as one of its two nodes gets it. */
+export const EdgeRelease = Schema.Struct({
+  instance: InstanceId,
+  term: U64,
+  epoch: U64,
+  state: Schema.Literals(["install", "active", "retire"]),
+  secret: bytes(32),
+  peer: Token,
+  peer_result: Signed,
+  /** One index per lane, in lane order; inbound are ours, outbound the peer's. */
+  inbound: list(Spi, limits.lanes),
+  outbound: list(Spi, limits.lanes),
+})
+export type EdgeRelease = typeof EdgeRelease.Type
+
+/** The sealed payload: the node's full desired state. What it doesn't name is to be retired. */
+export const ReleasePayload = Schema.Struct({
+  v: Version,
+  lease_ms: LeaseMs,
+  edges: list(EdgeRelease, limits.nodeEdges),
+})
+export type ReleasePayload = typeof ReleasePayload.Type
+
+/** The body that a node signs to say what it holds now. */
+export const Ack = Schema.Struct({
+  v: Version,
+  node: Token,
+  session: Session,
+  term: U64,
+  sequence: U64,
+  edges: list(
+    Schema.Struct({
+      instance: InstanceId,
+      term: U64,
+      epoch: U64,
+      state: Schema.Literals(["install", "active"]),
+      exporter: bytes(16),
+    }),
+    limits.nodeEdges,
+  ),
+})
+export type Ack = typeof Ack.Type

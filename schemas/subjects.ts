@@ -1,0 +1,160 @@
+/**
+ * Every subject of the bus, in one table: its shape, what travels on it, who may publish and who may subscribe. NATS
+ * permissions, the AsyncAPI document and the README's table are generated from it.
+ *
+ * `{name}` in a pattern is one token. A role's permission fills in the tokens that belong to the identity itself
+ * (`own`), so that a loader can say hello for its own node only; the others become `*`.
+ */
+import type { Schema } from "effect"
+import { limits } from "./limits.ts"
+import {
+  AttestReply,
+  AttestRequest,
+  EvidenceReply,
+  Hello,
+  HelloReply,
+  NodeEvidence,
+} from "./messages/attestation.ts"
+import { Signed } from "./messages/common.ts"
+import { Event } from "./messages/event.ts"
+import { Beacon } from "./messages/release.ts"
+import { Stats } from "./messages/stats.ts"
+import { SignedWorkflow } from "./workflow.ts"
+
+export type Role = "attester" | "verifier" | "releaser" | "loader" | "operator" | "auditor"
+
+/** Who may use a subject: a role, and which tokens of the pattern must be the identity's own. */
+export interface Party {
+  readonly role: Role
+  readonly own: ReadonlyArray<Token>
+}
+
+/**
+ * node: the node an attester or loader belongs to. instance: a verifier's or releaser's own instance.
+ * identity: the NATS user, `<role>-<node or instance>`, which is also its inbox: `_INBOX.<identity>.>`.
+ */
+export type Token = "node" | "instance" | "identity" | "domain"
+
+export interface Subject {
+  /** Without the prefix (`vs.v1`), tokens in braces. */
+  readonly pattern: string
+  readonly kind: "request" | "publish" | "event" | "kv"
+  readonly payload: Schema.Top
+  /** Only for requests: what comes back. */
+  readonly reply?: Schema.Top
+  readonly publishers: ReadonlyArray<Party>
+  readonly subscribers: ReadonlyArray<Party>
+  /** Largest payload in bytes; more is refused before it is looked at. */
+  readonly bytesMax: number
+  /** Only for requests that any instance may answer. */
+  readonly queue?: string
+  readonly meaning: string
+}
+
+const by = (role: Role, ...own: ReadonlyArray<Token>): Party => ({ role, own })
+const everyone: ReadonlyArray<Role> = ["attester", "verifier", "releaser", "loader", "operator", "auditor"]
+
+export const subjects = {
+  hello: {
+    pattern: "hello.{node}",
+    kind: "request",
+    payload: Hello,
+    reply: HelloReply,
+    publishers: [by("loader", "node")],
+    subscribers: [by("verifier")],
+    queue: "verifier",
+    bytesMax: 4_096,
+    meaning: "a node asks to be attested and gets a challenge with the control plane's Evidence",
+  },
+  attest: {
+    pattern: "attest.{node}.{identity}",
+    kind: "request",
+    payload: AttestRequest,
+    reply: AttestReply,
+    publishers: [by("loader", "node", "identity"), by("verifier", "identity"), by("releaser", "identity")],
+    subscribers: [by("attester", "node")],
+    bytesMax: limits.evidenceBytes,
+    meaning: "asks the attester of a guest for Evidence",
+  },
+  evidence: {
+    pattern: "evidence.{instance}.{node}",
+    kind: "request",
+    payload: NodeEvidence,
+    reply: EvidenceReply,
+    publishers: [by("loader", "node")],
+    subscribers: [by("verifier", "instance")],
+    bytesMax: limits.evidenceBytes,
+    meaning:
+      "a node answers a challenge at the verifier that issued it and gets a signed result or a refusal",
+  },
+  beacon: {
+    pattern: "beacon.{instance}",
+    kind: "publish",
+    payload: Beacon,
+    publishers: [by("releaser", "instance")],
+    subscribers: [by("verifier")],
+    bytesMax: 512,
+    meaning:
+      "a releaser's fresh value, which every challenge carries so that the releaser can tell a result's age",
+  },
+  pull: {
+    pattern: "pull.{node}",
+    kind: "publish",
+    payload: Signed,
+    publishers: [by("loader", "node")],
+    subscribers: [by("releaser")],
+    bytesMax: 65_536,
+    meaning: "a node's standing request for its keys, with a fresh nonce and its result",
+  },
+  release: {
+    pattern: "release.{node}",
+    kind: "publish",
+    payload: Signed,
+    publishers: [by("releaser")],
+    subscribers: [by("loader", "node")],
+    bytesMax: limits.messageBytes,
+    meaning: "a node's full desired state, sealed to its attested key",
+  },
+  ack: {
+    pattern: "ack.{node}",
+    kind: "publish",
+    payload: Signed,
+    publishers: [by("loader", "node")],
+    subscribers: [by("releaser")],
+    bytesMax: limits.messageBytes,
+    meaning: "what a node holds now, with an exporter per edge to compare both ends",
+  },
+  event: {
+    pattern: "event.{identity}",
+    kind: "event",
+    payload: Event,
+    publishers: everyone.map((role) => by(role, "identity")),
+    subscribers: [by("auditor"), by("operator")],
+    bytesMax: 32_768,
+    meaning: "what happened and why, kept in the stream EVENTS",
+  },
+  stats: {
+    pattern: "stats.{node}",
+    kind: "publish",
+    payload: Stats,
+    publishers: [by("loader", "node")],
+    subscribers: [by("auditor"), by("operator")],
+    bytesMax: limits.messageBytes,
+    meaning: "counters of a node's data plane, about twice a second",
+  },
+  workflow: {
+    pattern: "workflow.{domain}",
+    kind: "kv",
+    payload: SignedWorkflow,
+    publishers: [by("operator")],
+    subscribers: everyone.map((role) => by(role)),
+    bytesMax: limits.messageBytes,
+    meaning: "the signed workflow of a domain, in the bucket of workflows",
+  },
+} as const satisfies Record<string, Subject>
+
+export type SubjectName = keyof typeof subjects
+
+/** The JetStream stream of events and the KV bucket of workflows; KV keys are a subject's tokens joined by a dot. */
+export const streams = { events: "EVENTS", workflows: "workflows" } as const
+export const DEFAULT_PREFIX = "vs.v1"

@@ -1,0 +1,102 @@
+/**
+ * The workflow document: which stages there are, what a node must prove to take one, which node is which machine, and
+ * which edges may carry what. People write it in YAML; operators sign the bytes. Every node compiles its own rules from it.
+ */
+import { Schema } from "effect"
+import { bytesMax, list, Signature, SigningKey, Token, U16, Version } from "./fields.ts"
+import { limits } from "./limits.ts"
+
+const hex = (bytes: number) => Schema.String.check(Schema.isPattern(new RegExp(`^[0-9a-f]{${bytes * 2}}$`)))
+const IPV4 = /^(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}$/
+export const Ipv4 = Schema.String.check(Schema.isPattern(IPV4))
+const svn = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 }))
+
+/** A hardware vendor's root: the SHA-256 of the root key's SubjectPublicKeyInfo. `emulated` must be said aloud. */
+export const HardwareRoot = Schema.Struct({
+  vendor: Schema.Literal("amd"),
+  product: Schema.Literals(["Milan", "Genoa", "Turin"]),
+  key_digest: hex(32),
+  emulated: Schema.Boolean,
+})
+export type HardwareRoot = typeof HardwareRoot.Type
+
+/** What a node must prove to take the stage. Lists mean "any of these". */
+export const Stage = Schema.Struct({
+  assurance: Schema.Literals(["hardware", "emulated"]),
+  platforms: list(Schema.Literals(["sev-snp"]), 4).check(Schema.isMinLength(1)),
+  measurements: list(hex(48), 16).check(Schema.isMinLength(1)),
+  dataplane: list(hex(48), 16).check(Schema.isMinLength(1)),
+  policy: Schema.Struct({
+    debug: Schema.Boolean,
+    migration_agent: Schema.Boolean,
+    smt: Schema.optionalKey(Schema.Boolean),
+    vmpl_max: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 3 })),
+  }),
+  minimum_tcb: Schema.optionalKey(
+    Schema.Struct({
+      bootloader: svn,
+      tee: svn,
+      snp: svn,
+      microcode: svn,
+      fmc: Schema.optionalKey(svn),
+    }),
+  ),
+})
+export type Stage = typeof Stage.Type
+
+/** One machine: which stage it may take, the chip that it is pinned to, its workflow address and its wire address. */
+export const WorkflowNode = Schema.Struct({
+  id: Token,
+  stage: Token,
+  chip: Schema.Union([hex(64), Schema.Literal("any")]),
+  address: Ipv4,
+  wire: Ipv4,
+})
+export type WorkflowNode = typeof WorkflowNode.Type
+
+/** Nodes of `from` may open connections to `port` of nodes of `to`; answers come back, nothing else does. */
+export const Edge = Schema.Struct({
+  id: Token,
+  from: Token,
+  to: Token,
+  protocol: Schema.Literals(["tcp", "udp", "icmp"]),
+  port: Schema.optionalKey(U16),
+  lanes: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.lanes })),
+})
+export type Edge = typeof Edge.Type
+
+export const Workflow = Schema.Struct({
+  workflow: Token,
+  domain: Token,
+  version: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })),
+  not_after: Schema.String.check(Schema.isPattern(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/)),
+  suite: Schema.Literal("chacha20-poly1305"),
+  lease_seconds: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.leaseMsMax / 1000 })),
+  roots: list(HardwareRoot, 16).check(Schema.isMinLength(1)),
+  stages: Schema.Record(Token, Stage),
+  nodes: list(WorkflowNode, limits.nodes),
+  edges: list(Edge, limits.edges),
+})
+export type Workflow = typeof Workflow.Type
+
+export const SignedWorkflow = Schema.Struct({
+  v: Version,
+  document: bytesMax(limits.workflowBytes),
+  signatures: list(Schema.Struct({ key: SigningKey, signature: Signature }), limits.signers).check(
+    Schema.isMinLength(1),
+  ),
+})
+export type SignedWorkflow = typeof SignedWorkflow.Type
+
+/** What a guest's measured configuration pins: whom it obeys, and which control plane it believes. */
+export const Anchors = Schema.Struct({
+  domain: Token,
+  operator_keys: list(hex(32), limits.signers).check(Schema.isMinLength(1)),
+  operator_threshold: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.signers })),
+  control_plane: Schema.Struct({
+    roots: list(HardwareRoot, 16).check(Schema.isMinLength(1)),
+    measurements: list(hex(48), 16).check(Schema.isMinLength(1)),
+    chip_ids: Schema.Union([list(hex(64), 16).check(Schema.isMinLength(1)), Schema.Literal("any")]),
+  }),
+})
+export type Anchors = typeof Anchors.Type
