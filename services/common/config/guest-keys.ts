@@ -1,0 +1,113 @@
+/**
+ * The public keys that a guest's own services leave for its attester, in a directory that only root can enter. They are
+ * what Evidence binds, so they come from inside the guest and never over the bus.
+ */
+import { lstatSync, mkdirSync } from "node:fs"
+import { join } from "node:path"
+import { Schema } from "effect"
+import { TOKEN } from "../../../schemas/fields.ts"
+import { FileError, readJson, writeJson } from "./files.ts"
+
+const Hex = (bytes: number) => Schema.String.check(Schema.isPattern(new RegExp(`^[0-9a-f]{${bytes * 2}}$`)))
+const Id = Schema.String.check(Schema.isPattern(TOKEN))
+
+/** What a loader wants attested: its session's keys and the nonce that the control plane must answer. */
+const NodeFile = Schema.Struct({
+  node: Id,
+  session: Hex(16),
+  nonce: Hex(32),
+  signing_key: Hex(32),
+  dh_key: Hex(32),
+  kem_key: Schema.String.check(Schema.isPattern(/^([0-9a-f]{2368})?$/)),
+  suites: Schema.Array(Schema.String.check(Schema.isMaxLength(64))).check(Schema.isMaxLength(8)),
+})
+const VerifierFile = Schema.Struct({ instance: Id, key: Hex(32) })
+const ReleaserFile = Schema.Struct({
+  instance: Id,
+  key: Hex(32),
+  term: Schema.String.check(Schema.isPattern(/^\d{1,20}$/)),
+})
+
+export interface NodeKeys {
+  readonly node: string
+  readonly session: Uint8Array
+  readonly nonce: Uint8Array
+  readonly signingKey: Uint8Array
+  readonly dhKey: Uint8Array
+  readonly kemKey: Uint8Array
+  readonly suites: ReadonlyArray<string>
+}
+export interface VerifierKey {
+  readonly instance: string
+  readonly key: Uint8Array
+}
+export interface ReleaserKey extends VerifierKey {
+  readonly term: bigint
+}
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
+const unhex = (text: string) => new Uint8Array(Buffer.from(text, "hex"))
+
+/** Makes sure the directory exists and is root's alone. @throws FileError UNSAFE */
+export const openRunDirectory = (path: string): void => {
+  mkdirSync(path, { recursive: true, mode: 0o700 })
+  checkRunDirectory(path)
+}
+
+const checkRunDirectory = (path: string): void => {
+  const stat = lstatSync(path, { throwIfNoEntry: false })
+  if (stat === undefined) throw new FileError("MISSING", path, "the run directory is not there")
+  if (!stat.isDirectory() || stat.uid !== process.getuid?.() || (stat.mode & 0o077) !== 0) {
+    throw new FileError("UNSAFE", path, "the run directory must belong to this user alone (mode 0700)")
+  }
+}
+
+export const writeNodeKeys = (runDirectory: string, keys: NodeKeys): void =>
+  writeJson(join(runDirectory, "node.json"), {
+    node: keys.node,
+    session: hex(keys.session),
+    nonce: hex(keys.nonce),
+    signing_key: hex(keys.signingKey),
+    dh_key: hex(keys.dhKey),
+    kem_key: hex(keys.kemKey),
+    suites: keys.suites,
+  })
+
+/** @throws FileError */
+export const readNodeKeys = (runDirectory: string): NodeKeys => {
+  checkRunDirectory(runDirectory)
+  const file = readJson(NodeFile, join(runDirectory, "node.json"), { secret: true })
+  return {
+    node: file.node,
+    session: unhex(file.session),
+    nonce: unhex(file.nonce),
+    signingKey: unhex(file.signing_key),
+    dhKey: unhex(file.dh_key),
+    kemKey: unhex(file.kem_key),
+    suites: file.suites,
+  }
+}
+
+export const writeVerifierKey = (runDirectory: string, key: VerifierKey): void =>
+  writeJson(join(runDirectory, "verifier.json"), { instance: key.instance, key: hex(key.key) })
+
+/** @throws FileError */
+export const readVerifierKey = (runDirectory: string): VerifierKey => {
+  checkRunDirectory(runDirectory)
+  const file = readJson(VerifierFile, join(runDirectory, "verifier.json"), { secret: true })
+  return { instance: file.instance, key: unhex(file.key) }
+}
+
+export const writeReleaserKey = (runDirectory: string, key: ReleaserKey): void =>
+  writeJson(join(runDirectory, "releaser.json"), {
+    instance: key.instance,
+    key: hex(key.key),
+    term: key.term.toString(),
+  })
+
+/** @throws FileError */
+export const readReleaserKey = (runDirectory: string): ReleaserKey => {
+  checkRunDirectory(runDirectory)
+  const file = readJson(ReleaserFile, join(runDirectory, "releaser.json"), { secret: true })
+  return { instance: file.instance, key: unhex(file.key), term: BigInt(file.term) }
+}

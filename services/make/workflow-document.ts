@@ -1,0 +1,176 @@
+/**
+ * The signed workflow document, from bytes to something that can be relied on: enough operators have signed these very
+ * bytes, they decode, every name in them resolves, and the document is not past its end.
+ */
+import { Result, Schema } from "effect"
+import { parseDocument } from "yaml"
+import { type SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import { labels } from "./labels.ts"
+import { encodeFields, workflowDigest } from "./transcript.ts"
+
+export class WorkflowError extends Error {
+  override readonly name = "WorkflowError"
+  readonly code: "UNSIGNED" | "NOT_YAML" | "BAD_FIELD" | "WRONG_DOMAIN" | "EXPIRED" | "INCONSISTENT"
+  readonly field: string
+
+  constructor(code: WorkflowError["code"], field: string, message: string) {
+    super(`${field}: ${message}`)
+    this.code = code
+    this.field = field
+  }
+}
+
+export interface VerifiedWorkflow {
+  readonly document: Workflow
+  /** 32 bytes, over the received document: what report data, results and keys are bound to. */
+  readonly digest: Uint8Array
+}
+
+export interface WorkflowTrust {
+  readonly domain: string
+  /** Ed25519 public keys, 32 bytes each. */
+  readonly operatorKeys: ReadonlyArray<Uint8Array>
+  /** How many different operators must have signed. */
+  readonly threshold: number
+}
+
+/** The bytes that an operator signs (Ed25519). */
+export const workflowSigningBytes = (document: Uint8Array): Uint8Array =>
+  encodeFields(labels.signedWorkflow, document)
+
+/**
+ * Verifies the signatures over the received bytes, then decodes those bytes.
+ * @param nowMs wall-clock time in ms since the epoch, held against `not_after`
+ * @throws WorkflowError
+ */
+export const verifyWorkflow = (
+  crypto: Crypto,
+  signed: SignedWorkflow,
+  trust: WorkflowTrust,
+  nowMs: number,
+): VerifiedWorkflow => {
+  checkSignatures(crypto, signed, trust)
+  const document = parseWorkflow(new TextDecoder("utf-8", { fatal: false }).decode(signed.document))
+  if (document.domain !== trust.domain) {
+    throw new WorkflowError(
+      "WRONG_DOMAIN",
+      "domain",
+      `"${document.domain}", but this guest is of "${trust.domain}"`,
+    )
+  }
+  if (!(nowMs < Date.parse(document.not_after))) {
+    throw new WorkflowError(
+      "EXPIRED",
+      "not_after",
+      `the workflow ended at ${document.not_after}; sign a new version`,
+    )
+  }
+  return { document, digest: workflowDigest(crypto, signed.document) }
+}
+
+const checkSignatures = (crypto: Crypto, signed: SignedWorkflow, trust: WorkflowTrust): void => {
+  const bytes = workflowSigningBytes(signed.document)
+  const signers = new Set<number>()
+  for (const { key, signature } of signed.signatures) {
+    const index = trust.operatorKeys.findIndex((known) => crypto.equalConstantTime(known, key))
+    if (index >= 0 && crypto.ed25519.verify(signature, bytes, key)) signers.add(index)
+  }
+  if (trust.threshold < 1 || signers.size < trust.threshold) {
+    throw new WorkflowError(
+      "UNSIGNED",
+      "signatures",
+      `${signers.size} valid signatures of this guest's operators, ${trust.threshold} needed`,
+    )
+  }
+}
+
+const decodeWorkflow = Schema.decodeUnknownResult(Workflow)
+
+/**
+ * Parses the YAML and checks that it is consistent in itself; says nothing about who signed it.
+ * @throws WorkflowError
+ */
+export const parseWorkflow = (yaml: string): Workflow => {
+  const parsed = parseDocument(yaml, { uniqueKeys: true, strict: true, schema: "core", merge: false })
+  const problem = parsed.errors[0] ?? parsed.warnings[0]
+  if (problem !== undefined) throw new WorkflowError("NOT_YAML", "document", problem.message.slice(0, 200))
+  let value: unknown
+  try {
+    // No aliases: a document of 128 KiB must not unfold into gigabytes.
+    value = parsed.toJS({ maxAliasCount: 0 })
+  } catch {
+    throw new WorkflowError("NOT_YAML", "document", "aliases are not allowed")
+  }
+  const decoded = decodeWorkflow(value, { onExcessProperty: "error" })
+  if (Result.isFailure(decoded)) {
+    const text = decoded.failure.message
+    const field = /\n\s*at (\[.*\])/.exec(text)?.[1] ?? "document"
+    throw new WorkflowError(
+      "BAD_FIELD",
+      field.slice(0, 120),
+      text.split("\n")[0]?.slice(0, 300) ?? "does not decode",
+    )
+  }
+  checkConsistency(decoded.success)
+  return decoded.success
+}
+
+const inconsistent = (field: string, message: string) => new WorkflowError("INCONSISTENT", field, message)
+
+const checkUnique = (field: string, values: ReadonlyArray<string>): void => {
+  const seen = new Set<string>()
+  for (const value of values) {
+    if (seen.has(value)) throw inconsistent(field, `"${value}" is there twice`)
+    seen.add(value)
+  }
+}
+
+const checkConsistency = (w: Workflow): void => {
+  checkUnique(
+    "nodes.id",
+    w.nodes.map((n) => n.id),
+  )
+  checkUnique(
+    "nodes.address",
+    w.nodes.map((n) => n.address),
+  )
+  checkUnique(
+    "nodes.wire",
+    w.nodes.map((n) => n.wire),
+  )
+  checkUnique(
+    "nodes.chip",
+    w.nodes.map((n) => n.chip).filter((chip) => chip !== "any"),
+  )
+  checkUnique(
+    "edges.id",
+    w.edges.map((e) => e.id),
+  )
+  for (const node of w.nodes) {
+    if (w.stages[node.stage] === undefined)
+      throw inconsistent(`nodes.${node.id}.stage`, `no stage "${node.stage}"`)
+  }
+  for (const edge of w.edges) {
+    for (const end of [edge.from, edge.to]) {
+      if (w.stages[end] === undefined) throw inconsistent(`edges.${edge.id}`, `no stage "${end}"`)
+    }
+    if (edge.from === edge.to) throw inconsistent(`edges.${edge.id}`, "leads from a stage to itself")
+    const wantsPort = edge.protocol !== "icmp"
+    if (wantsPort !== (edge.port !== undefined && edge.port > 0)) {
+      throw inconsistent(
+        `edges.${edge.id}.port`,
+        wantsPort ? `${edge.protocol} needs a port` : "icmp has no port",
+      )
+    }
+  }
+  for (const [id, stage] of Object.entries(w.stages)) {
+    const emulatedRoot = w.roots.some((root) => root.emulated)
+    if (stage.assurance === "emulated" && !emulatedRoot) {
+      throw inconsistent(
+        `stages.${id}.assurance`,
+        "accepts emulated hardware, but no root is marked emulated",
+      )
+    }
+  }
+}
