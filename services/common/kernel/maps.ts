@@ -1,0 +1,213 @@
+import { readFileSync } from "node:fs"
+import { Attr, bpf, closeFd, command, tryBpf } from "./bpf.ts"
+import { fromErrno, invalid } from "./errors.ts"
+
+/** Map types that we use, numbered as in <linux/bpf.h>. */
+export const mapType = { HASH: 1, ARRAY: 2, PERCPU_ARRAY: 6, ARRAY_OF_MAPS: 12 } as const
+/** How an update treats an entry that exists. */
+export const updateFlag = { ANY: 0, NOEXIST: 1, EXIST: 2 } as const
+export type UpdateFlag = (typeof updateFlag)[keyof typeof updateFlag]
+
+export const MAP_FLAG_NO_PREALLOC = 1
+/** BPF_F_RDONLY_PROG: programs may not write (`.rodata`). */
+export const MAP_FLAG_RDONLY_PROG = 1 << 7
+
+export interface MapInfo {
+  readonly type: number
+  /** The kernel's id, unique while the map lives. */
+  readonly id: number
+  readonly keySize: number
+  /** As declared: for per-CPU maps, of one CPU. */
+  readonly valueSize: number
+  readonly maxEntries: number
+  readonly flags: number
+  /** At most 15 characters. */
+  readonly name: string
+}
+
+export const NAME_SIZE = 16
+
+/** A kernel object's name: zero-terminated within 16 bytes. */
+export const objectName = (bytes: Uint8Array): string => {
+  const end = bytes.indexOf(0)
+  return Buffer.from(bytes.subarray(0, end < 0 ? bytes.length : end)).toString("latin1")
+}
+
+/** BPF_OBJ_GET_INFO_BY_FD for a map. */
+export const mapInfo = (fd: number): MapInfo => {
+  const info = new Uint8Array(88)
+  bpf(command.OBJ_GET_INFO_BY_FD, new Attr(16).u32(0, fd).u32(4, info.length).pointer(8, info), "info", "map")
+  const view = new DataView(info.buffer)
+  return {
+    type: view.getUint32(0, true),
+    id: view.getUint32(4, true),
+    keySize: view.getUint32(8, true),
+    valueSize: view.getUint32(12, true),
+    maxEntries: view.getUint32(16, true),
+    flags: view.getUint32(20, true),
+    name: objectName(info.subarray(24, 24 + NAME_SIZE)),
+  }
+}
+
+/** A new descriptor of the map with this id. */
+export const mapFdById = (id: number): number =>
+  bpf(command.MAP_GET_FD_BY_ID, new Attr(12).u32(0, id), "open", `map id ${id}`)
+
+let cpus: number | undefined
+
+/** How many CPUs a per-CPU value has room for: the highest number in the kernel's list of possible CPUs, plus one. */
+export const possibleCpus = (): number => {
+  if (cpus !== undefined) return cpus
+  const path = "/sys/devices/system/cpu/possible"
+  const text = readFileSync(path, "utf8").trim()
+  if (!/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(text)) throw invalid("read", path, "is not a list of CPUs")
+  const count = Math.max(...text.split(/[,-]/).map(Number)) + 1
+  if (count > 65536) throw invalid("read", path, "names more CPUs than any kernel has")
+  cpus = count
+  return count
+}
+
+/** A map by descriptor. Keys and values are checked against the sizes that the kernel reports. */
+export class BpfMap {
+  readonly fd: number
+  readonly info: MapInfo
+  readonly #perCpu: boolean
+
+  /** Takes over `fd`: `close` closes it. */
+  constructor(fd: number) {
+    this.fd = fd
+    this.info = mapInfo(fd)
+    this.#perCpu = this.info.type === mapType.PERCPU_ARRAY
+  }
+
+  get name(): string {
+    return this.info.name
+  }
+
+  /** A copy of the value, undefined when the key is absent. Not for per-CPU maps. */
+  lookup(key: Uint8Array): Uint8Array | undefined {
+    if (this.#perCpu) throw invalid("map lookup", this.name, "is a per-CPU map")
+    return this.#lookup(key, this.info.valueSize)
+  }
+
+  /** The value of each possible CPU, undefined when the key is absent. Only for per-CPU maps. */
+  lookupPerCpu(key: Uint8Array): ReadonlyArray<Uint8Array> | undefined {
+    if (!this.#perCpu) throw invalid("map lookup", this.name, "is not a per-CPU map")
+    const stride = (this.info.valueSize + 7) & ~7
+    const all = this.#lookup(key, stride * possibleCpus())
+    if (all === undefined) return undefined
+    return Array.from({ length: possibleCpus() }, (_, cpu) =>
+      all.slice(cpu * stride, cpu * stride + this.info.valueSize),
+    )
+  }
+
+  /** Writes an entry. KernelError EEXIST (NOEXIST), ENOENT (EXIST), E2BIG (full). */
+  update(key: Uint8Array, value: Uint8Array, flag: UpdateFlag = updateFlag.ANY): void {
+    const errno = this.#update(key, value, flag)
+    if (errno !== 0) throw fromErrno("map update", this.name, errno)
+  }
+
+  /** Writes an entry only if its key is absent; false when it is there already. */
+  insert(key: Uint8Array, value: Uint8Array): boolean {
+    const errno = this.#update(key, value, updateFlag.NOEXIST)
+    if (errno !== 0 && errno !== 17) throw fromErrno("map insert", this.name, errno)
+    return errno === 0
+  }
+
+  /** Removes an entry; false when the key was absent. */
+  delete(key: Uint8Array): boolean {
+    this.#checkKey(key, "map delete")
+    const result = tryBpf(command.MAP_DELETE_ELEM, new Attr(32).u32(0, this.fd).pointer(8, key))
+    if (result === -2) return false
+    if (result < 0) throw fromErrno("map delete", this.name, -result)
+    return true
+  }
+
+  has(key: Uint8Array): boolean {
+    const value = this.#lookup(
+      key,
+      this.#perCpu ? possibleCpus() * ((this.info.valueSize + 7) & ~7) : this.info.valueSize,
+    )
+    value?.fill(0)
+    return value !== undefined
+  }
+
+  /** All keys, in the kernel's order. A map that somebody else changes meanwhile may give a key twice or miss one. */
+  keys(): ReadonlyArray<Uint8Array> {
+    const keys: Array<Uint8Array> = []
+    let last: Uint8Array | undefined
+    // A hash starts again from its beginning when `last` vanished: the bound ends what would be an endless loop.
+    for (let step = 0; step <= 2 * this.info.maxEntries; step++) {
+      const next = new Uint8Array(this.info.keySize)
+      const attr = new Attr(32).u32(0, this.fd).pointer(16, next)
+      if (last !== undefined) attr.pointer(8, last)
+      const result = tryBpf(command.MAP_GET_NEXT_KEY, attr)
+      if (result === -2) return keys
+      if (result < 0) throw fromErrno("map keys", this.name, -result)
+      keys.push(next)
+      last = next
+    }
+    throw invalid("map keys", this.name, "gave more keys than it has room for")
+  }
+
+  close(): void {
+    closeFd(this.fd)
+  }
+
+  #lookup(key: Uint8Array, size: number): Uint8Array | undefined {
+    this.#checkKey(key, "map lookup")
+    const value = new Uint8Array(size)
+    const attr = new Attr(32).u32(0, this.fd).pointer(8, key).pointer(16, value)
+    const result = tryBpf(command.MAP_LOOKUP_ELEM, attr)
+    if (result === -2) return undefined
+    if (result < 0) throw fromErrno("map lookup", this.name, -result)
+    return value
+  }
+
+  #update(key: Uint8Array, value: Uint8Array, flag: UpdateFlag): number {
+    this.#checkKey(key, "map update")
+    if (this.#perCpu) throw invalid("map update", this.name, "is a per-CPU map: only the kernel writes it")
+    if (value.length !== this.info.valueSize)
+      throw invalid(
+        "map update",
+        this.name,
+        `value of ${value.length} bytes, the map has ${this.info.valueSize}`,
+      )
+    const attr = new Attr(32).u32(0, this.fd).pointer(8, key).pointer(16, value).u64(24, BigInt(flag))
+    return -tryBpf(command.MAP_UPDATE_ELEM, attr)
+  }
+
+  #checkKey(key: Uint8Array, op: string): void {
+    if (key.length !== this.info.keySize)
+      throw invalid(op, this.name, `key of ${key.length} bytes, the map has ${this.info.keySize}`)
+  }
+}
+
+export interface MapShape {
+  readonly type: number
+  readonly keySize: number
+  readonly valueSize: number
+  readonly maxEntries: number
+}
+
+/** Refuses a map whose type or sizes are not those of `shape`, naming the map and the first thing that differs. */
+export const checkShape = (name: string, info: MapInfo, shape: MapShape): void => {
+  for (const field of ["type", "keySize", "valueSize", "maxEntries"] as const)
+    if (info[field] !== shape[field])
+      throw invalid("open map", name, `${field} is ${info[field]}, expected ${shape[field]}`)
+}
+
+/** Creates a map that no program uses (BPF_MAP_CREATE); gives its descriptor. `innerFd` only for maps of maps. */
+export const createMap = (name: string, shape: MapShape, flags = 0, innerFd = 0): number => {
+  const encoded = Buffer.from(name, "latin1")
+  if (encoded.length >= NAME_SIZE) throw invalid("map create", name, "the name has more than 15 characters")
+  const attr = new Attr(48)
+    .u32(0, shape.type)
+    .u32(4, shape.keySize)
+    .u32(8, shape.valueSize)
+    .u32(12, shape.maxEntries)
+    .u32(16, flags)
+    .u32(20, innerFd)
+  attr.bytes.set(encoded, 28)
+  return bpf(command.MAP_CREATE, attr, "map create", name)
+}

@@ -1,0 +1,374 @@
+import { VERDICTS_MAX } from "../../../schemas/verdicts.ts"
+import { invalid } from "./errors.ts"
+import { type MapShape, mapType } from "./maps.ts"
+
+/**
+ * The records that the programs and this side share. Integers are little endian; addresses, ports and SPIs are stored as
+ * on the wire, so in TypeScript they are plain numbers (10.0.0.1 is 0x0a000001) written big endian. Offsets are explicit:
+ * the C structs have no hidden padding, and a plane is opened only if the kernel reports these very sizes.
+ */
+export const VS_LAYOUT = 1
+export const EDGES_MAX = 1024
+export const LANES_MAX = 16
+/** RFC 4303 section 2.1: SPIs 0 to 255 are reserved. */
+export const SPI_MIN = 256
+export const KEY_SIZE = 32
+export const SALT_SIZE = 4
+export const FLAG_ESN = 1
+
+const { HASH, ARRAY, PERCPU_ARRAY } = mapType
+const shape = (type: number, keySize: number, valueSize: number, maxEntries: number): MapShape => ({
+  type,
+  keySize,
+  valueSize,
+  maxEntries,
+})
+
+/** Every map that the programs share with this side, as the kernel must report it. */
+export const shapes = {
+  config: shape(ARRAY, 4, 40, 1),
+  policies: shape(HASH, 8, 8, 4096),
+  edges: shape(HASH, 4, 16, EDGES_MAX),
+  outbound: shape(HASH, 8, 8, 16384),
+  sa_out: shape(HASH, 8, 48, 4096),
+  sa_in: shape(HASH, 4, 48, 4096),
+  lease_out: shape(HASH, 8, 8, 4096),
+  lease_in: shape(HASH, 4, 8, 4096),
+  windows: shape(HASH, 4, 272, 4096),
+  flows: shape(HASH, 12, 8, 65536),
+  edge_stats: shape(PERCPU_ARRAY, 4, 32, EDGES_MAX),
+  verdicts: shape(PERCPU_ARRAY, 4, 8, VERDICTS_MAX),
+} as const satisfies Record<string, MapShape>
+export type MapName = keyof typeof shapes
+
+const u8 = (value: number, what: string): number => bounded(value, 0xff, what)
+const u16 = (value: number, what: string): number => bounded(value, 0xffff, what)
+const u32 = (value: number, what: string): number => bounded(value, 0xffffffff, what)
+
+const bounded = (value: number, max: number, what: string): number => {
+  if (!Number.isInteger(value) || value < 0 || value > max)
+    throw invalid("encode", what, `is not an integer from 0 to ${max}`)
+  return value
+}
+
+const u64 = (value: bigint, what: string): bigint => {
+  if (value < 0n || value > 0xffffffffffffffffn)
+    throw invalid("encode", what, "is not an unsigned 64-bit integer")
+  return value
+}
+
+const sized = (bytes: Uint8Array, size: number, what: string): Uint8Array => {
+  if (bytes.length !== size) throw invalid("encode", what, `has ${bytes.length} bytes, expected ${size}`)
+  return bytes
+}
+
+const record = (size: number, write: (view: DataView, bytes: Uint8Array) => void): Uint8Array => {
+  const bytes = new Uint8Array(size)
+  write(new DataView(bytes.buffer), bytes)
+  return bytes
+}
+
+const reading = (bytes: Uint8Array, size: number, what: string): DataView => {
+  if (bytes.length !== size) throw invalid("decode", what, `has ${bytes.length} bytes, expected ${size}`)
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+/** A map key that is one little-endian u32: an index or an edge. */
+export const indexKey = (index: number): Uint8Array =>
+  record(4, (v) => v.setUint32(0, u32(index, "index"), true))
+export const decodeIndexKey = (bytes: Uint8Array): number => reading(bytes, 4, "index").getUint32(0, true)
+
+/** `struct vs_config`. */
+export interface ConfigRecord {
+  /** VS_LAYOUT when the plane is configured; anything else drops everything. */
+  readonly layout: number
+  readonly innerAddress: number
+  readonly wireAddress: number
+  readonly busAddress: number
+  readonly busPort: number
+  readonly espPort: number
+  readonly wireIfindex: number
+  readonly innerIfindex: number
+  /** The skb mark by which the programs recognise each other's packets; never 0 when configured. */
+  readonly mark: number
+  /** The near end's Ethernet address, 6 bytes. */
+  readonly innerMac: Uint8Array
+}
+
+export const encodeConfig = (config: ConfigRecord): Uint8Array =>
+  record(shapes.config.valueSize, (v, bytes) => {
+    v.setUint32(0, u32(config.layout, "layout"), true)
+    v.setUint32(4, u32(config.innerAddress, "innerAddress"))
+    v.setUint32(8, u32(config.wireAddress, "wireAddress"))
+    v.setUint32(12, u32(config.busAddress, "busAddress"))
+    v.setUint16(16, u16(config.busPort, "busPort"))
+    v.setUint16(18, u16(config.espPort, "espPort"))
+    v.setUint32(20, u32(config.wireIfindex, "wireIfindex"), true)
+    v.setUint32(24, u32(config.innerIfindex, "innerIfindex"), true)
+    v.setUint32(28, u32(config.mark, "mark"), true)
+    bytes.set(sized(config.innerMac, 6, "innerMac"), 32)
+  })
+
+export const decodeConfig = (bytes: Uint8Array): ConfigRecord => {
+  const v = reading(bytes, shapes.config.valueSize, "config")
+  return {
+    layout: v.getUint32(0, true),
+    innerAddress: v.getUint32(4),
+    wireAddress: v.getUint32(8),
+    busAddress: v.getUint32(12),
+    busPort: v.getUint16(16),
+    espPort: v.getUint16(18),
+    wireIfindex: v.getUint32(20, true),
+    innerIfindex: v.getUint32(24, true),
+    mark: v.getUint32(28, true),
+    innerMac: bytes.slice(32, 38),
+  }
+}
+
+/** `struct vs_policy_key`. */
+export interface PolicyKey {
+  readonly peer: number
+  /** 0: any port. */
+  readonly port: number
+  /** IP protocol number. */
+  readonly protocol: number
+  /** 0: we initiate to peer:port; 1: the peer initiates to our port. */
+  readonly role: 0 | 1
+}
+
+export const encodePolicyKey = (key: PolicyKey): Uint8Array =>
+  record(shapes.policies.keySize, (v) => {
+    v.setUint32(0, u32(key.peer, "peer"))
+    v.setUint16(4, u16(key.port, "port"))
+    v.setUint8(6, u8(key.protocol, "protocol"))
+    v.setUint8(7, bounded(key.role, 1, "role"))
+  })
+
+export const decodePolicyKey = (bytes: Uint8Array): PolicyKey => {
+  const v = reading(bytes, shapes.policies.keySize, "policy key")
+  const role = v.getUint8(7)
+  if (role !== 0 && role !== 1) throw invalid("decode", "role", `is ${role}`)
+  return { peer: v.getUint32(0), port: v.getUint16(4), protocol: v.getUint8(6), role }
+}
+
+/** `struct vs_policy`. */
+export interface PolicyRecord {
+  readonly edge: number
+  readonly flags: number
+}
+
+export const encodePolicy = (policy: PolicyRecord): Uint8Array =>
+  record(shapes.policies.valueSize, (v) => {
+    v.setUint32(0, edgeIndex(policy.edge), true)
+    v.setUint32(4, u32(policy.flags, "flags"), true)
+  })
+
+export const decodePolicy = (bytes: Uint8Array): PolicyRecord => {
+  const v = reading(bytes, shapes.policies.valueSize, "policy")
+  return { edge: v.getUint32(0, true), flags: v.getUint32(4, true) }
+}
+
+/** `struct vs_edge`: where the peer is. */
+export interface EdgeRecord {
+  readonly peerInner: number
+  readonly peerWire: number
+  readonly peerPort: number
+  readonly lanes: number
+  /** Path MTU of the wire, in bytes of outer IP packet. */
+  readonly mtu: number
+}
+
+const edgeIndex = (edge: number): number => bounded(edge, EDGES_MAX - 1, "edge")
+const laneIndex = (lane: number): number => bounded(lane, LANES_MAX - 1, "lane")
+
+const spiValue = (spi: number): number => {
+  if (u32(spi, "spi") < SPI_MIN) throw invalid("encode", "spi", `is below ${SPI_MIN}`)
+  return spi
+}
+
+export const edgeKey = (edge: number): Uint8Array => indexKey(edgeIndex(edge))
+
+export const encodeEdge = (edge: EdgeRecord): Uint8Array =>
+  record(shapes.edges.valueSize, (v) => {
+    if (edge.lanes < 1) throw invalid("encode", "lanes", "is below 1")
+    v.setUint32(0, u32(edge.peerInner, "peerInner"))
+    v.setUint32(4, u32(edge.peerWire, "peerWire"))
+    v.setUint16(8, u16(edge.peerPort, "peerPort"))
+    v.setUint16(10, bounded(edge.lanes, LANES_MAX, "lanes"), true)
+    v.setUint32(12, u32(edge.mtu, "mtu"), true)
+  })
+
+export const decodeEdge = (bytes: Uint8Array): EdgeRecord => {
+  const v = reading(bytes, shapes.edges.valueSize, "edge")
+  return {
+    peerInner: v.getUint32(0),
+    peerWire: v.getUint32(4),
+    peerPort: v.getUint16(8),
+    lanes: v.getUint16(10, true),
+    mtu: v.getUint32(12, true),
+  }
+}
+
+/** Key of `outbound`. */
+export const laneKey = (edge: number, lane: number): Uint8Array =>
+  record(shapes.outbound.keySize, (v) => {
+    v.setUint32(0, edgeIndex(edge), true)
+    v.setUint32(4, laneIndex(lane), true)
+  })
+
+export const decodeLaneKey = (bytes: Uint8Array): { readonly edge: number; readonly lane: number } => {
+  const v = reading(bytes, shapes.outbound.keySize, "lane key")
+  return { edge: v.getUint32(0, true), lane: v.getUint32(4, true) }
+}
+
+/** Value of `outbound`: the SPI that a lane uses. */
+export const encodeOutbound = (spi: number): Uint8Array =>
+  record(shapes.outbound.valueSize, (v) => v.setUint32(0, spiValue(spi)))
+
+export const decodeOutbound = (bytes: Uint8Array): number =>
+  reading(bytes, shapes.outbound.valueSize, "outbound").getUint32(0)
+
+/** Key of `sa_out` and `lease_out`. */
+export const outSaKey = (edge: number, spi: number): Uint8Array =>
+  record(shapes.sa_out.keySize, (v) => {
+    v.setUint32(0, edgeIndex(edge), true)
+    v.setUint32(4, spiValue(spi))
+  })
+
+export const decodeOutSaKey = (bytes: Uint8Array): { readonly edge: number; readonly spi: number } => {
+  const v = reading(bytes, shapes.sa_out.keySize, "outbound SA key")
+  return { edge: v.getUint32(0, true), spi: v.getUint32(4) }
+}
+
+/** Key of `sa_in`, `lease_in` and `windows`. */
+export const inSaKey = (spi: number): Uint8Array =>
+  record(shapes.sa_in.keySize, (v) => v.setUint32(0, spiValue(spi)))
+
+export const decodeInSaKey = (bytes: Uint8Array): number =>
+  reading(bytes, shapes.sa_in.keySize, "inbound SA key").getUint32(0)
+
+/** What both directions' SA records hold in secret. */
+export interface SaSecret {
+  /** ChaCha20-Poly1305 key, 32 bytes. */
+  readonly key: Uint8Array
+  /** RFC 7634 salt, 4 bytes. */
+  readonly salt: Uint8Array
+  readonly esn: boolean
+}
+
+const setSecret = (v: DataView, bytes: Uint8Array, secret: SaSecret): void => {
+  bytes.set(sized(secret.key, KEY_SIZE, "key"), 8)
+  bytes.set(sized(secret.salt, SALT_SIZE, "salt"), 40)
+  v.setUint32(44, secret.esn ? FLAG_ESN : 0, true)
+}
+
+/** `struct vs_sa_out` with its sequence number at 0: the kernel counts from there. Holds the key: wipe it after use. */
+export const encodeSaOut = (secret: SaSecret): Uint8Array =>
+  record(shapes.sa_out.valueSize, (v, bytes) => setSecret(v, bytes, secret))
+
+/** `struct vs_sa_in`. Holds the key: wipe it after use. */
+export const encodeSaIn = (edge: number, lane: number, secret: SaSecret): Uint8Array =>
+  record(shapes.sa_in.valueSize, (v, bytes) => {
+    v.setUint32(0, edgeIndex(edge), true)
+    v.setUint32(4, laneIndex(lane), true)
+    setSecret(v, bytes, secret)
+  })
+
+/** Tests read SA records back to hold them against the C layout; the product never does. */
+export const decodeSaOut = (bytes: Uint8Array): SaSecret & { readonly sequence: bigint } => {
+  const v = reading(bytes, shapes.sa_out.valueSize, "outbound SA")
+  return { sequence: v.getBigUint64(0, true), ...secretOf(v, bytes) }
+}
+
+export const decodeSaIn = (
+  bytes: Uint8Array,
+): SaSecret & { readonly edge: number; readonly lane: number } => {
+  const v = reading(bytes, shapes.sa_in.valueSize, "inbound SA")
+  return { edge: v.getUint32(0, true), lane: v.getUint32(4, true), ...secretOf(v, bytes) }
+}
+
+const secretOf = (v: DataView, bytes: Uint8Array): SaSecret => ({
+  key: bytes.slice(8, 8 + KEY_SIZE),
+  salt: bytes.slice(40, 40 + SALT_SIZE),
+  esn: (v.getUint32(44, true) & FLAG_ESN) !== 0,
+})
+
+/** A lease's deadline, CLOCK_BOOTTIME nanoseconds. */
+export const encodeDeadline = (deadline: bigint): Uint8Array =>
+  record(8, (v) => v.setBigUint64(0, u64(deadline, "deadline"), true))
+
+export const decodeDeadline = (bytes: Uint8Array): bigint =>
+  reading(bytes, 8, "deadline").getBigUint64(0, true)
+
+/** `struct vs_window` before the first packet: lock, padding, top and bits all zero. */
+export const emptyWindow = (): Uint8Array => new Uint8Array(shapes.windows.valueSize)
+
+/** `top` of `struct vs_window`: the highest sequence number that was accepted. */
+export const decodeWindowTop = (bytes: Uint8Array): bigint =>
+  reading(bytes, shapes.windows.valueSize, "window").getBigUint64(8, true)
+
+/** `struct vs_flow_key`. */
+export interface FlowKey {
+  readonly edge: number
+  readonly ownPort: number
+  readonly peerPort: number
+  readonly protocol: number
+  readonly role: number
+}
+
+export const encodeFlowKey = (key: FlowKey): Uint8Array =>
+  record(shapes.flows.keySize, (v) => {
+    v.setUint32(0, edgeIndex(key.edge), true)
+    v.setUint16(4, u16(key.ownPort, "ownPort"))
+    v.setUint16(6, u16(key.peerPort, "peerPort"))
+    v.setUint8(8, u8(key.protocol, "protocol"))
+    v.setUint8(9, bounded(key.role, 1, "role"))
+  })
+
+export const decodeFlowKey = (bytes: Uint8Array): FlowKey => {
+  const v = reading(bytes, shapes.flows.keySize, "flow key")
+  return {
+    edge: v.getUint32(0, true),
+    ownPort: v.getUint16(4),
+    peerPort: v.getUint16(6),
+    protocol: v.getUint8(8),
+    role: v.getUint8(9),
+  }
+}
+
+/** `struct vs_flow`: when it was last seen, CLOCK_BOOTTIME nanoseconds. */
+export const decodeFlow = (bytes: Uint8Array): bigint => reading(bytes, 8, "flow").getBigUint64(0, true)
+export const encodeFlow = (seenNs: bigint): Uint8Array =>
+  record(8, (v) => v.setBigUint64(0, u64(seenNs, "seenNs"), true))
+
+/** One CPU's share of an edge's statistics. */
+export interface EdgeStats {
+  readonly sealedPackets: bigint
+  /** Bytes of inner IP packets, as in `openedBytes`. */
+  readonly sealedBytes: bigint
+  readonly openedPackets: bigint
+  readonly openedBytes: bigint
+}
+
+export const decodeEdgeStats = (bytes: Uint8Array): EdgeStats => {
+  const v = reading(bytes, shapes.edge_stats.valueSize, "edge statistics")
+  return {
+    sealedPackets: v.getBigUint64(0, true),
+    sealedBytes: v.getBigUint64(8, true),
+    openedPackets: v.getBigUint64(16, true),
+    openedBytes: v.getBigUint64(24, true),
+  }
+}
+
+/** One CPU's count of a verdict. */
+export const decodeCount = (bytes: Uint8Array): bigint => reading(bytes, 8, "count").getBigUint64(0, true)
+
+/** "10.1.2.3" as a number; refuses anything that isn't four decimal octets without leading zeros. */
+export const parseIpv4 = (text: string): number => {
+  if (!/^(0|[1-9]\d{0,2})(\.(0|[1-9]\d{0,2})){3}$/.test(text))
+    throw invalid("parse", "address", "is not IPv4")
+  return text.split(".").reduce((sum, octet) => sum * 256 + u8(Number(octet), "octet"), 0)
+}
+
+export const formatIpv4 = (address: number): string =>
+  [24, 16, 8, 0].map((shift) => (u32(address, "address") >>> shift) & 0xff).join(".")
