@@ -1,0 +1,44 @@
+/**
+ * What every hashed, signed or derived byte string begins with. One label has one use; a message made for one use is
+ * therefore never valid in another. A label is never reused for a changed layout: the layout's next version gets a new one.
+ */
+export const labels = {
+  // Digests that are named in other messages.
+  workflowDigest: "vouchsafe/v1/workflow-digest",
+  operatorKeysDigest: "vouchsafe/v1/operator-keys-digest",
+  rootsDigest: "vouchsafe/v1/roots-digest",
+  controlDigest: "vouchsafe/v1/control-digest",
+  resultDigest: "vouchsafe/v1/result-digest",
+  list: "vouchsafe/v1/list",
+
+  // Evidence.
+  controlReportData: "vouchsafe/v1/control-report-data",
+  nodeReportData: "vouchsafe/v1/node-report-data",
+  helloLeaf: "vouchsafe/v1/hello-leaf",
+  challenge: "vouchsafe/v1/challenge",
+
+  // Keys.
+  resultPair: "vouchsafe/v1/result-pair",
+  trafficKey: "vouchsafe/v1/traffic-key",
+  exporter: "vouchsafe/v1/exporter",
+  releaseSeal: "vouchsafe/v1/release-seal",
+  releaseHeader: "vouchsafe/v1/release-header",
+  releaseState: "vouchsafe/v1/release-state",
+
+  // Signatures.
+  signedWorkflow: "vouchsafe/v1/signed-workflow",
+  signedChallenge: "vouchsafe/v1/signed-challenge",
+  signedResult: "vouchsafe/v1/signed-result",
+  signedBeacon: "vouchsafe/v1/signed-beacon",
+  signedPull: "vouchsafe/v1/signed-pull",
+  signedRelease: "vouchsafe/v1/signed-release",
+  signedAck: "vouchsafe/v1/signed-ack",
+  signedLeave: "vouchsafe/v1/signed-leave",
+  signedRevocation: "vouchsafe/v1/signed-revocation",
+  signedEvent: "vouchsafe/v1/signed-event",
+} as const
+
+export type Label = (typeof labels)[keyof typeof labels]
+
+/** The labels that may stand under a signature. */
+export type SignatureLabel = Extract<Label, `vouchsafe/v1/signed-${string}`>
