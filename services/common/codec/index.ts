@@ -1,0 +1,87 @@
+/**
+ * Messages to bytes and back: msgpack inside, an Effect Schema around it. One instance, one set of options, nothing
+ * asynchronous. There is no canonical form: sign the bytes, verify the bytes, then decode the same bytes.
+ *
+ * Whole numbers beyond 32 bits travel as float64 (`Count`), bigints always as 64-bit integers (`U64`).
+ */
+import { Result as EffectResult, type Schema, type SchemaIssue, SchemaParser } from "effect"
+import { Packr } from "msgpackr"
+import { limits } from "../../../schemas/limits.ts"
+import { DecodeError, EncodeError } from "./error.ts"
+import { fault } from "./issue.ts"
+import { scan } from "./scan.ts"
+
+export { type DecodeCode, DecodeError, EncodeError } from "./error.ts"
+
+export type Result<T, E> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly error: E }
+
+/** A schema whose decoded and encoded forms are the same, as those of all messages are. */
+export type MessageSchema<T = unknown> = Schema.ConstraintCodec<T, T, never, never>
+
+/** `structuredClone` and `moreTypes` off: extension types are never written; `scan` refuses them on the way in. */
+const packr = new Packr({
+  useRecords: false,
+  mapsAsObjects: true,
+  variableMapSize: true,
+  int64AsType: "bigint",
+  structuredClone: false,
+  moreTypes: false,
+  copyBuffers: true,
+})
+
+type Decode = (input: unknown) => EffectResult.Result<unknown, SchemaIssue.Issue>
+
+const compiled = new WeakMap<MessageSchema, Decode>()
+const check = (schema: MessageSchema): Decode => {
+  const known = compiled.get(schema)
+  if (known !== undefined) return known
+  const made = SchemaParser.decodeUnknownResult(schema, { onExcessProperty: "error" })
+  compiled.set(schema, made)
+  return made
+}
+
+/** Encodes a value of our own. Throws `EncodeError` when it does not fit the schema. The bytes own their memory. */
+export const encode = <T>(schema: MessageSchema<T>, value: T): Uint8Array => {
+  const checked = check(schema)(value)
+  if (EffectResult.isFailure(checked)) {
+    const { field, message } = fault(checked.failure)
+    throw new EncodeError(field, message)
+  }
+  return new Uint8Array(packr.pack(value))
+}
+
+export interface DecodeOptions {
+  /** Where the bytes came from, for the error. */
+  readonly subject: string
+  /** Most bytes that are looked at; `limits.messageBytes` unless told. */
+  readonly bytesMax?: number
+}
+
+/**
+ * Decodes hostile bytes. Byte fields of the value are copies of their own, never views of `bytes`.
+ * Never throws for anything that `bytes` may hold.
+ */
+export const decode = <T>(
+  schema: MessageSchema<T>,
+  bytes: Uint8Array,
+  { subject, bytesMax = limits.messageBytes }: DecodeOptions,
+): Result<T, DecodeError> => {
+  const refuse = (error: DecodeError): Result<T, DecodeError> => ({ ok: false, error })
+  if (bytes.length > bytesMax)
+    return refuse(new DecodeError("TOO_LARGE", subject, "", `${bytes.length} bytes, at most ${bytesMax}`))
+  const found = scan(bytes)
+  if (found !== undefined) return refuse(new DecodeError(found.code, subject, "", found.message))
+  let value: unknown
+  try {
+    // A plain view, not a Buffer: what the decoder copies out is of the type that it was given.
+    value = packr.unpack(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength))
+  } catch {
+    return refuse(new DecodeError("NOT_MSGPACK", subject, "", "the decoder refused it"))
+  }
+  const checked = check(schema)(value)
+  if (EffectResult.isSuccess(checked)) return { ok: true, value: checked.success as T }
+  const { code, field, message } = fault(checked.failure, value)
+  return refuse(new DecodeError(code, subject, field, message))
+}
