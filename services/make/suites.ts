@@ -1,6 +1,7 @@
 /**
  * The combinations of algorithms that exist. A workflow names which one an edge uses, a node's Evidence which ones it
- * X * node's kemKey before its dhKey, with a `Kem` of that id beside DHKEM(X25519) in `hpke.ts`.
+ * offers; nothing is negotiated on the bus. A hybrid suite is a further row, `xwing-chacha20-poly1305`: KEM 0x647a
+ * (X-Wing), whose public key is the node's kemKey before its dhKey, with a `Kem` of that id beside the one in `hpke.ts`.
  */
 export const suites = {
   "chacha20-poly1305": {
