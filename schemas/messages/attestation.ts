@@ -66,29 +66,38 @@ export type AttestControl = typeof AttestControl.Type
 /** The body that a verifier signs to challenge one node once. */
 export const Challenge = Schema.Struct({
   v: Version,
+  domain: Token,
   node: Token,
   session: Session,
   verifier: Token,
   verifier_nonce: Nonce,
   beacon: Nonce,
   workflow: Digest,
-  control: ControlEvidence,
-  index: Count,
-  path: list(Digest, 12),
 })
 export type Challenge = typeof Challenge.Type
 
-export const HelloReply = Schema.Union([
-  Schema.Struct({ v: Version, kind: Schema.Literal("challenge"), challenge: Signed }),
-  Refusal,
-])
+/**
+ * The control plane shows itself: its Evidence, the way from the asker's nonce to the quoted root, and the challenge that
+ * the verifier which that Evidence vouches for has signed.
+ */
+export const Offer = Schema.Struct({
+  v: Version,
+  kind: Schema.Literal("offer"),
+  control: ControlEvidence,
+  index: Count,
+  path: list(Digest, 12),
+  challenge: Signed,
+})
+export type Offer = typeof Offer.Type
+
+export const HelloReply = Schema.Union([Offer, Refusal])
 export type HelloReply = typeof HelloReply.Type
 
-/** Asks a node's attester to answer a challenge; it checks the challenge itself before it signs anything. */
+/** Asks a node's attester to answer an offer; it checks the offer itself before it signs anything. */
 export const AttestNode = Schema.Struct({
   v: Version,
   kind: Schema.Literal("attest-node"),
-  challenge: Signed,
+  offer: Offer,
 })
 export type AttestNode = typeof AttestNode.Type
 

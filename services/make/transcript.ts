@@ -68,10 +68,19 @@ const setDigest = (crypto: Crypto, label: Label, items: ReadonlyArray<Uint8Array
   return digest(crypto, label, ...distinct)
 }
 
-/** Of the operator's Ed25519 public keys (32 bytes each) that a control plane obeys. */
-export const operatorKeysDigest = (crypto: Crypto, keys: ReadonlyArray<Uint8Array>): Uint8Array => {
+/** Of the operators' Ed25519 public keys (32 bytes each) that a guest obeys, and how many of them it takes. */
+export const operatorKeysDigest = (
+  crypto: Crypto,
+  keys: ReadonlyArray<Uint8Array>,
+  threshold: number,
+): Uint8Array => {
   for (const key of keys) expectBytes("operatorKeys", key, 32)
-  return setDigest(crypto, labels.operatorKeysDigest, keys)
+  return digest(
+    crypto,
+    labels.operatorKeysDigest,
+    threshold,
+    setDigest(crypto, labels.operatorKeysDigest, keys),
+  )
 }
 
 /** Of the hardware roots that a control plane accepts: DER certificates, or digests of them, as the domain has agreed. */

@@ -173,10 +173,11 @@ describe("report data", () => {
 describe("digests of sets", () => {
   it("count neither order nor repetition", () => {
     const [a, b] = [filled(32, 1), filled(32, 2)]
-    expect(hex(operatorKeysDigest(crypto, [a, b, a]))).toBe(hex(operatorKeysDigest(crypto, [b, a])))
-    expect(hex(operatorKeysDigest(crypto, [a]))).not.toBe(hex(operatorKeysDigest(crypto, [a, b])))
-    expect(hex(operatorKeysDigest(crypto, [a, b]))).not.toBe(hex(rootsDigest(crypto, [a, b])))
-    expect(() => operatorKeysDigest(crypto, [filled(31, 1)])).toThrow(MakeError)
+    expect(hex(operatorKeysDigest(crypto, [a, b, a], 1))).toBe(hex(operatorKeysDigest(crypto, [b, a], 1)))
+    expect(hex(operatorKeysDigest(crypto, [a], 1))).not.toBe(hex(operatorKeysDigest(crypto, [a, b], 1)))
+    expect(hex(operatorKeysDigest(crypto, [a, b], 1))).not.toBe(hex(operatorKeysDigest(crypto, [a, b], 2)))
+    expect(hex(operatorKeysDigest(crypto, [a, b], 1))).not.toBe(hex(rootsDigest(crypto, [a, b])))
+    expect(() => operatorKeysDigest(crypto, [filled(31, 1)], 1)).toThrow(MakeError)
   })
 })
 
