@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Every number of the data plane that is not a verdict. */
+#ifndef VS_CONSTS_H
+#define VS_CONSTS_H
+
+/* The layout of all maps together. Any change to a struct in types.h raises it: the loader then starts a new epoch. */
+#define VS_LAYOUT 1
+
+/* Sizes of the maps; schemas/limits.ts holds the same bounds for user space. */
+#define VS_MAX_EDGES 1024
+#define VS_MAX_POLICIES 4096
+#define VS_MAX_SAS 4096
+#define VS_MAX_OUTBOUND 16384
+#define VS_MAX_FLOWS 65536
+#define VS_MAX_VERDICTS 64
+#define VS_MAX_LANES 16
+
+/* Frame: Ethernet 14, IPv4 20, UDP 8, ESP header 8, IV 8, text, ICV 16. */
+#define VS_ETH_LEN 14
+#define VS_IP_LEN 20
+#define VS_UDP_LEN 8
+#define VS_ESP_LEN 8
+#define VS_IV_LEN 8
+#define VS_ICV_LEN 16
+#define VS_TRAILER_LEN 2 /* pad length, next header */
+/* What sealing puts before the inner packet, in place of nothing: everything but the Ethernet header. */
+#define VS_OUTER_LEN (VS_IP_LEN + VS_UDP_LEN + VS_ESP_LEN + VS_IV_LEN)
+/* Smallest text: an inner IPv4 header and the trailer, to a multiple of four. */
+#define VS_TEXT_MIN 24
+
+/*
+ * Longest text (ciphertext without ICV): 160 ChaCha20 blocks, enough for a wire with an MTU of 9,000. The room is the next
+ * power of two, so that one AND proves to the verifier that an access stays inside.
+ */
+#define VS_TEXT_MAX 10240
+#define VS_TEXT_ROOM 16384
+#define VS_HEAD_ROOM 64
+#define VS_FRAME_AT (VS_HEAD_ROOM - VS_OUTER_LEN - VS_ETH_LEN)
+#define VS_INNER_MAX (VS_TEXT_MAX - 5)
+
+#define VS_CHACHA_BLOCK 64
+#define VS_POLY_BLOCK 16
+
+#define VS_ETH_P_IP 0x0800
+#define VS_ETH_P_ARP 0x0806
+#define VS_PROTO_ICMP 1
+#define VS_PROTO_TCP 6
+#define VS_PROTO_UDP 17
+#define VS_NEXT_IPV4 4 /* RFC 4303 section 2.6: IPv4 in tunnel mode */
+#define VS_ICMP_ECHO_REPLY 0
+#define VS_ICMP_ECHO_REQUEST 8
+#define VS_IP_DF 0x4000
+#define VS_IP_FRAGMENT 0x3fff /* more-fragments flag and offset */
+#define VS_TTL 64
+
+/* SPIs 1..255 are reserved by IANA; zero is the non-ESP marker of RFC 3948. */
+#define VS_SPI_MIN 256
+
+#define VS_SA_ESN 1u
+
+/*
+ * Where sequence numbers stop. Without ESN the last one is 2^32-1. With ESN the end leaves 2^32 numbers unused: senders on
+ * other CPUs that read the counter just before it got there still add to it, and it must never come near to wrapping.
+ */
+#define VS_LAST_SEQUENCE 0xffffffffull
+#define VS_LAST_SEQUENCE_ESN 0xfffffffeffffffffull
+
+/* Anti-replay ring: 32 words of 64 bits. A word is cleared as a whole when it is entered, so one word is not usable. */
+#define VS_WINDOW_WORDS 32
+#define VS_WINDOW_BITS (VS_WINDOW_WORDS * 64)
+#define VS_WINDOW_USABLE (VS_WINDOW_BITS - 64)
+
+#define VS_ROLE_INITIATOR 0 /* we open flows to the peer's port */
+#define VS_ROLE_RESPONDER 1 /* the peer opens flows to our port */
+
+#define VS_SECOND 1000000000ull
+#define VS_TCP_IDLE (7200 * VS_SECOND)
+#define VS_UDP_IDLE (180 * VS_SECOND)
+#define VS_ICMP_IDLE (30 * VS_SECOND)
+/* A live flow's time is written at most this often, so that CPUs do not fight over its cache line. */
+#define VS_FLOW_REFRESH (VS_SECOND / 8)
+
+/* TC actions; TCX has the same values. */
+#define VS_PASS 0
+#define VS_DROP 2
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* One packet from the wire to the application. */
+#ifndef VS_OPEN_H
+#define VS_OPEN_H
+
+#include "aead.h"
+#include "esp.h"
+#include "policy.h"
+#include "replay.h"
+
+/* The UDP payload is loaded so that its text falls on VS_HEAD_ROOM: UDP, ESP header and IV lie before it. */
+#define VS_UDP_AT (VS_HEAD_ROOM - VS_IV_LEN - VS_ESP_LEN - VS_UDP_LEN)
+#define VS_ESP_AT (VS_UDP_AT + VS_UDP_LEN)
+
+/* The sequence number is new and the packet authentic: marks it, once. The window goes with its SA; none is none of ours. */
+VS_INLINE u32 vs_open_mark(struct vs_window *window, be32 spi, u64 seq)
+{
+	int accepted;
+
+	bpf_spin_lock(&window->lock);
+	accepted = vs_window_accept(window, seq);
+	bpf_spin_unlock(&window->lock);
+	if (!accepted)
+		return VS_V_REPLAYED;
+	/* A window deleted meanwhile may be another SA's by now: then nothing says that this packet came only once. */
+	return bpf_map_lookup_elem(&windows, &spi) == window ? VS_GO_ON : VS_V_UNKNOWN_SPI;
+}
+
+/*
+ * Authenticates and decrypts `text_len` bytes of text that lie in w with their headers. Fills edge. Gives VS_GO_ON or a verdict.
+ */
+VS_INLINE u32 vs_open_text(struct vs_work *w, u32 text_len, u64 now, u32 *edge)
+{
+	be32 spi = *(const be32 *)(w->frame + VS_ESP_AT);
+	u32 low = vs_swap32(*(const be32 *)(w->frame + VS_ESP_AT + 4));
+	u64 iv = vs_get64(w->frame + VS_ESP_AT + VS_ESP_LEN);
+	const struct vs_sa_in *sa;
+	struct vs_window *window;
+	u64 seq;
+
+	if (!spi)
+		return VS_V_BAD_ESP; /* the non-ESP marker: nobody here speaks IKE */
+	if (vs_swap32(spi) < VS_SPI_MIN)
+		return VS_V_UNKNOWN_SPI;
+	sa = bpf_map_lookup_elem(&sa_in, &spi);
+	if (!sa)
+		return VS_V_UNKNOWN_SPI;
+	if (!vs_lease_good(bpf_map_lookup_elem(&lease_in, &spi), now))
+		return VS_V_LEASE_OVER;
+	window = bpf_map_lookup_elem(&windows, &spi);
+	if (!window)
+		return VS_V_UNKNOWN_SPI;
+
+	/* The high half is never taken from the IV: a peer's IV need not be its sequence number, and Linux's isn't. */
+	seq = sa->flags & VS_SA_ESN ? vs_esn(*(const volatile u64 *)&window->top, low) : low;
+	if (!vs_window_may_accept(window, seq))
+		return VS_V_REPLAYED;
+	vs_chacha20_init(w, sa->key, sa->salt, iv);
+	vs_esp_aad(w, spi, seq, sa->flags);
+	*edge = sa->edge;
+	if (vs_aead_open(w, text_len))
+		return VS_V_BAD_TAG;
+	return vs_open_mark(window, spi, seq);
+}
+
+/* Holds the decrypted packet against its edge and the workflow. Gives VS_GO_ON and the inner length, or a verdict. */
+VS_INLINE u32 vs_open_judge(struct vs_work *w, const struct vs_config *c, u32 text_len, u32 edge, u64 now, u32 *inner_len)
+{
+	const struct vs_edge *e = bpf_map_lookup_elem(&edges, &edge);
+	struct vs_question q = {};
+	struct vs_answer a = {};
+	struct vs_tuple t = {};
+	u32 len = vs_esp_unpad(w, text_len);
+	u32 verdict;
+
+	if (!len)
+		return VS_V_BAD_PADDING;
+	verdict = vs_parse_inner(w->frame + VS_HEAD_ROOM, len, &t);
+	if (verdict != VS_GO_ON)
+		return verdict;
+	if (t.total_len != len)
+		return VS_V_BAD_IPV4;
+	if (!e)
+		return VS_V_NO_ENDPOINT;
+	if (t.saddr != e->peer_inner || t.daddr != c->inner_addr)
+		return VS_V_WRONG_INNER;
+	q.peer = t.saddr;
+	q.own_port = t.dport;
+	q.peer_port = t.sport;
+	q.protocol = t.protocol;
+	q.way = t.way;
+	q.opens_as = VS_ROLE_RESPONDER;
+	q.edge = edge;
+	if (!vs_judge(&q, now, &a))
+		return VS_V_NO_POLICY;
+	if (vs_flow_touch(&a.flow, now, a.opens))
+		return a.opens ? VS_V_FLOW_TABLE_FULL : VS_V_NO_POLICY;
+	*inner_len = len;
+	return VS_GO_ON;
+}
+
+/* Puts the opened packet in place of the sealed one. */
+VS_INLINE u32 vs_open_replace(struct __sk_buff *skb, struct vs_work *w, const struct vs_config *c, u32 inner_len)
+{
+	u8 *eth = w->frame + VS_HEAD_ROOM - VS_ETH_LEN;
+
+	if (bpf_skb_change_tail(skb, VS_ETH_LEN + VS_OUTER_LEN + inner_len, 0))
+		return VS_V_INTERNAL;
+	if (bpf_skb_adjust_room(skb, -VS_OUTER_LEN, BPF_ADJ_ROOM_MAC, 0))
+		return VS_V_INTERNAL;
+	for (u32 i = 0; i < 6; i++)
+		eth[i] = c->inner_mac[i];
+	*(u16 *)(eth + 6) = 2; /* locally administered, unicast: the source is nobody on a shared medium */
+	*(u16 *)(eth + 8) = 0;
+	*(u16 *)(eth + 10) = 0x0200;
+	*(be16 *)(eth + 12) = vs_swap16(VS_ETH_P_IP);
+	if (bpf_skb_store_bytes(skb, 0, eth, VS_ETH_LEN, BPF_F_INVALIDATE_HASH))
+		return VS_V_INTERNAL;
+	/* A driver's checksum over the whole frame (CHECKSUM_COMPLETE) must follow what we change, or vouch for nothing. */
+	if (bpf_skb_store_bytes(skb, VS_ETH_LEN, w->frame + VS_HEAD_ROOM, vs_copy_size(inner_len), BPF_F_RECOMPUTE_CSUM))
+		return VS_V_INTERNAL;
+	return VS_GO_ON;
+}
+
+/* A UDP datagram of `len` bytes, header included, to our ESP port. Gives its verdict. */
+VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, struct vs_work *w, u32 len)
+{
+	u64 now = bpf_ktime_get_boot_ns();
+	struct vs_edge_stats *stats;
+	u32 edge = 0, inner_len = 0;
+	u32 verdict, text_len;
+
+	if (len == VS_UDP_LEN + 1) {
+		u8 byte = 0;
+
+		if (bpf_skb_load_bytes(skb, VS_ETH_LEN + VS_IP_LEN + VS_UDP_LEN, &byte, 1))
+			return VS_V_INTERNAL;
+		return byte == 0xff ? VS_V_KEEPALIVE : VS_V_BAD_ESP;
+	}
+	if (len < VS_UDP_LEN + VS_ESP_LEN + VS_IV_LEN + VS_TEXT_MIN + VS_ICV_LEN)
+		return VS_V_BAD_ESP;
+	text_len = len - (VS_UDP_LEN + VS_ESP_LEN + VS_IV_LEN + VS_ICV_LEN);
+	if (text_len > VS_TEXT_MAX || text_len % 4)
+		return VS_V_BAD_ESP;
+	/* Merged by receive offload: more than one packet, none of them whole. */
+	if (skb->gso_segs > 1 || skb->gso_size)
+		return VS_V_BAD_ESP;
+	if (bpf_skb_load_bytes(skb, VS_ETH_LEN + VS_IP_LEN, w->frame + VS_UDP_AT, vs_copy_size(len)))
+		return VS_V_INTERNAL;
+
+	verdict = vs_open_text(w, text_len, now, &edge);
+	if (verdict != VS_GO_ON)
+		return verdict;
+	verdict = vs_open_judge(w, c, text_len, edge, now, &inner_len);
+	if (verdict != VS_GO_ON)
+		return verdict;
+	verdict = vs_open_replace(skb, w, c, inner_len);
+	if (verdict != VS_GO_ON)
+		return verdict;
+	skb->mark = c->mark;
+	stats = bpf_map_lookup_elem(&edge_stats, &edge);
+	if (stats) {
+		stats->opened_packets += 1;
+		stats->opened_bytes += inner_len;
+	}
+	return VS_V_OPENED;
+}
+
+#endif

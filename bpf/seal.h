@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* One packet from the application to the wire. */
+#ifndef VS_SEAL_H
+#define VS_SEAL_H
+
+#include "aead.h"
+#include "esp.h"
+#include "policy.h"
+
+/* What sealing needs, found by vs_seal_find. */
+struct vs_seal_by {
+	struct vs_edge edge;
+	struct vs_sa_key sa_key;
+	struct vs_sa_out *sa;
+	u32 lane;
+};
+
+/* The lane's SA and its lease. Gives VS_GO_ON or a verdict. */
+VS_INLINE u32 vs_seal_find(const struct vs_tuple *t, u32 edge, u64 now, struct vs_seal_by *by)
+{
+	const struct vs_edge *e = bpf_map_lookup_elem(&edges, &edge);
+	const struct vs_outbound *out;
+	struct vs_lane_key lane;
+
+	if (!e)
+		return VS_V_NO_ENDPOINT;
+	/* Copied: user space may replace the record while we use it. */
+	by->edge = *e;
+	if (by->edge.peer_inner != t->daddr || !by->edge.peer_wire || !by->edge.peer_port || !by->edge.lanes ||
+	    by->edge.lanes > VS_MAX_LANES)
+		return VS_V_NO_ENDPOINT;
+	by->lane = vs_flow_hash(t) % by->edge.lanes;
+	lane.edge = edge;
+	lane.lane = by->lane;
+	out = bpf_map_lookup_elem(&outbound, &lane);
+	if (!out)
+		return VS_V_NO_KEY;
+	by->sa_key.edge = edge;
+	by->sa_key.spi = out->spi;
+	if (vs_swap32(by->sa_key.spi) < VS_SPI_MIN)
+		return VS_V_NO_KEY;
+	by->sa = bpf_map_lookup_elem(&sa_out, &by->sa_key);
+	if (!by->sa)
+		return VS_V_NO_KEY;
+	if (!vs_lease_good(bpf_map_lookup_elem(&lease_out, &by->sa_key), now))
+		return VS_V_LEASE_OVER;
+	if (VS_OUTER_LEN + vs_text_len(t->total_len) + VS_ICV_LEN > by->edge.mtu)
+		return VS_V_TOO_LONG;
+	return VS_GO_ON;
+}
+
+/*
+ * Takes a sequence number and sets the cipher up with it. Gives VS_GO_ON or a verdict.
+ *
+ * The kernel may give the memory of a deleted SA to the next one at once, while we still use it: we would pair the new key with
+ * the old counter, and the new SA would come to the same number again. So the SA is looked up again after both were read. An
+ * SPI never comes back, so finding the same element means that it was ours all the time.
+ */
+VS_INLINE u32 vs_seal_number(struct vs_work *w, struct vs_seal_by *by, u64 *seq)
+{
+	struct vs_sa_out *sa = by->sa;
+	u32 flags = sa->flags;
+	u64 last = flags & VS_SA_ESN ? VS_LAST_SEQUENCE_ESN : VS_LAST_SEQUENCE;
+	u64 next;
+
+	/* Held against the end before and after: the counter must not run on from refused packets until it wraps. */
+	if (*(volatile u64 *)&sa->seq >= last)
+		return VS_V_SEQUENCE_END;
+	next = __sync_fetch_and_add(&sa->seq, 1) + 1;
+	if (next > last)
+		return VS_V_SEQUENCE_END;
+	vs_chacha20_init(w, sa->key, sa->salt, vs_swap64(next));
+	if (bpf_map_lookup_elem(&sa_out, &by->sa_key) != sa)
+		return VS_V_NO_KEY;
+	vs_esp_aad(w, by->sa_key.spi, next, flags);
+	*seq = next;
+	return VS_GO_ON;
+}
+
+VS_INLINE void vs_seal_account(u32 edge, u32 bytes)
+{
+	struct vs_edge_stats *stats = bpf_map_lookup_elem(&edge_stats, &edge);
+
+	if (!stats)
+		return;
+	stats->sealed_packets += 1;
+	stats->sealed_bytes += bytes;
+}
+
+/* Gives the packet's verdict; with VS_V_SEALED the frame is ready for the wire, whatever the other ones leave is dropped. */
+VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, struct vs_work *w)
+{
+	u8 *text = w->frame + VS_HEAD_ROOM;
+	struct vs_seal_by by = {};
+	struct vs_question q = {};
+	struct vs_answer a = {};
+	struct vs_tuple t = {};
+	u64 now = bpf_ktime_get_boot_ns();
+	u64 seq = 0;
+	u32 verdict, room, text_len;
+
+	if (skb->gso_segs > 1 || skb->gso_size)
+		return VS_V_SUPER_PACKET;
+	if (skb->protocol != vs_swap16(VS_ETH_P_IP) || skb->vlan_present)
+		return VS_V_NOT_IPV4;
+	if (skb->len < VS_ETH_LEN + VS_IP_LEN)
+		return VS_V_BAD_IPV4;
+	room = skb->len - VS_ETH_LEN;
+	if (room > VS_INNER_MAX)
+		return VS_V_TOO_LONG;
+	if (bpf_skb_load_bytes(skb, VS_ETH_LEN, text, vs_copy_size(room)))
+		return VS_V_INTERNAL;
+
+	verdict = vs_parse_inner(text, room, &t);
+	if (verdict != VS_GO_ON)
+		return verdict;
+	if (t.saddr != c->inner_addr)
+		return VS_V_WRONG_SOURCE;
+	q.peer = t.daddr;
+	q.own_port = t.sport;
+	q.peer_port = t.dport;
+	q.protocol = t.protocol;
+	q.way = t.way;
+	q.opens_as = VS_ROLE_INITIATOR;
+	q.edge = VS_ANY_EDGE;
+	if (!vs_judge(&q, now, &a))
+		return VS_V_NO_POLICY;
+
+	verdict = vs_seal_find(&t, a.flow.edge, now, &by);
+	if (verdict != VS_GO_ON)
+		return verdict;
+	/* Only now: a flow that can't be sealed takes no place in the table. */
+	if (vs_flow_touch(&a.flow, now, a.opens))
+		return a.opens ? VS_V_FLOW_TABLE_FULL : VS_V_NO_POLICY;
+	verdict = vs_seal_number(w, &by, &seq);
+	if (verdict != VS_GO_ON)
+		return verdict;
+
+	text_len = vs_text_len(t.total_len);
+	vs_esp_pad(w, t.total_len);
+	if (vs_aead_seal(w, text_len))
+		return VS_V_INTERNAL;
+	vs_esp_head(w, c, &by.edge, by.lane, by.sa_key.spi, seq, t.tos, text_len);
+
+	/* Growing the tail also ends any checksum that a driver computed over the old bytes. */
+	if (bpf_skb_change_tail(skb, VS_ETH_LEN + text_len + VS_ICV_LEN, 0))
+		return VS_V_INTERNAL;
+	/* No ENCAP flags: they would stay with the packet across a veth, and the peer's change_tail would fail. */
+	if (bpf_skb_adjust_room(skb, VS_OUTER_LEN, BPF_ADJ_ROOM_MAC, 0))
+		return VS_V_INTERNAL;
+	if (bpf_skb_store_bytes(skb, 0, w->frame + VS_FRAME_AT,
+				vs_copy_size(VS_ETH_LEN + VS_OUTER_LEN + text_len + VS_ICV_LEN), BPF_F_INVALIDATE_HASH))
+		return VS_V_INTERNAL;
+	skb->mark = c->mark;
+	vs_seal_account(a.flow.edge, t.total_len);
+	return VS_V_SEALED;
+}
+
+#endif
