@@ -1,6 +1,9 @@
 import { constants } from "node:os"
 
-const names = new Map<number, string>([[524, "ENOTSUPP"]])
+const names = new Map<number, string>([
+  [524, "ENOTSUPP"],
+  [4001, "LIBBPF_FORMAT"],
+])
 for (const [name, number] of Object.entries(constants.errno)) if (!names.has(number)) names.set(number, name)
 
 /** The symbolic name of a positive errno, or "errno N" when it has none. */

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs"
 import koffi from "koffi"
 import { Attr, bpf, command, lastErrno, tryBpf } from "./bpf.ts"
 import { fromErrno, invalid, KernelError } from "./errors.ts"
+import { checkShape, type MapShape, mapInfo } from "./maps.ts"
 
 export { closeFd, openPinned, pin } from "./bpf.ts"
 export { KernelError } from "./errors.ts"
@@ -19,6 +20,10 @@ type Library = {
   readonly nextMap: (object: Pointer, after: Pointer) => Pointer
   readonly mapName: (map: Pointer) => string
   readonly mapFd: (map: Pointer) => number
+  readonly mapType: (map: Pointer) => number
+  readonly mapKeySize: (map: Pointer) => number
+  readonly mapValueSize: (map: Pointer) => number
+  readonly mapMaxEntries: (map: Pointer) => number
   readonly reuseFd: (map: Pointer, fd: number) => number
   readonly nextProgram: (object: Pointer, after: Pointer) => Pointer
   readonly programName: (program: Pointer) => string
@@ -44,6 +49,10 @@ const libbpf = (): Library => {
     nextMap: handle.func("void *bpf_object__next_map(const void *object, const void *map)"),
     mapName: handle.func("const char *bpf_map__name(const void *map)"),
     mapFd: handle.func("int bpf_map__fd(const void *map)"),
+    mapType: handle.func("int bpf_map__type(const void *map)"),
+    mapKeySize: handle.func("uint32_t bpf_map__key_size(const void *map)"),
+    mapValueSize: handle.func("uint32_t bpf_map__value_size(const void *map)"),
+    mapMaxEntries: handle.func("uint32_t bpf_map__max_entries(const void *map)"),
     reuseFd: handle.func("int bpf_map__reuse_fd(void *map, int fd)"),
     nextProgram: handle.func("void *bpf_object__next_program(const void *object, void *program)"),
     programName: handle.func("const char *bpf_program__name(const void *program)"),
@@ -97,8 +106,21 @@ export class BpfObject {
     return [...this.#programs.keys()]
   }
 
+  /** What the file declares a map to be. */
+  mapShape(name: string): MapShape {
+    const [lib, map] = [libbpf(), this.#map(name)]
+    return {
+      type: lib.mapType(map),
+      keySize: lib.mapKeySize(map),
+      valueSize: lib.mapValueSize(map),
+      maxEntries: lib.mapMaxEntries(map),
+    }
+  }
+
   /** Makes the load use an existing map instead of a new one. Before `load`; the caller keeps its descriptor. */
   reuseMap(name: string, fd: number): void {
+    // libbpf takes whatever shape the descriptor has for the declared one.
+    checkShape(name, mapInfo(fd), this.mapShape(name))
     const result = libbpf().reuseFd(this.#map(name), fd)
     if (result < 0) throw fromErrno("reuse map", name, -result)
   }

@@ -1,0 +1,71 @@
+import { closeSync, existsSync, mkdirSync, openSync } from "node:fs"
+import { join, resolve } from "node:path"
+import koffi from "koffi"
+import { BPFFS, ensureBpffs } from "../../common/kernel/bpffs.ts"
+import { KernelError } from "../../common/kernel/errors.ts"
+import type { HookName } from "../../common/kernel/measure.ts"
+
+/**
+ * The directory of a plane's pins:
+ *   tombstones           outlives a plane that was only half made
+ *   live/                the plane; appears by one rename when it is complete
+ *     maps/NAME  programs/NAME  links/HOOK
+ *   new/                 a plane in the making; left there only by a crash
+ */
+export interface Pins {
+  readonly root: string
+  readonly live: string
+  readonly staging: string
+  readonly tombstones: string
+  /** Ends the exclusive hold on the directory. */
+  readonly unlock: () => void
+}
+
+/** Paths inside `live` or `staging`. The kernel refuses dots in names of pins, which libbpf puts into those of data maps. */
+export const mapPin = (base: string, name: string): string => join(base, "maps", name.replaceAll(".", "_"))
+export const programPin = (base: string, name: string): string => join(base, "programs", name)
+export const linkPin = (base: string, hook: HookName): string => join(base, "links", hook)
+
+const LOCK_EX_NB = 6
+const EWOULDBLOCK = 11
+
+/**
+ * Makes sure that the directory exists and holds it alone: two loaders on one plane could both pass a tombstone's check.
+ * KernelError EBUSY when another process holds it; INVALID for a path outside /sys/fs/bpf.
+ */
+export const openPins = (directory: string): Pins => {
+  const root = resolve(directory)
+  if (!root.startsWith(`${BPFFS}/`) || !/^[A-Za-z0-9_/-]+$/.test(root))
+    throw new KernelError("open plane", directory, "INVALID", `is not a plain path below ${BPFFS}`)
+  ensureBpffs()
+  mkdirSync(root, { recursive: true, mode: 0o700 })
+  const fd = openSync(root, "r")
+  const flock: (fd: number, operation: number) => number = koffi
+    .load("libc.so.6")
+    .func("int flock(int fd, int operation)")
+  if (flock(fd, LOCK_EX_NB) !== 0) {
+    const errno = koffi.errno()
+    closeSync(fd)
+    throw new KernelError(
+      "open plane",
+      root,
+      errno === EWOULDBLOCK ? "EBUSY" : "EIO",
+      "another loader holds it",
+    )
+  }
+  return {
+    root,
+    live: join(root, "live"),
+    staging: join(root, "new"),
+    tombstones: join(root, "tombstones"),
+    unlock: () => closeSync(fd),
+  }
+}
+
+/** Makes the directories of a plane in the making. */
+export const makeStaging = (pins: Pins): void => {
+  for (const part of ["maps", "programs", "links"])
+    mkdirSync(join(pins.staging, part), { recursive: true, mode: 0o700 })
+}
+
+export const hasPlane = (pins: Pins): boolean => existsSync(pins.live)

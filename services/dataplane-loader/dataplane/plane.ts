@@ -1,0 +1,238 @@
+import { crypto } from "../../common/crypto/index.ts"
+import { KernelError } from "../../common/kernel/errors.ts"
+import { createGrace } from "../../common/kernel/grace.ts"
+import { type HookKind, hooksOf } from "../../common/kernel/links.ts"
+import type { Measurement } from "../../common/kernel/measure.ts"
+import { ifIndex } from "../../common/kernel/netdev.ts"
+import * as records from "../../common/kernel/records.ts"
+import {
+  checkPlane,
+  clearStaging,
+  makePlane,
+  openMaps,
+  openTombstones,
+  removeLive,
+  removePlane,
+} from "./assemble.ts"
+import { type Association, Associations, type Maps, type NewAssociation } from "./associations.ts"
+import { type Counters, readCounters } from "./counters.ts"
+import type { AssociationKey } from "./notes.ts"
+import { hasPlane, openPins } from "./pins.ts"
+import { type Edge, type EdgeState, type Policy, reconcile } from "./reconcile.ts"
+
+export type { Association, NewAssociation } from "./associations.ts"
+export type { Counters } from "./counters.ts"
+export type { AssociationKey, Epoch, SaDirection } from "./notes.ts"
+export type { Edge, EdgeState, Policy } from "./reconcile.ts"
+
+export interface PlaneOptions {
+  /** A directory below /sys/fs/bpf, made if missing; this process holds it alone until `close`. */
+  readonly pins: string
+  /** The BPF object file. */
+  readonly object: string
+  /** Names of the untrusted wire and of the far end of the internal veth, in this process's network namespace. */
+  readonly wire: string
+  readonly inner: string
+  /** Insists on a way to attach; otherwise the kernel is asked. */
+  readonly hooks?: HookKind
+}
+
+export interface PlaneConfig {
+  /** This node's workflow address, as a number (10.0.0.1 is 0x0a000001); so are the others. */
+  readonly innerAddress: number
+  readonly wireAddress: number
+  readonly busAddress: number
+  readonly busPort: number
+  readonly espPort: number
+  /** Ethernet address of the internal veth's near end, 6 bytes. */
+  readonly innerMac: Uint8Array
+}
+
+/** What the loader does to the kernel. All methods are synchronous and throw KernelError; none reads a key back. */
+export interface Plane {
+  /** True when nothing was pinned before: it drops everything until `configure`. */
+  readonly fresh: boolean
+  /**
+   * True when there was no memory of used epochs: an epoch that any earlier plane may have held must not be installed;
+   * the releaser has to give new ones.
+   */
+  readonly forgotten: boolean
+  /** What was measured when the plane was opened. */
+  readonly measurement: Measurement
+  /** How many leftovers of an interrupted install were removed. */
+  readonly swept: number
+  /** Whether the programs have a configuration; until then they drop everything. */
+  readonly configured: () => boolean
+  /** Writes the configuration; for the moment of writing everything is dropped. */
+  readonly configure: (config: PlaneConfig) => void
+  /** Full desired state. Keys, leases and flows of edges that vanish or get another peer are removed. */
+  readonly setEdges: (desired: EdgeState) => void
+  readonly edges: () => EdgeState
+  /** KernelError EPOCH_USED, EEXIST, E2BIG, INVALID. `key` and `salt` are zeroed in any case. */
+  readonly installInbound: (sa: NewAssociation) => void
+  readonly installOutbound: (sa: NewAssociation) => void
+  /** Raises a deadline; false when it is no later than the present one. KernelError ENOENT without the association. */
+  readonly setLease: (key: AssociationKey, deadline: bigint) => boolean
+  readonly activate: (edge: number, lane: number, spi: number) => void
+  readonly retire: (key: AssociationKey) => boolean
+  /** Removes all keys of an edge, or of all edges, at once. */
+  readonly revoke: (edge: number) => void
+  readonly revokeAll: () => void
+  readonly associations: () => ReadonlyArray<Association>
+  readonly counters: () => Counters
+  /** Closes descriptors and ends the hold on the directory; the kernel goes on enforcing. */
+  readonly close: () => void
+  /** Detaches, unpins and removes the directory, tombstones included: for good. Closes the plane too. */
+  readonly teardown: () => void
+}
+
+const KEY = records.indexKey(0)
+
+/** The mark by which the programs know each other's packets: not guessable by who may set marks on sockets. */
+const newMark = (): number => {
+  const bytes = crypto.randomBytes(4)
+  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0) || 1
+}
+
+const readEdges = (maps: Maps): EdgeState => {
+  const edges: Array<Edge> = []
+  for (const key of maps.edges.keys()) {
+    const value = maps.edges.lookup(key)
+    const id = maps.edge_ids.lookup(key)
+    // An edge without an id was left half-written: an id of zeros makes it differ from every real one.
+    if (value !== undefined)
+      edges.push({
+        index: records.decodeIndexKey(key),
+        id: id ?? new Uint8Array(8),
+        ...records.decodeEdge(value),
+      })
+  }
+  const policies: Array<Policy> = []
+  for (const key of maps.policies.keys()) {
+    const value = maps.policies.lookup(key)
+    if (value !== undefined)
+      policies.push({ ...records.decodePolicyKey(key), ...records.decodePolicy(value) })
+  }
+  return { edges, policies }
+}
+
+/** A flow's entry lets replies in: it must not pass from one edge to the next that gets its index. */
+const dropFlows = (maps: Maps, edges: ReadonlySet<number>): void => {
+  if (edges.size === 0) return
+  for (const key of maps.flows.keys()) if (edges.has(records.decodeFlowKey(key).edge)) maps.flows.delete(key)
+}
+
+const applyEdges = (maps: Maps, associations: Associations, desired: EdgeState): void => {
+  const plan = reconcile(readEdges(maps), desired)
+  for (const key of plan.removePolicies) maps.policies.delete(records.encodePolicyKey(key))
+  for (const edge of plan.purge) associations.revoke(edge)
+  dropFlows(maps, new Set(plan.purge))
+  for (const edge of plan.removeEdges) {
+    maps.edges.delete(records.edgeKey(edge))
+    maps.edge_ids.delete(records.edgeKey(edge))
+  }
+  for (const edge of plan.putEdges) {
+    // The id last: an edge with a new peer and an old id would be taken for unchanged.
+    maps.edges.update(records.edgeKey(edge.index), records.encodeEdge(edge))
+    maps.edge_ids.update(records.edgeKey(edge.index), edge.id)
+  }
+  for (const policy of plan.putPolicies)
+    maps.policies.update(records.encodePolicyKey(policy), records.encodePolicy(policy))
+}
+
+const writeConfig = (maps: Maps, config: PlaneConfig, wireIfindex: number, innerIfindex: number): void => {
+  for (const name of ["innerAddress", "wireAddress", "busAddress", "busPort", "espPort"] as const)
+    if (config[name] === 0) throw new KernelError("configure", name, "INVALID", "is 0")
+  const before = maps.config.lookup(KEY)
+  const mark = before === undefined ? 0 : records.decodeConfig(before).mark
+  const record = { ...config, wireIfindex, innerIfindex, mark: mark === 0 ? newMark() : mark }
+  // A running program may see half of an array element that is being written: the layout, which switches the plane on,
+  // is written when everything else is in place.
+  maps.config.update(KEY, records.encodeConfig({ ...record, layout: 0 }))
+  maps.config.update(KEY, records.encodeConfig({ ...record, layout: records.VS_LAYOUT }))
+}
+
+/**
+ * Opens the plane that is pinned in a directory, or makes it. A plane that is there is reused as it is, traffic going on,
+ * if it runs the very programs of the object file on the very devices; otherwise KernelError DIFFERENT or MISSING names
+ * what isn't so. KernelError EBUSY: another loader holds it. FOREIGN_PROGRAM: a hook is taken.
+ */
+export const openPlane = (options: PlaneOptions): Plane => {
+  const devices = { wireIfindex: ifIndex(options.wire), innerIfindex: ifIndex(options.inner) }
+  const hooks = hooksOf(options.hooks)
+  const pins = openPins(options.pins)
+  const cleanup: Array<() => void> = [pins.unlock]
+  try {
+    clearStaging(pins, devices, hooks)
+    const fresh = !hasPlane(pins)
+    if (fresh) {
+      makePlane(pins, options.object, devices, hooks)
+      cleanup.push(() => removeLive(pins, devices, hooks))
+    }
+    const tombstones = openTombstones(pins)
+    cleanup.push(() => tombstones.map.close())
+    const maps = openMaps(pins, tombstones.map)
+    cleanup.push(() => {
+      for (const map of Object.values(maps)) if (map !== tombstones.map) map.close()
+    })
+    const measurement = checkPlane(pins, options.object, devices, hooks, maps)
+    const grace = createGrace()
+    cleanup.push(grace.close)
+    const associations = new Associations(maps, grace)
+    const swept = associations.sweep()
+    if (fresh) cleanup.splice(1, 1)
+    const close = (): void => {
+      for (const step of cleanup.splice(0).reverse()) step()
+    }
+    return {
+      fresh,
+      forgotten: tombstones.fresh,
+      measurement,
+      swept,
+      configured: () => {
+        const value = maps.config.lookup(KEY)
+        return value !== undefined && records.decodeConfig(value).layout === records.VS_LAYOUT
+      },
+      configure: (config) => writeConfig(maps, config, devices.wireIfindex, devices.innerIfindex),
+      setEdges: (desired) => applyEdges(maps, associations, desired),
+      edges: () => readEdges(maps),
+      installInbound: (sa) => associations.install("in", sa),
+      installOutbound: (sa) => associations.install("out", sa),
+      setLease: (key, deadline) => associations.setLease(key, deadline),
+      activate: (edge, lane, spi) => associations.activate(edge, lane, spi),
+      retire: (key) => associations.retire(key),
+      revoke: (edge) => associations.revoke(edge),
+      revokeAll: () => associations.revokeAll(),
+      associations: () => associations.list(),
+      counters: () => readCounters(maps),
+      close,
+      teardown: () => {
+        removePlane(pins, devices, hooks)
+        close()
+      },
+    }
+  } catch (error) {
+    for (const step of cleanup.reverse()) step()
+    throw error
+  }
+}
+
+const indexIfThere = (name: string): number | undefined => {
+  try {
+    return ifIndex(name)
+  } catch (error) {
+    if (error instanceof KernelError && error.code === "ENODEV") return undefined
+    throw error
+  }
+}
+
+/** Removes a plane that can't be opened any more, e.g. one of other programs. Refuses while a loader holds it. */
+export const removePinnedPlane = (options: Omit<PlaneOptions, "object">): void => {
+  const pins = openPins(options.pins)
+  try {
+    const devices = { wireIfindex: indexIfThere(options.wire), innerIfindex: indexIfThere(options.inner) }
+    removePlane(pins, devices, hooksOf(options.hooks))
+  } finally {
+    pins.unlock()
+  }
+}
