@@ -17,6 +17,8 @@ export interface Program {
   readonly netns?: string
   /** Where stdout goes: to the log as well (default), or to the caller as a stream. */
   readonly stdout?: "log" | "pipe"
+  /** Set for a program that ends by itself: its end is no surprise, its status is the caller's matter. */
+  readonly ends?: boolean
 }
 
 export interface Running {
@@ -115,7 +117,7 @@ export const createProcesses = (directory: string, baseEnv: Readonly<Record<stri
     running.add(self)
     void ended.then(({ code, signal }) => {
       running.delete(self)
-      if (expected.has(self)) return
+      if (expected.has(self) || program.ends === true) return
       const how = signal === null ? `with status ${code}` : `by ${signal}`
       for (const listener of listeners) listener(self, how)
     })
