@@ -1,0 +1,140 @@
+/** Answering requests: who may be answered, in what order a request is looked at, and how many at once. */
+import { Cause, Effect, FiberSet } from "effect"
+import { Refusal } from "../../../schemas/messages/common.ts"
+import { subjects } from "../../../schemas/subjects.ts"
+import { decode, encode, type MessageSchema } from "../codec/index.ts"
+import type { Core } from "./bus.ts"
+import { subscribed } from "./listen.ts"
+import type { Message } from "./nats.ts"
+import { filter, insideInbox, parse, senderOf, type Tokens } from "./subject.ts"
+import { type BusShape, Refused, type RequestName } from "./types.ts"
+
+const DRAIN = "5 seconds"
+
+/** How many requests are being answered, in all and by sender. */
+class Places {
+  readonly #most: number
+  readonly #perSenderMost: number
+  readonly #bySender = new Map<string, number>()
+  #taken = 0
+
+  constructor(most: number, perSenderMost: number) {
+    this.#most = most
+    this.#perSenderMost = perSenderMost
+  }
+
+  take(sender: string): boolean {
+    const own = this.#bySender.get(sender) ?? 0
+    if (this.#taken >= this.#most || own >= this.#perSenderMost) return false
+    this.#taken++
+    this.#bySender.set(sender, own + 1)
+    return true
+  }
+
+  leave(sender: string): void {
+    const own = (this.#bySender.get(sender) ?? 1) - 1
+    this.#taken--
+    if (own === 0) this.#bySender.delete(sender)
+    else this.#bySender.set(sender, own)
+  }
+}
+
+const answer = (core: Core, reply: string, data: Uint8Array): void => {
+  try {
+    core.connection.publish(reply, data)
+  } catch {
+    // The connection is down: the sender asks again.
+  }
+}
+
+const refusal = (
+  core: Core,
+  { code, field, message }: { code: string; field: string; message: string },
+): Uint8Array =>
+  encode(Refusal, {
+    v: 1,
+    kind: "refused",
+    by: core.config.identity.name,
+    code: /^[A-Z][A-Z0-9_]{1,63}$/.test(code) ? code : "REFUSED",
+    field: field.slice(0, 128),
+    message: message.slice(0, 512),
+  })
+
+type Admission<N extends RequestName> =
+  | { readonly ok: true; readonly tokens: Tokens<N>; readonly sender: string; readonly reply: string }
+  | { readonly ok: false; readonly code: string; readonly text: string }
+
+/** The sender of a request that may be answered, or the code and sentence of why it may not. Looks at no payload. */
+const admit = <N extends RequestName>(
+  core: Core,
+  name: N,
+  message: Message,
+  bytesMax: number,
+): Admission<N> => {
+  const no = (code: string, text: string): Admission<N> => ({ ok: false, code, text })
+  if (message.data.length > bytesMax)
+    return no("TOO_LARGE", `${message.data.length} bytes, at most ${bytesMax}`)
+  const tokens = parse(core.config.prefix, name, message.subject)
+  const sender = tokens === undefined ? null : senderOf(name, tokens)
+  if (tokens === undefined || sender === null || sender === undefined)
+    return no("BAD_SUBJECT", "the subject names nobody who may ask on it")
+  if (message.reply === undefined) return no("NO_REPLY", "a request without a place for the answer")
+  // An answer elsewhere would let the sender publish, through us, where it may not itself.
+  if (!insideInbox(message.reply, sender))
+    return no("BAD_REPLY", "the reply subject is not in the sender's inbox")
+  return { ok: true, tokens, sender, reply: message.reply }
+}
+
+export const server =
+  (core: Core): BusShape["serve"] =>
+  (name, tokens, handler, { inFlightMax = 256, perSenderMax = 4 } = {}) =>
+    Effect.gen(function* () {
+      const row = subjects[name]
+      const places = new Places(inFlightMax, perSenderMax)
+      const running = yield* FiberSet.make<void>()
+      const run = yield* FiberSet.runtime(running)<Effect.Services<ReturnType<typeof handler>>>()
+
+      const onMessage = (message: Message): void => {
+        const admitted = admit(core, name, message, row.bytesMax)
+        if (!admitted.ok) {
+          core.refuse({ code: admitted.code, subject: message.subject, field: "", message: admitted.text })
+          return
+        }
+        const { sender, reply, tokens: from } = admitted
+        const say = (no: { code: string; field: string; message: string }): void =>
+          answer(core, reply, refusal(core, no))
+        if (!places.take(sender)) {
+          core.counting.refuse("BUSY")
+          say({ code: "BUSY", field: "", message: "too many requests are being answered; ask again later" })
+          return
+        }
+        const found = decode(row.payload as MessageSchema, message.data, {
+          subject: message.subject,
+          bytesMax: row.bytesMax,
+        })
+        if (!found.ok) {
+          places.leave(sender)
+          const { code, field, message: text } = found.error
+          core.refuse({ code, subject: message.subject, field, message: text })
+          say({ code, field, message: text })
+          return
+        }
+        const handled = handler(found.value as never, { tokens: from, sender }).pipe(
+          Effect.map((value) => answer(core, reply, encode(row.reply as MessageSchema, value))),
+          Effect.catchCause((cause) => {
+            const failed = Cause.findErrorOption(cause)
+            if (failed._tag === "Some" && failed.value instanceof Refused)
+              return Effect.sync(() => say(failed.value))
+            say({ code: "INTERNAL", field: "", message: "the service failed; its log says why" })
+            return Effect.logError("a request could not be answered", { subject: message.subject }, cause)
+          }),
+          Effect.ensuring(Effect.sync(() => places.leave(sender))),
+        )
+        run(handled)
+      }
+
+      // Closed in reverse order: no more messages, then the answers under way, and the connection outlives both.
+      yield* Effect.addFinalizer(() => FiberSet.awaitEmpty(running).pipe(Effect.timeoutOption(DRAIN)))
+      const queue = "queue" in row ? row.queue : undefined
+      yield* subscribed(core, filter(core.config.prefix, name, tokens), queue, onMessage)
+    })

@@ -1,0 +1,65 @@
+/** JetStream as far as the project uses it: two streams, kept by the operator, read with direct gets and no consumers. */
+import { limits } from "../../../schemas/limits.ts"
+import { fill } from "../../../schemas/pattern.ts"
+import { streams, subjects } from "../../../schemas/subjects.ts"
+
+const DAY_NS = 86_400_000_000_000
+const MIB = 1_048_576
+
+/** The stream behind the bucket of workflows. */
+export const BUCKET_STREAM = `KV_${streams.workflows}`
+
+/** The subject on which a bucket's value is stored; `key` is a checked token. */
+export const bucketSubject = (key: string): string => `$KV.${streams.workflows}.${key}`
+
+const common = {
+  retention: "limits",
+  storage: "file",
+  num_replicas: 1,
+  deny_delete: true,
+  deny_purge: true,
+  allow_direct: true,
+  duplicate_window: 120_000_000_000,
+} as const
+
+/** Settings of both streams, in the words of the JetStream API. */
+export const settings = (prefix: string) => [
+  {
+    ...common,
+    name: streams.events,
+    subjects: [fill(prefix, subjects.event.pattern, () => "*", { wild: true })],
+    max_age: 7 * DAY_NS,
+    max_bytes: 256 * MIB,
+    max_msg_size: subjects.event.bytesMax + 1_024,
+    discard: "old",
+  },
+  {
+    ...common,
+    name: BUCKET_STREAM,
+    subjects: [`$KV.${streams.workflows}.>`],
+    max_msgs_per_subject: 8,
+    max_bytes: 64 * MIB,
+    max_msg_size: limits.messageBytes + 1_024,
+    discard: "new",
+  },
+]
+
+/** JetStream's own answers are JSON; only these fields are looked at. */
+export interface ApiAnswer {
+  readonly error?: { readonly err_code?: number; readonly description?: string }
+  readonly seq?: number
+  readonly stream?: string
+}
+
+/** Reads a JetStream answer; undefined when it is none. */
+export const apiAnswer = (data: Uint8Array): ApiAnswer | undefined => {
+  try {
+    const found: unknown = JSON.parse(Buffer.from(data).toString("utf8"))
+    return typeof found === "object" && found !== null ? (found as ApiAnswer) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** err_code: a stream of this name exists with other settings. */
+export const STREAM_NAME_IN_USE = 10_058

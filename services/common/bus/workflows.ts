@@ -1,0 +1,110 @@
+/** The bucket of signed workflows: read by direct get, followed by listening to the subject that stores them. */
+import { Effect, Latch } from "effect"
+import { token } from "../../../schemas/pattern.ts"
+import { subjects } from "../../../schemas/subjects.ts"
+import { SignedWorkflow } from "../../../schemas/workflow.ts"
+import { decode } from "../codec/index.ts"
+import type { Core } from "./bus.ts"
+import { api } from "./events.ts"
+import { subscribed } from "./listen.ts"
+import { BUCKET_STREAM, bucketSubject } from "./streams.ts"
+import type { SubjectError } from "./subject.ts"
+import { BusError, type BusShape, type StoredWorkflow } from "./types.ts"
+
+/** What is stored is asked for again this often: a message may be lost, and so may a whole server. */
+const LOOK_EVERY = "5 seconds"
+const { bytesMax } = subjects.workflow
+
+const keyOf = (domain: string): Effect.Effect<string, BusError> =>
+  Effect.try({
+    try: () => bucketSubject(token("domain", domain)),
+    catch: (error) =>
+      new BusError({ reason: "Invalid", subject: "workflow", message: (error as SubjectError).message }),
+  })
+
+export const makeWorkflows = (core: Core): BusShape["workflows"] => {
+  const understood = (data: Uint8Array, subject: string): Effect.Effect<SignedWorkflow, BusError> => {
+    const found = decode(SignedWorkflow, data, { subject, bytesMax })
+    if (found.ok) return Effect.succeed(found.value)
+    const { code, field, message } = found.error
+    core.refuse({ code, subject, field, message })
+    return Effect.fail(new BusError({ reason: "Decode", subject, message: `${code} ${field}: ${message}` }))
+  }
+
+  const stored = (key: string) =>
+    Effect.gen(function* () {
+      const at = `$JS.API.DIRECT.GET.${BUCKET_STREAM}.${key}`
+      const message = yield* Effect.tryPromise({
+        try: () => core.connection.request(at, new Uint8Array(0), 2_000),
+        catch: (error) => error as BusError,
+      })
+      if (message.status === 404) return undefined
+      if (message.status >= 400)
+        return yield* new BusError({ reason: "Stream", subject: at, message: `status ${message.status}` })
+      const revision = Number(message.header("Nats-Sequence"))
+      return { revision: Number.isSafeInteger(revision) ? revision : 0, data: message.data }
+    })
+
+  const get = (domain: string): Effect.Effect<StoredWorkflow | undefined, BusError> =>
+    Effect.gen(function* () {
+      const key = yield* keyOf(domain)
+      const found = yield* stored(key)
+      if (found === undefined) return undefined
+      return { revision: found.revision, value: yield* understood(found.data, key) }
+    })
+
+  const put = (domain: string, value: SignedWorkflow) =>
+    Effect.gen(function* () {
+      const key = yield* keyOf(domain)
+      const { data } = yield* core.pack("workflow", { domain }, value)
+      const { seq } = yield* api(core, key, data, { "Nats-Expected-Stream": BUCKET_STREAM })
+      return seq ?? 0
+    })
+
+  const watch: BusShape["workflows"]["watch"] = (domain, handler) =>
+    Effect.gen(function* () {
+      const key = yield* keyOf(domain)
+      const context = yield* Effect.context<Effect.Services<ReturnType<typeof handler>>>()
+      let last: Uint8Array | undefined
+      const offer = (data: Uint8Array) =>
+        Effect.suspend(() => {
+          if (last !== undefined && Buffer.compare(last, data) === 0) return Effect.void
+          last = Uint8Array.from(data)
+          return understood(data, key).pipe(
+            Effect.flatMap(handler),
+            Effect.provideContext(context),
+            Effect.catchCause((cause) =>
+              Effect.logError("a workflow could not be taken", { subject: key }, cause),
+            ),
+          )
+        })
+      const look = stored(key).pipe(
+        Effect.flatMap((found) => (found === undefined ? Effect.void : offer(found.data))),
+      )
+      let live: Uint8Array | undefined
+      const arrived = yield* Latch.make(false)
+      const follow = Effect.gen(function* () {
+        for (;;) {
+          yield* arrived.await.pipe(Effect.timeoutOption(LOOK_EVERY))
+          arrived.closeUnsafe()
+          const data = live
+          live = undefined
+          if (data !== undefined) yield* offer(data)
+          else
+            yield* look.pipe(
+              Effect.catch(({ reason }) =>
+                Effect.logWarning("the stored workflow cannot be read", { reason }),
+              ),
+            )
+        }
+      })
+      yield* subscribed(core, key, undefined, (message) => {
+        live = message.data
+        arrived.openUnsafe()
+      })
+      yield* look
+      yield* Effect.forkScoped(follow)
+    })
+
+  return { get, put, watch }
+}
