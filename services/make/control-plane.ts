@@ -39,22 +39,28 @@ export interface AcceptedControl {
   readonly term: bigint
 }
 
-const bindingOf = (control: ControlEvidence): ControlBinding => ({
+/** The claims of a message as the transcript wants them. */
+export const controlBinding = (claims: ControlEvidence["claims"]): ControlBinding => ({
   role: "control-plane",
-  domain: control.claims.domain,
-  operatorKeysDigest: control.claims.operators,
-  rootsDigest: control.claims.roots,
-  workflowDigest: control.claims.workflow,
-  verifierKey: control.claims.verifier_key,
-  releaserKey: control.claims.releaser_key,
-  term: control.claims.term,
-  merkleRoot: control.claims.merkle_root,
-  leafCount: control.claims.leaves,
+  domain: claims.domain,
+  operatorKeysDigest: claims.operators,
+  rootsDigest: claims.roots,
+  workflowDigest: claims.workflow,
+  verifierKey: claims.verifier_key,
+  releaserKey: claims.releaser_key,
+  term: claims.term,
+  merkleRoot: claims.merkle_root,
+  leafCount: claims.leaves,
 })
 
 /** What a verifier hashes of the control Evidence that it sent with a challenge. */
 export const controlEvidenceDigest = (crypto: Crypto, control: ControlEvidence): Uint8Array =>
-  controlDigest(crypto, bindingOf(control), control.evidence.report, control.evidence.certificates)
+  controlDigest(
+    crypto,
+    controlBinding(control.claims),
+    control.evidence.report,
+    control.evidence.certificates,
+  )
 
 /**
  * Cheap checks first, then the inclusion path, then the hardware's signature.
@@ -85,7 +91,7 @@ export const acceptControl = (
   if (!verifyInclusion(crypto, claims.merkle_root, leaf, inclusion)) {
     throw new MakeError("STALE", "control.merkle_root", "does not contain the nonce that was asked with")
   }
-  const binding = bindingOf(control)
+  const binding = controlBinding(control.claims)
   check(control.evidence, controlReportData(crypto, binding))
   return {
     digest: controlEvidenceDigest(crypto, control),

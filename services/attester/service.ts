@@ -1,0 +1,68 @@
+/** Serves `attest.<own id>.*`: control-plane Evidence for verifiers and releasers, node Evidence for this node's loader. */
+import { Effect } from "effect"
+import type { AttestRequest } from "../../schemas/messages/attestation.ts"
+import { Bus } from "../common/bus/bus.ts"
+import { Refused } from "../common/bus/types.ts"
+import { FileError } from "../common/config/files.ts"
+import { KernelError } from "../common/kernel/errors.ts"
+import { knowWorkflow } from "../guest/known-workflow.ts"
+import { MakeError } from "../make/errors.ts"
+import { answerControl, answerNode, type Guest, type NodeGuest } from "./answer.ts"
+
+export type Role =
+  | { readonly role: "control-plane"; readonly guest: Guest }
+  | { readonly role: "node"; readonly guest: NodeGuest }
+
+const refuse = (code: string, field: string, message: string) => new Refused({ code, field, message })
+
+/** Errors that say what is wrong without saying a secret; anything else is a defect and tells the sender nothing. */
+const toRefused = (error: unknown): Refused => {
+  if (error instanceof MakeError) return refuse(error.code, error.field, error.message)
+  if (error instanceof FileError) return refuse(`FILE_${error.code}`, "guest", error.message)
+  if (error instanceof KernelError) return refuse("DATAPLANE_UNREADABLE", "dataplane", error.message)
+  throw error
+}
+
+const answer = (
+  own: Role,
+  workflow: Parameters<typeof answerControl>[1],
+  value: AttestRequest,
+  sender: string,
+) => {
+  if (own.role === "control-plane") {
+    if (value.kind !== "attest-control")
+      throw new MakeError("MISDIRECTED", "kind", "this guest is a control plane")
+    return answerControl(own.guest, workflow, value)
+  }
+  if (value.kind !== "attest-node" || sender !== `loader-${own.guest.id}`) {
+    throw new MakeError("MISDIRECTED", "kind", "this guest is a node and answers its own loader only")
+  }
+  return answerNode(own.guest, workflow, value)
+}
+
+export const serveAttester = Effect.fn("serveAttester")(function* (own: Role) {
+  const bus = yield* Bus
+  const { id } = own.guest
+  const known = yield* knowWorkflow(own.guest.crypto, own.guest.trust)
+  yield* bus.serve("attest", { node: id }, (value, { sender }) =>
+    Effect.suspend(() => {
+      const workflow = known.current()
+      if (workflow === undefined) {
+        return Effect.fail(
+          refuse("NO_WORKFLOW", "workflow", "no signed workflow of this domain has arrived yet"),
+        )
+      }
+      return Effect.try({ try: () => answer(own, workflow, value, sender ?? ""), catch: toRefused })
+    }),
+  )
+  yield* bus.event({
+    type: "vouchsafe.service.ready",
+    data: {
+      node: id,
+      platform: own.guest.device.kind,
+      emulated: own.guest.device.emulated,
+      message: `attester of a ${own.role}`,
+    },
+  })
+  return yield* bus.closed
+})

@@ -1,0 +1,195 @@
+/**
+ * Appraisal of one node's answer to one challenge: does everything it claims fit what this verifier knows, does the
+ * hardware vouch for exactly that, and is it what the signed workflow demands of the stage?
+ */
+import type { AttestationResult, NodeEvidence } from "../../schemas/messages/attestation.ts"
+import type { Check } from "../../schemas/messages/common.ts"
+import type { Stage } from "../../schemas/workflow.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import { appraise } from "../evidence/appraisal/appraise.ts"
+import type { AppraisalPolicy } from "../evidence/appraisal/policy.ts"
+import type { ChainCache } from "../evidence/snp/chain.ts"
+import { SnpError } from "../evidence/snp/error.ts"
+import { verifyReport } from "../evidence/snp/verify.ts"
+import type { Challenge } from "../make/challenge.ts"
+import { nodeReportData } from "../make/transcript.ts"
+import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+
+/** What the verifier remembers of a challenge that it issued. */
+export interface Outstanding extends Challenge {
+  readonly workflow: VerifiedWorkflow
+  /** N, that the node said hello with. */
+  readonly nonce: Uint8Array
+  readonly controlDigest: Uint8Array
+}
+
+export interface Verifier {
+  readonly crypto: Crypto
+  readonly instance: string
+  readonly control: string
+  readonly cache: ChainCache
+}
+
+export type Verdict =
+  | { readonly accepted: true; readonly result: AttestationResult }
+  | {
+      readonly accepted: false
+      readonly code: string
+      readonly reason: Check
+      readonly checks: ReadonlyArray<Check>
+      readonly stage: string
+      readonly emulated: boolean
+    }
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
+
+/** Every claim that the challenge fixes, as checks beside those of the hardware. */
+const claimChecks = (crypto: Crypto, evidence: NodeEvidence, asked: Outstanding): ReadonlyArray<Check> => {
+  const { claims } = evidence
+  const same = (name: string, found: Uint8Array, wanted: Uint8Array): Check => ({
+    name,
+    result: crypto.equalConstantTime(found, wanted) ? "passed" : "failed",
+    found: hex(found),
+    wanted: hex(wanted),
+  })
+  const { document, digest } = asked.workflow
+  return [
+    {
+      name: "domain",
+      result: claims.domain === document.domain ? "passed" : "failed",
+      found: claims.domain,
+      wanted: document.domain,
+    },
+    {
+      name: "node",
+      result: claims.node === asked.nodeId ? "passed" : "failed",
+      found: claims.node,
+      wanted: asked.nodeId,
+    },
+    {
+      name: "suite",
+      result: claims.suites.includes(document.suite) ? "passed" : "failed",
+      found: claims.suites.join(", ").slice(0, 256),
+      wanted: document.suite,
+    },
+    same("workflow", claims.workflow, digest),
+    same("nonce", claims.nonce, asked.nonce),
+    same("challenge", claims.challenge, asked.value),
+    same("control-plane", claims.control, asked.controlDigest),
+    same("session", claims.session, asked.session),
+  ]
+}
+
+const policyOf = (workflow: VerifiedWorkflow, stage: Stage, chip: string): AppraisalPolicy => ({
+  platforms: stage.platforms,
+  roots: workflow.document.roots,
+  assurance: stage.assurance,
+  measurements: stage.measurements,
+  dataplane: stage.dataplane,
+  chipIds: chip === "any" ? "any" : [chip],
+  debug: stage.policy.debug,
+  migrationAgent: stage.policy.migration_agent,
+  vmplMax: stage.policy.vmpl_max,
+  // Like the other permissions: false forbids it, true and silence allow it.
+  ...(stage.policy.smt === false ? { smt: "forbidden" as const } : {}),
+  ...(stage.minimum_tcb === undefined ? {} : { minTcb: stage.minimum_tcb }),
+})
+
+/**
+ * @param now for certificate dates; also the record's time of issue
+ * @returns an accepted result ready to be signed, or every check and the first that failed. Never throws on what a node sent.
+ */
+export const appraiseNode = (
+  verifier: Verifier,
+  evidence: NodeEvidence,
+  asked: Outstanding,
+  now: Date,
+): Verdict => {
+  const { crypto } = verifier
+  const { claims } = evidence
+  const node = asked.workflow.document.nodes.find(({ id }) => id === asked.nodeId)
+  const stage = node === undefined ? undefined : asked.workflow.document.stages[node.stage]
+  if (node === undefined || stage === undefined) {
+    const check: Check = {
+      name: "node",
+      result: "failed",
+      found: asked.nodeId,
+      wanted: "a node of the workflow",
+    }
+    return {
+      accepted: false,
+      code: "UNKNOWN_NODE",
+      reason: check,
+      checks: [check],
+      stage: "none",
+      emulated: false,
+    }
+  }
+  const verified = verifyReport(evidence.evidence, {
+    roots: asked.workflow.document.roots,
+    now,
+    cache: verifier.cache,
+    crypto,
+  })
+  const reportData = nodeReportData(crypto, {
+    role: "node",
+    suites: claims.suites,
+    domain: claims.domain,
+    workflowDigest: claims.workflow,
+    controlDigest: claims.control,
+    nonce: claims.nonce,
+    challenge: claims.challenge,
+    nodeId: claims.node,
+    session: claims.session,
+    signingKey: claims.signing_key,
+    dhKey: claims.dh_key,
+    kemKey: claims.kem_key,
+    dataplane: claims.dataplane,
+    bootId: claims.boot,
+  })
+  const appraisal = appraise(verified, policyOf(asked.workflow, stage, node.chip), {
+    reportData,
+    dataplane: hex(claims.dataplane),
+  })
+  const checks = [...claimChecks(crypto, evidence, asked), ...appraisal.checks]
+  const reason = checks.find(({ result }) => result === "failed")
+  if (reason !== undefined || appraisal.verdict !== "accepted" || verified instanceof SnpError) {
+    const failed = reason ?? {
+      name: "evidence",
+      result: "failed",
+      found: "no check passed",
+      wanted: "genuine evidence",
+    }
+    const code =
+      verified instanceof SnpError && reason?.name === "genuine" ? verified.code : codeOf(failed.name)
+    const emulated = !(verified instanceof SnpError) && verified.emulated
+    return { accepted: false, code, reason: failed, checks, stage: node.stage, emulated }
+  }
+  return {
+    accepted: true,
+    result: {
+      v: 1,
+      domain: claims.domain,
+      workflow: claims.workflow,
+      node: claims.node,
+      session: claims.session,
+      stage: node.stage,
+      assurance: verified.emulated ? "emulated" : "hardware",
+      platform: `sev-snp ${verified.productName}`.slice(0, 64),
+      chip: new Uint8Array(Buffer.from(verified.chip.id ?? "00".repeat(64), "hex")),
+      boot: claims.boot,
+      signing_key: claims.signing_key,
+      dh_key: claims.dh_key,
+      kem_key: claims.kem_key,
+      dataplane: claims.dataplane,
+      verifier: verifier.instance,
+      control: verifier.control,
+      verifier_nonce: asked.verifierNonce,
+      beacon: asked.beacon,
+      issued_ms: now.getTime(),
+      checks,
+    },
+  }
+}
+
+const codeOf = (check: string): string => check.toUpperCase().replaceAll("-", "_")

@@ -1,0 +1,56 @@
+/**
+ * Joins hellos that arrive within a few milliseconds under one Merkle root, so that one control-plane report answers them
+ * all: real hardware takes milliseconds for a report and is throttled.
+ */
+import { Deferred, Effect, Queue, Result } from "effect"
+import { limits } from "../../schemas/limits.ts"
+import type { ControlEvidence } from "../../schemas/messages/attestation.ts"
+import type { Refused } from "../common/bus/types.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import { buildTree, helloLeaf, type Inclusion } from "../make/merkle.ts"
+
+export interface Quoted {
+  readonly control: ControlEvidence
+  readonly inclusion: Inclusion
+}
+
+interface Waiting {
+  readonly leaf: Uint8Array
+  readonly answer: Deferred.Deferred<Quoted, Refused>
+}
+
+/**
+ * @param quote asks the control plane's attester for Evidence over a root
+ * @returns a function that waits until a nonce has been quoted
+ */
+export const makeHelloBatch = Effect.fn("makeHelloBatch")(function* (
+  crypto: Crypto,
+  quote: (root: Uint8Array, leaves: number) => Effect.Effect<ControlEvidence, Refused>,
+) {
+  const waiting = yield* Queue.bounded<Waiting>(limits.batchLeaves)
+
+  const answerBatch = Effect.gen(function* () {
+    const first = yield* Queue.take(waiting)
+    yield* Effect.sleep(limits.batchGatherMs)
+    const rest = yield* Queue.clear(waiting)
+    const batch = [first, ...rest].slice(0, limits.batchLeaves)
+    const tree = buildTree(
+      crypto,
+      batch.map(({ leaf }) => leaf),
+    )
+    const quoted = yield* Effect.result(quote(tree.root, tree.size))
+    for (const [index, { answer }] of batch.entries()) {
+      yield* Result.isSuccess(quoted)
+        ? Deferred.succeed(answer, { control: quoted.success, inclusion: tree.inclusion(index) })
+        : Deferred.fail(answer, quoted.failure)
+    }
+  })
+  yield* Effect.forkScoped(Effect.forever(answerBatch))
+
+  return (node: string, nonce: Uint8Array) =>
+    Effect.gen(function* () {
+      const answer = yield* Deferred.make<Quoted, Refused>()
+      yield* Queue.offer(waiting, { leaf: helloLeaf("node", node, nonce), answer })
+      return yield* Deferred.await(answer)
+    })
+})

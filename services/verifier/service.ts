@@ -1,0 +1,185 @@
+/** Serves `hello.*` (with all other verifiers) and `evidence.<own instance>.*`: challenges nodes and signs what they prove. */
+import { Effect } from "effect"
+import { limits } from "../../schemas/limits.ts"
+import {
+  AttestationResult,
+  Challenge,
+  type Hello,
+  type NodeEvidence,
+} from "../../schemas/messages/attestation.ts"
+import { Bus } from "../common/bus/bus.ts"
+import { type BusError, Refused } from "../common/bus/types.ts"
+import { encode } from "../common/codec/index.ts"
+import type { Trust } from "../common/config/anchors.ts"
+import { writeVerifierKey } from "../common/config/guest-keys.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import { ChainCache } from "../evidence/snp/chain.ts"
+import { knowWorkflow } from "../guest/known-workflow.ts"
+import { ChallengeBook } from "../make/challenge.ts"
+import { controlEvidenceDigest } from "../make/control-plane.ts"
+import { sign } from "../make/envelope.ts"
+import { MakeError } from "../make/errors.ts"
+import { labels } from "../make/labels.ts"
+import { appraiseNode, type Outstanding, type Verdict } from "./appraise-node.ts"
+import { makeHelloBatch } from "./hello-batch.ts"
+
+const ATTEST_TIMEOUT_MS = 3_000
+
+export interface VerifierOptions {
+  readonly crypto: Crypto
+  readonly trust: Trust
+  readonly instance: string
+  readonly control: string
+  readonly runDirectory: string
+}
+
+const refuse = (code: string, field: string, message: string) =>
+  new Refused({ code, field: field.slice(0, 128), message: message.slice(0, 512) })
+
+const monotonicMs = () => performance.now()
+
+const fromMake = (error: unknown): Refused => {
+  if (error instanceof MakeError) return refuse(error.code, error.field, error.message)
+  throw error
+}
+
+export const serveVerifier = Effect.fn("serveVerifier")(function* (options: VerifierOptions) {
+  const { crypto, trust, instance, control } = options
+  const bus = yield* Bus
+  const key = crypto.ed25519.generate()
+  writeVerifierKey(options.runDirectory, { instance, key: key.publicKey })
+  const known = yield* knowWorkflow(crypto, trust)
+  const book = new ChallengeBook(crypto)
+  const outstanding = new Map<string, Outstanding>()
+  const verifier = { crypto, instance, control, cache: new ChainCache() }
+  let beacon: { readonly nonce: Uint8Array; readonly atMs: number } | undefined
+
+  yield* bus.subscribe("beacon", {}, ({ nonce }) =>
+    Effect.sync(() => {
+      beacon = { nonce, atMs: monotonicMs() }
+    }),
+  )
+
+  const quote = (merkle_root: Uint8Array, leaves: number) =>
+    bus
+      .request(
+        "attest",
+        { node: control, identity: bus.identity.name },
+        { v: 1, kind: "attest-control", merkle_root, leaves },
+        { timeoutMs: ATTEST_TIMEOUT_MS },
+      )
+      .pipe(
+        Effect.mapError((error: BusError) => refuse("NO_CONTROL_EVIDENCE", "control", error.message)),
+        Effect.flatMap((reply) => {
+          if (reply.kind === "control-evidence") return Effect.succeed(reply)
+          const [code, why] =
+            reply.kind === "refused" ? [reply.code, reply.message] : ["WRONG_KIND", reply.kind]
+          return Effect.fail(refuse(code, "control", why))
+        }),
+      )
+  const quoted = yield* makeHelloBatch(crypto, quote)
+
+  /** Refusals before the appraisal are as much part of the record as the appraisal's own. */
+  const recorded =
+    (type: "vouchsafe.hello.refused" | "vouchsafe.attestation.refused", node: string) => (no: Refused) =>
+      bus.event({ type, subject: node, data: { node, code: no.code, field: no.field, message: no.message } })
+
+  const onHello = Effect.fnUntraced(function* (hello: Hello, node: string) {
+    const workflow = known.current()
+    if (workflow === undefined)
+      return yield* refuse("NO_WORKFLOW", "workflow", "no signed workflow has arrived yet")
+    if (hello.node !== node) return yield* refuse("MISDIRECTED", "node", "is not the node of the subject")
+    if (hello.domain !== trust.domain) return yield* refuse("WRONG_DOMAIN", "domain", "is another domain's")
+    if (!workflow.document.nodes.some(({ id }) => id === node)) {
+      return yield* refuse("UNKNOWN_NODE", "node", `the workflow names no node "${node}"`)
+    }
+    const fresh = beacon
+    if (fresh === undefined || monotonicMs() - fresh.atMs > limits.beaconMs / 2) {
+      return yield* refuse("NO_BEACON", "releaser", "no key-releaser has been heard lately")
+    }
+    const { control: evidence, inclusion } = yield* quoted(node, hello.nonce)
+    const challenge = yield* Effect.try({
+      try: () => book.issue(node, hello.session, fresh.nonce, monotonicMs()),
+      catch: fromMake,
+    })
+    const controlDigest = controlEvidenceDigest(crypto, evidence)
+    outstanding.set(node, { ...challenge, workflow, nonce: hello.nonce, controlDigest })
+    const body = encode(Challenge, {
+      v: 1,
+      domain: trust.domain,
+      node,
+      session: hello.session,
+      verifier: instance,
+      verifier_nonce: challenge.verifierNonce,
+      beacon: challenge.beacon,
+      workflow: workflow.digest,
+    })
+    return {
+      v: 1 as const,
+      kind: "offer" as const,
+      control: evidence,
+      index: inclusion.index,
+      path: [...inclusion.path],
+      challenge: sign(crypto, labels.signedChallenge, key, body),
+    }
+  })
+
+  /** Cheap things first: the challenge must be live and this node's, and is used up whatever becomes of the answer. */
+  const onEvidence = Effect.fnUntraced(function* (evidence: NodeEvidence, node: string) {
+    const started = monotonicMs()
+    const asked = outstanding.get(node)
+    yield* Effect.try({
+      try: () => book.take(node, evidence.claims.session, evidence.verifier_nonce, started),
+      catch: fromMake,
+    }).pipe(Effect.tapError(recorded("vouchsafe.attestation.refused", node)))
+    outstanding.delete(node)
+    if (asked === undefined) return yield* refuse("STALE", "challenge", "is not outstanding for this node")
+    const verdict = appraiseNode(verifier, evidence, asked, new Date())
+    yield* report(node, verdict, Math.round(monotonicMs() - started))
+    if (!verdict.accepted) {
+      const { reason } = verdict
+      return yield* refuse(verdict.code, reason.name, `found ${reason.found}, wanted ${reason.wanted}`)
+    }
+    const result = sign(crypto, labels.signedResult, key, encode(AttestationResult, verdict.result))
+    return { v: 1 as const, kind: "result" as const, result }
+  })
+
+  const report = (node: string, verdict: Verdict, elapsed_ms: number) =>
+    bus.event(
+      verdict.accepted
+        ? {
+            type: "vouchsafe.attestation.accepted",
+            subject: node,
+            data: {
+              node,
+              stage: verdict.result.stage,
+              platform: verdict.result.platform,
+              emulated: verdict.result.assurance === "emulated",
+              dataplane: Buffer.from(verdict.result.dataplane).toString("hex"),
+              checks: verdict.result.checks,
+              elapsed_ms,
+            },
+          }
+        : {
+            type: "vouchsafe.attestation.refused",
+            subject: node,
+            data: {
+              node,
+              stage: verdict.stage,
+              emulated: verdict.emulated,
+              code: verdict.code.slice(0, 64),
+              field: verdict.reason.name,
+              message: `found ${verdict.reason.found}, wanted ${verdict.reason.wanted}`.slice(0, 512),
+              checks: verdict.checks,
+              elapsed_ms,
+            },
+          },
+    )
+
+  yield* bus.serve("hello", {}, (hello, { tokens }) =>
+    onHello(hello, tokens.node).pipe(Effect.tapError(recorded("vouchsafe.hello.refused", tokens.node))),
+  )
+  yield* bus.serve("evidence", { instance }, (evidence, { tokens }) => onEvidence(evidence, tokens.node))
+  yield* bus.event({ type: "vouchsafe.service.ready", data: { node: control, message: "verifier" } })
+  return yield* bus.closed
+})
