@@ -55,20 +55,24 @@ export const EdgeRelease = Schema.Struct({
   term: U64,
   epoch: U64,
   state: Schema.Literals(["install", "active", "retire"]),
-  secret: bytes(32),
   peer: Token,
-  peer_result: Signed,
   /** One index per lane, in lane order; inbound are ours, outbound the peer's. */
   inbound: list(Spi, limits.lanes),
   outbound: list(Spi, limits.lanes),
+  /** Only with `install`: keys are derived then or never. */
+  secret: Schema.optionalKey(bytes(32)),
+  peer_result: Schema.optionalKey(Signed),
 })
 export type EdgeRelease = typeof EdgeRelease.Type
+
+/** A new generation of an edge's keys, the one in use, and one in its grace time. */
+const GENERATIONS = 3
 
 /** The sealed payload: the node's full desired state. What it doesn't name is to be retired. */
 export const ReleasePayload = Schema.Struct({
   v: Version,
   lease_ms: LeaseMs,
-  edges: list(EdgeRelease, limits.nodeEdges),
+  edges: list(EdgeRelease, GENERATIONS * limits.nodeEdges),
 })
 export type ReleasePayload = typeof ReleasePayload.Type
 
@@ -87,7 +91,7 @@ export const Ack = Schema.Struct({
       state: Schema.Literals(["install", "active"]),
       exporter: bytes(16),
     }),
-    limits.nodeEdges,
+    GENERATIONS * limits.nodeEdges,
   ),
 })
 export type Ack = typeof Ack.Type
