@@ -43,15 +43,19 @@ export const reading = <T>(
   }
 }
 
-/** @throws SnpError CERTIFICATE_MALFORMED */
-export const outline = (role: string, der: Uint8Array): Outline => {
-  if (der.length > limits.certificateBytes)
+/**
+ * @param given DER; copied, since what comes of it may outlive the message that it came in
+ * @throws SnpError CERTIFICATE_MALFORMED
+ */
+export const outline = (role: string, given: Uint8Array): Outline => {
+  if (given.length > limits.certificateBytes)
     throw new SnpError(
       "CERTIFICATE_MALFORMED",
       field(role),
-      `${der.length} bytes`,
+      `${given.length} bytes`,
       `at most ${limits.certificateBytes}`,
     )
+  const der = Uint8Array.from(given)
   return reading(role, undefined, "CERTIFICATE_MALFORMED", () => {
     const [tbs, algorithm, signature] = expectTags(readAll(readOnly(der, tags.sequence).content, 3), [
       tags.sequence,

@@ -7,6 +7,7 @@ import {
   checkSignature,
   decode,
   keyDigest,
+  type Outline,
   outline,
 } from "./certificate.ts"
 import { type Endorsement, readEndorsement } from "./endorsement.ts"
@@ -24,41 +25,56 @@ export interface Chain {
 
 /** The part of a chain that neither the time nor the list of roots changes. */
 interface SignedChain {
+  readonly issuers: Issuers
+  readonly endorsement: Endorsement
+  readonly leaf: Certificate
+}
+
+/** What thousands of chips share: the root, and what it has signed. */
+interface Issuers {
   readonly rootKeyDigest: string
   readonly product: SnpProduct
-  readonly endorsement: Endorsement
-  readonly certificates: readonly Certificate[]
+  readonly intermediateOutline: Outline
+  readonly intermediate: Certificate
+  readonly ark: Certificate
+}
+
+/** Keeps at most `most` values; the one longest unused goes first. */
+class Recent<T> {
+  readonly #values = new Map<string, T>()
+  readonly #most: number
+
+  constructor(most: number) {
+    this.#most = most
+  }
+
+  get(key: string): T | undefined {
+    const value = this.#values.get(key)
+    if (value === undefined) return undefined
+    this.#values.delete(key)
+    this.#values.set(key, value)
+    return value
+  }
+
+  set(key: string, value: T): T {
+    this.#values.set(key, value)
+    const [oldest] = this.#values.keys()
+    if (this.#values.size > this.#most && oldest !== undefined) this.#values.delete(oldest)
+    return value
+  }
 }
 
 /**
  * Remembers chains whose signatures held, by the digest of all their bytes, so that the next report of the same chip
- * costs one signature instead of four. Roots and dates are looked at every time. Holds at most `most` chains; the one
- * longest unused goes first.
+ * costs one signature instead of four. Roots and dates are looked at every time.
  */
 export class ChainCache {
-  readonly #chains = new Map<string, SignedChain>()
-  readonly #most: number
+  readonly chains: Recent<SignedChain>
+  readonly issuers: Recent<Issuers>
 
-  constructor(most = 1_024) {
-    this.#most = most
-  }
-
-  get size(): number {
-    return this.#chains.size
-  }
-
-  get(key: string): SignedChain | undefined {
-    const chain = this.#chains.get(key)
-    if (chain === undefined) return undefined
-    this.#chains.delete(key)
-    this.#chains.set(key, chain)
-    return chain
-  }
-
-  set(key: string, chain: SignedChain): void {
-    this.#chains.set(key, chain)
-    const [oldest] = this.#chains.keys()
-    if (this.#chains.size > this.#most && oldest !== undefined) this.#chains.delete(oldest)
+  constructor(chainsMost = 1_024, issuersMost = 64) {
+    this.chains = new Recent(chainsMost)
+    this.issuers = new Recent(issuersMost)
   }
 }
 
@@ -85,18 +101,20 @@ export const verifyChain = (
     )
   if (Number.isNaN(now.getTime())) throw new SnpError("TIME_INVALID", "now", "no date", "a date")
 
-  const key = cache && cacheKey(kind, [leaf, intermediate, ark])
-  const known = key === undefined ? undefined : cache?.get(key)
-  const signed = known ?? verifySignatures(kind, leaf, intermediate, ark, roots)
-  const root = acceptedRoot(roots, signed.rootKeyDigest)
-  if (root.product !== signed.product)
-    throw new SnpError("PRODUCT_MISMATCH", "certificates.ark", signed.product, root.product)
-  if (key !== undefined && known === undefined) cache?.set(key, signed)
-  for (const certificate of signed.certificates.toReversed()) checkDates(certificate, now)
-  return { root, endorsement: signed.endorsement, certificates: signed.certificates }
+  const key = digestOf(kind, certificates)
+  const known = cache?.chains.get(key)
+  const signed = known ?? verifySignatures(kind, [leaf, intermediate, ark], roots, cache)
+  const { issuers } = signed
+  const root = acceptedRoot(roots, issuers.rootKeyDigest)
+  if (root.product !== issuers.product)
+    throw new SnpError("PRODUCT_MISMATCH", "certificates.ark", issuers.product, root.product)
+  if (known === undefined) cache?.chains.set(key, signed)
+  const chain = [signed.leaf, issuers.intermediate, issuers.ark]
+  for (const certificate of chain.toReversed()) checkDates(certificate, now)
+  return { root, endorsement: signed.endorsement, certificates: chain }
 }
 
-const cacheKey = (kind: SigningKeyKind, certificates: readonly Uint8Array[]): string => {
+const digestOf = (kind: SigningKeyKind, certificates: readonly Uint8Array[]): string => {
   const hash = createHash("sha256").update(kind)
   for (const der of certificates) hash.update(`:${der.length}:`).update(der)
   return hash.digest("base64")
@@ -105,34 +123,39 @@ const cacheKey = (kind: SigningKeyKind, certificates: readonly Uint8Array[]): st
 /** Top down: nothing is decoded, and no key used, before what stands above it is known to be right. */
 const verifySignatures = (
   kind: SigningKeyKind,
-  leafDer: Uint8Array,
-  intermediateDer: Uint8Array,
-  arkDer: Uint8Array,
+  [leafDer, ...above]: readonly [Uint8Array, Uint8Array, Uint8Array],
   roots: readonly HardwareRoot[],
+  cache?: ChainCache,
 ): SignedChain => {
-  const roles = rolesOf(kind)
-  const ark = outline("ark", arkDer)
-  const rootKeyDigest = keyDigest(ark.spki)
+  const key = digestOf(kind, above)
+  const known = cache?.issuers.get(key)
+  const issuers = known ?? verifyIssuers(kind, above, roots)
+  if (known === undefined) cache?.issuers.set(key, issuers)
+
+  const { leaf: role } = rolesOf(kind)
+  const unsure = outline(role, leafDer)
+  checkSignature(role, unsure, issuers.intermediateOutline)
+  const leaf = named(decode(role, unsure), `SEV-${kind}`)
+  return { issuers, leaf, endorsement: readEndorsement(leaf, kind, issuers.product) }
+}
+
+const verifyIssuers = (
+  kind: SigningKeyKind,
+  [intermediateDer, arkDer]: readonly [Uint8Array, Uint8Array],
+  roots: readonly HardwareRoot[],
+): Issuers => {
+  const arkOutline = outline("ark", arkDer)
+  const rootKeyDigest = keyDigest(arkOutline.spki)
   const { product } = acceptedRoot(roots, rootKeyDigest)
-  checkSignature("ark", ark, ark)
-  const root = named(decode("ark", ark), `ARK-${product}`)
+  checkSignature("ark", arkOutline, arkOutline)
+  const ark = named(decode("ark", arkOutline), `ARK-${product}`)
 
-  const intermediate = outline(roles.intermediate, intermediateDer)
-  checkSignature(roles.intermediate, intermediate, ark)
-  const issuer = named(
-    decode(roles.intermediate, intermediate),
-    kind === "VCEK" ? `SEV-${product}` : `SEV-VLEK-${product}`,
-  )
-
-  const leaf = outline(roles.leaf, leafDer)
-  checkSignature(roles.leaf, leaf, intermediate)
-  const signer = named(decode(roles.leaf, leaf), `SEV-${kind}`)
-  return {
-    rootKeyDigest,
-    product,
-    endorsement: readEndorsement(signer, kind, product),
-    certificates: [signer, issuer, root],
-  }
+  const { intermediate: role } = rolesOf(kind)
+  const intermediateOutline = outline(role, intermediateDer)
+  checkSignature(role, intermediateOutline, arkOutline)
+  const name = kind === "VCEK" ? `SEV-${product}` : `SEV-VLEK-${product}`
+  const intermediate = named(decode(role, intermediateOutline), name)
+  return { rootKeyDigest, product, intermediateOutline, intermediate, ark }
 }
 
 const rolesOf = (kind: SigningKeyKind): { leaf: CertificateRole; intermediate: CertificateRole } =>
