@@ -9,6 +9,7 @@ export { KernelError } from "./errors.ts"
 
 /** An object file of programs is far smaller; larger ones are refused before libbpf sees them. */
 const OBJECT_MAX = 16 << 20
+const OBJECT_NAME = Uint8Array.from(Buffer.from("vouchsafe\0", "latin1"))
 const LOG_SIZE = 16 << 20
 const LOG_LINES = 12
 
@@ -87,7 +88,12 @@ export class BpfObject {
     this.path = path
     this.#log = Buffer.allocUnsafeSlow(LOG_SIZE)
     this.#log[0] = 0
-    const opts = new Attr(80).u64(0, 80n).pointer(56, this.#log).u64(64, BigInt(LOG_SIZE))
+    // Without a name libbpf makes one of the buffer's address, and names the data maps by it.
+    const opts = new Attr(80)
+      .u64(0, 80n)
+      .pointer(8, OBJECT_NAME)
+      .pointer(56, this.#log)
+      .u64(64, BigInt(LOG_SIZE))
     this.#object = lib.openMem(bytes, bytes.length, opts.bytes)
     if (this.#object === null || opts.held < 0)
       throw fromErrno("open", path, lastErrno(), "not a BPF object file that libbpf understands")

@@ -92,11 +92,14 @@ const MOV64_REG = 0xbf
 const PSEUDO_MAP_FD = 1
 const PSEUDO_MAP_VALUE = 2
 const PSEUDO_FUNC = 4
-const KERNEL_HALF = 0xffff000000000000n
 
-/** Constants like -1 << 32 lie in a range where no kernel has anything. */
+/**
+ * Where both architectures keep memory, code and modules (Documentation/arch/x86/x86_64/mm.rst, arch/arm64/memory.rst).
+ * The gaps that are left out hold constants of ordinary programs, like -1 << 32.
+ */
 const looksLikeAddress = (value: bigint): boolean =>
-  value >= KERNEL_HALF && !(value >= 0xffffffff00000000n && value < 0xffffffff80000000n)
+  (value >= 0xffff000000000000n && value < 0xfffffe0000000000n) ||
+  (value >= 0xffffffff80000000n && value < 0xffffffffff000000n)
 
 /**
  * Instructions without what differs between two loads of the same program: a map's id becomes its place in `order`, the
@@ -210,19 +213,26 @@ const addProgram = (to: Encoding, fd: number, mapIds: Map<string, number>): Prog
   return about
 }
 
+/** The first of `all` that replaces or traces a function of one of the `measured`. */
+export const findExtension = (
+  measured: ReadonlyArray<ProgramInfo>,
+  all: ReadonlyArray<ProgramInfo>,
+): ProgramInfo | undefined => {
+  const targets = new Set(measured.map((about) => about.btfId).filter((id) => id !== 0))
+  const reaches = (type: number): boolean => type === programType.EXT || type === programType.TRACING
+  return all.find((about) => reaches(about.type) && targets.has(about.targetBtfId))
+}
+
 /** Function replacement and tracing leave a program's own instructions as they are: found from the other side. */
 const refuseExtensions = (measured: ReadonlyArray<ProgramInfo>): void => {
-  const targets = new Set(measured.map((about) => about.btfId).filter((id) => id !== 0))
-  for (const about of allPrograms()) {
-    const extends_ = about.type === programType.EXT || about.type === programType.TRACING
-    if (extends_ && targets.has(about.targetBtfId))
-      throw new KernelError(
-        "measure",
-        `${about.name} (id ${about.id})`,
-        "FOREIGN_PROGRAM",
-        "replaces or traces a function of the data plane",
-      )
-  }
+  const found = findExtension(measured, allPrograms())
+  if (found !== undefined)
+    throw new KernelError(
+      "measure",
+      `${found.name} (id ${found.id})`,
+      "FOREIGN_PROGRAM",
+      "replaces or traces a function of the data plane",
+    )
 }
 
 const measure = (programFds: ReadonlyArray<number>): Measurement => {
