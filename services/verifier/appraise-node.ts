@@ -90,8 +90,7 @@ const policyOf = (workflow: VerifiedWorkflow, stage: Stage, chip: string): Appra
   debug: stage.policy.debug,
   migrationAgent: stage.policy.migration_agent,
   vmplMax: stage.policy.vmpl_max,
-  // Like the other permissions: false forbids it, true and silence allow it.
-  ...(stage.policy.smt === false ? { smt: "forbidden" as const } : {}),
+  ...(stage.policy.smt === undefined ? {} : { smt: stage.policy.smt }),
   ...(stage.minimum_tcb === undefined ? {} : { minTcb: stage.minimum_tcb }),
 })
 

@@ -1,0 +1,220 @@
+/**
+ * Hears `pull.*` and `ack.*`, answers on `release.<node>`: turns a signed workflow and fresh results into epochs and leases.
+ * Decides nothing itself; the core in `make/releaser.ts` does. Keeps no secret on disk.
+ */
+import { Effect, Schedule } from "effect"
+import { limits } from "../../schemas/limits.ts"
+import { AttestationResult } from "../../schemas/messages/attestation.ts"
+import type { Signed } from "../../schemas/messages/common.ts"
+import { Ack, Pull, Release, ReleasePayload } from "../../schemas/messages/release.ts"
+import { Bus } from "../common/bus/bus.ts"
+import { Refused } from "../common/bus/types.ts"
+import { decode, encode, type MessageSchema } from "../common/codec/index.ts"
+import type { Trust } from "../common/config/anchors.ts"
+import { writeReleaserKey } from "../common/config/guest-keys.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import { knowWorkflow } from "../guest/known-workflow.ts"
+import { protocolWorkflow } from "../guest/protocol-workflow.ts"
+import { sign, verify } from "../make/envelope.ts"
+import { MakeError } from "../make/errors.ts"
+import { labels } from "../make/labels.ts"
+import { sealRelease } from "../make/release.ts"
+import { type ReleaseOutput, Releaser, type ReleaserEvent, type ReleaserOutput } from "../make/releaser.ts"
+import { vouchResult } from "../make/result.ts"
+import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import { makeKnownVerifiers } from "./known-verifiers.ts"
+
+const TICK_MS = 250
+const nowMs = () => performance.now()
+
+/** Seconds since 2026: rises from one start of the releaser to the next without anything kept, see `nextTerm`. */
+const TERM_ORIGIN_MS = Date.UTC(2026, 0, 1)
+
+/**
+ * A term above the last one of this process and, as long as the clock does not go back, of any before it. A clock that
+ * did go back makes a term that nodes refuse until they begin a new session: late, never unsafe.
+ */
+export const nextTerm = (last: bigint | undefined, wallMs: number): bigint => {
+  const byClock = BigInt(Math.max(1, Math.floor((wallMs - TERM_ORIGIN_MS) / 1000)))
+  return last !== undefined && byClock <= last ? last + 1n : byClock
+}
+
+export interface ReleaserServiceOptions {
+  readonly crypto: Crypto
+  readonly trust: Trust
+  readonly instance: string
+  readonly control: string
+  readonly runDirectory: string
+}
+
+interface Reign {
+  readonly workflow: VerifiedWorkflow
+  readonly core: Releaser
+  /** Nodes' signing keys, as the results in force name them. */
+  readonly signingKeys: Map<string, Uint8Array>
+}
+
+const body = <T>(schema: MessageSchema<T>, bytes: Uint8Array, subject: string): T => {
+  const decoded = decode(schema, bytes, { subject })
+  if (!decoded.ok)
+    throw new MakeError("MALFORMED", `${subject}.${decoded.error.field}`, decoded.error.message)
+  return decoded.value
+}
+
+export const serveReleaser = Effect.fn("serveReleaser")(function* (options: ReleaserServiceOptions) {
+  const { crypto, trust, instance } = options
+  const bus = yield* Bus
+  const key = crypto.ed25519.generate()
+  const verifiers = makeKnownVerifiers(bus, { ...options, ownKey: key.publicKey })
+  let reign: Reign | undefined
+
+  const begin = (workflow: VerifiedWorkflow) =>
+    Effect.sync(() => {
+      const term = nextTerm(reign?.core.term, Date.now())
+      writeReleaserKey(options.runDirectory, { instance, key: key.publicKey, term })
+      const core = new Releaser({
+        crypto,
+        workflow: protocolWorkflow(workflow),
+        releaser: instance,
+        term,
+        leaseMs: workflow.document.lease_seconds * 1000,
+      })
+      reign = { workflow, core, signingKeys: new Map() }
+    })
+
+  const sealed = ({ header, payload, recipient }: ReleaseOutput): Signed => {
+    const packed = encode(ReleasePayload, { v: 1, ...payload })
+    const { enc, ciphertext } = sealRelease(crypto, recipient, header, packed)
+    packed.fill(0)
+    return sign(crypto, labels.signedRelease, key, encode(Release, { v: 1, ...header, enc, ciphertext }))
+  }
+
+  const send = Effect.fnUntraced(function* (output: ReleaseOutput) {
+    for (const edge of output.payload.edges) if (edge.secret !== undefined) secretsToForget.push(edge.secret)
+    yield* bus.publish("release", { node: output.node }, sealed(output))
+    for (const secret of secretsToForget.splice(0)) secret.fill(0)
+    yield* bus.event({
+      type: "vouchsafe.release.sent",
+      subject: output.node,
+      data: {
+        node: output.node,
+        term: output.header.term,
+        message: `release ${output.header.sequence} with ${output.payload.edges.length} edge epochs`,
+      },
+    })
+  })
+  const secretsToForget: Array<Uint8Array> = []
+
+  const tell = ({ event, node, instance: edge, epoch }: ReleaserEvent) => {
+    const subject = node ?? edge
+    return bus.event({
+      type: `vouchsafe.${event.replace("-", ".") as Dotted<ReleaserEvent["event"]>}`,
+      ...(subject === undefined ? {} : { subject }),
+      data: {
+        ...(node === undefined ? {} : { node }),
+        ...(edge === undefined ? {} : { edge }),
+        ...(epoch === undefined ? {} : { term: epoch.term, epoch: epoch.n }),
+      },
+    })
+  }
+
+  const carryOut = (outputs: ReadonlyArray<ReleaserOutput>) =>
+    Effect.forEach(outputs, (output) => (output.kind === "release" ? send(output) : tell(output)), {
+      discard: true,
+    })
+
+  /** The core's refusals are answers to hostile or late messages: recorded, and nothing else happens. */
+  const guarded = <A, E>(
+    type: "vouchsafe.pull.refused" | "vouchsafe.ack.refused",
+    node: string,
+    run: Effect.Effect<A, E>,
+  ) =>
+    run.pipe(
+      Effect.catch((error) => {
+        if (!(error instanceof Refused)) return Effect.fail(error)
+        const { code, field, message } = error
+        return bus.event({ type, subject: node, data: { node, code, field, message } })
+      }),
+    )
+
+  const attempt = <A>(run: () => A) =>
+    Effect.try({
+      try: run,
+      catch: (error) => {
+        if (!(error instanceof MakeError)) throw error
+        return new Refused({
+          code: error.code,
+          field: error.field.slice(0, 128),
+          message: error.message.slice(0, 512),
+        })
+      },
+    })
+
+  const onPull = Effect.fnUntraced(function* (signed: Signed, node: string) {
+    if (reign === undefined) return
+    const { workflow, core, signingKeys } = reign
+    const pull = yield* attempt(() => {
+      const value = body(Pull, verify(crypto, labels.signedPull, [signed.key], signed), "pull")
+      if (value.node !== node)
+        throw new MakeError("MISDIRECTED", "pull.node", "is not the node of the subject")
+      return value
+    })
+    const keys = yield* verifiers(workflow, pull.result.key)
+    const outputs = yield* attempt(() => {
+      const result = vouchResult(crypto, keys, pull.result, (bytes) =>
+        body(AttestationResult, bytes, "result"),
+      )
+      if (result.claims.node !== node || !crypto.equalConstantTime(result.claims.signing_key, signed.key)) {
+        throw new MakeError("NOT_VOUCHED", "pull.key", "is not the key that the result vouches for")
+      }
+      const now = nowMs()
+      const accepted = core.accept(result, now)
+      signingKeys.set(node, result.claims.signing_key)
+      return [...accepted, ...core.pull(pull, now)]
+    })
+    yield* carryOut(outputs)
+  })
+
+  const onAck = Effect.fnUntraced(function* (signed: Signed, node: string) {
+    if (reign === undefined) return
+    const { core, signingKeys } = reign
+    const outputs = yield* attempt(() => {
+      const signer = signingKeys.get(node)
+      if (signer === undefined) throw new MakeError("NOT_VOUCHED", "ack.node", "has no result in force")
+      const ack = body(Ack, verify(crypto, labels.signedAck, [signer], signed), "ack")
+      if (ack.node !== node) throw new MakeError("MISDIRECTED", "ack.node", "is not the node of the subject")
+      return core.ack(ack, nowMs())
+    })
+    yield* carryOut(outputs)
+  })
+
+  const beat = Effect.suspend(() => {
+    if (reign === undefined) return Effect.void
+    const { core } = reign
+    const beacon = { v: 1 as const, releaser: instance, term: core.term, nonce: core.beacon(nowMs()) }
+    return bus.publish("beacon", { instance }, beacon)
+  })
+
+  const known = yield* knowWorkflow(crypto, trust, { onChange: begin })
+  yield* bus.subscribe("pull", {}, (signed, { tokens }) =>
+    guarded("vouchsafe.pull.refused", tokens.node, onPull(signed, tokens.node)),
+  )
+  yield* bus.subscribe("ack", {}, (signed, { tokens }) =>
+    guarded("vouchsafe.ack.refused", tokens.node, onAck(signed, tokens.node)),
+  )
+  yield* bus.event({
+    type: "vouchsafe.service.ready",
+    data: { node: options.control, message: "key-releaser" },
+  })
+  yield* known.first
+  const quietly = <A, E>(run: Effect.Effect<A, E>) => run.pipe(Effect.ignore({ log: true }))
+  yield* Effect.forkScoped(quietly(beat).pipe(Effect.repeat(Schedule.spaced(limits.beaconEveryMs))))
+  yield* Effect.forkScoped(
+    quietly(
+      Effect.suspend(() => (reign === undefined ? Effect.void : carryOut(reign.core.tick(nowMs())))),
+    ).pipe(Effect.repeat(Schedule.spaced(TICK_MS))),
+  )
+  return yield* bus.closed
+})
+
+type Dotted<E extends string> = E extends `${infer A}-${infer B}` ? `${A}.${B}` : never
