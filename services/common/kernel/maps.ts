@@ -23,6 +23,8 @@ export interface MapInfo {
   readonly flags: number
   /** At most 15 characters. */
   readonly name: string
+  /** Id of the value's type, or 0: a pinned map with types can be printed by reading its pin. */
+  readonly valueTypeId: number
 }
 
 export const NAME_SIZE = 16
@@ -46,6 +48,7 @@ export const mapInfo = (fd: number): MapInfo => {
     maxEntries: view.getUint32(16, true),
     flags: view.getUint32(20, true),
     name: objectName(info.subarray(24, 24 + NAME_SIZE)),
+    valueTypeId: view.getUint32(72, true),
   }
 }
 
