@@ -34,8 +34,8 @@ describe("hashes and keys derived from them", () => {
       same((crypto) => crypto.sha256(data))
       same((crypto) => crypto.sha384(data))
       same((crypto) => crypto.sha512(data))
-      same((crypto) => crypto.hmacSha256(data, random.flipped(new Uint8Array(64)).subarray(0, 0)))
-      same((crypto) => crypto.hmacSha256(data, data))
+      const key = random.bytes(random.below(200))
+      same((crypto) => crypto.hmacSha256(key, data))
     }
   })
 
@@ -68,9 +68,8 @@ describe("ChaCha20-Poly1305", () => {
       const aad = random.bytes(random.below(40))
       const sealed = bytesOf(same((crypto) => crypto.chacha20poly1305.seal(key, nonce, plaintext, aad)))
       expect(same((crypto) => crypto.chacha20poly1305.open(key, nonce, sealed, aad))).toBe(hexOf(plaintext))
-      expect(
-        same((crypto) => crypto.chacha20poly1305.open(key, nonce, random.flipped(sealed).slice(), aad)),
-      ).toBe("tag sealed")
+      const changed = random.flipped(sealed)
+      expect(same((crypto) => crypto.chacha20poly1305.open(key, nonce, changed, aad))).toBe("tag sealed")
     }
   })
 

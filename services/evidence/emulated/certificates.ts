@@ -42,14 +42,14 @@ const nameOf = (commonName: string): Uint8Array =>
     attribute("2.5.4.3", writeUtf8(commonName)),
   )
 
-const extension = (oid: string, value: Uint8Array, critical = false): Uint8Array =>
+export const extension = (oid: string, value: Uint8Array, critical = false): Uint8Array =>
   sequence(
     writeOid(oid),
     ...(critical ? [write(tags.boolean, Uint8Array.of(0xff))] : []),
     write(tags.octetString, value),
   )
 
-const authority = (pathLength?: number): Uint8Array[] => [
+export const authority = (pathLength?: number): Uint8Array[] => [
   extension(
     "2.5.29.19",
     sequence(
@@ -67,7 +67,8 @@ export interface Validity {
   readonly notAfter: Date
 }
 
-interface Content {
+/** What differs between certificates of the hierarchy. Issuer and subject are common names. */
+export interface CertificateContent {
   readonly serial: number
   readonly issuer: string
   readonly subject: string
@@ -76,7 +77,8 @@ interface Content {
   readonly validity: Validity
 }
 
-const signed = (content: Content, issuerKey: Uint8Array): Uint8Array => {
+/** DER, signed with RSASSA-PSS by a key in PKCS #8. */
+export const signCertificate = (content: CertificateContent, issuerKey: Uint8Array): Uint8Array => {
   const { serial, issuer, subject, spki, extensions, validity } = content
   const tbs = sequence(
     write(0xa0, writeInteger(2)),
@@ -99,7 +101,7 @@ export const arkCertificate = (
   validity: Validity,
 ): Uint8Array => {
   const name = `ARK-${product}`
-  return signed(
+  return signCertificate(
     { serial: 0x010000, issuer: name, subject: name, spki, extensions: authority(), validity },
     key,
   )
@@ -111,7 +113,7 @@ export const askCertificate = (
   arkKey: Uint8Array,
   validity: Validity,
 ): Uint8Array =>
-  signed(
+  signCertificate(
     {
       serial: 0x010001,
       issuer: `ARK-${product}`,
@@ -134,20 +136,31 @@ export interface VcekContent {
 }
 
 export const vcekCertificate = (content: VcekContent, askKey: Uint8Array): Uint8Array => {
-  const { product, publicKey, tcb, hardwareId, validity } = content
-  const { tcbLayout, certificateVersion } = products[product]
-  const spki = sequence(
-    sequence(writeOid("1.2.840.10045.2.1"), writeOid("1.3.132.0.34")),
-    writeBitString(publicKey),
+  const { product, validity } = content
+  return signCertificate(
+    {
+      serial: 0,
+      issuer: `SEV-${product}`,
+      subject: "SEV-VCEK",
+      spki: p384Spki(content.publicKey),
+      extensions: vcekExtensions(content),
+      validity,
+    },
+    askKey,
   )
-  const extensions = [
+}
+
+/** In the order in which AMD writes them. */
+export const vcekExtensions = ({ product, tcb, hardwareId }: VcekContent): Uint8Array[] => {
+  const { tcbLayout, certificateVersion } = products[product]
+  return [
     extension(extensionOf.structVersion, writeInteger(certificateVersion)),
     extension(extensionOf.productName, writeIa5(product)),
     ...tcbLayout.map((part) => extension(tcbExtensionOf[part], writeInteger(tcb[part] ?? 0))),
     extension(extensionOf.hardwareId, hardwareId),
   ]
-  return signed(
-    { serial: 0, issuer: `SEV-${product}`, subject: "SEV-VCEK", spki, extensions, validity },
-    askKey,
-  )
 }
+
+/** SubjectPublicKeyInfo of a P-384 point, 04 || x || y. */
+export const p384Spki = (publicKey: Uint8Array): Uint8Array =>
+  sequence(sequence(writeOid("1.2.840.10045.2.1"), writeOid("1.3.132.0.34")), writeBitString(publicKey))
