@@ -103,6 +103,43 @@ int test_window(struct __sk_buff *skb)
 	return bpf_skb_store_bytes(skb, VS_ETH_LEN, &r, sizeof(r), 0) ? VS_DROP : VS_PASS;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, 16);
+	__uint(max_entries, 1);
+} sums SEC(".maps");
+
+/*
+ * Sealer and opener rely on bpf_skb_change_tail to end a driver's checksum, growing or cutting. bpf_csum_update fails exactly
+ * when there is none; its answers before and after go to `sums`, since the run itself ends with the kernel's EBADMSG.
+ */
+VS_INLINE int vs_tail(struct __sk_buff *skb, u32 len)
+{
+	u32 zero = 0;
+	long long *sum = bpf_map_lookup_elem(&sums, &zero);
+
+	if (!sum)
+		return VS_DROP;
+	sum[0] = bpf_csum_update(skb, 0);
+	if (bpf_skb_change_tail(skb, len, 0))
+		return VS_DROP;
+	sum[1] = bpf_csum_update(skb, 0);
+	return VS_PASS;
+}
+
+SEC("tc")
+int test_grow(struct __sk_buff *skb)
+{
+	return vs_tail(skb, skb->len + 18);
+}
+
+SEC("tc")
+int test_cut(struct __sk_buff *skb)
+{
+	return vs_tail(skb, skb->len - 18);
+}
+
 /* What a test run costs without any work: figures are given minus this. */
 SEC("tc")
 int test_empty(struct __sk_buff *skb)

@@ -36,8 +36,8 @@ VS_INLINE int vs_flow_alive(const struct vs_flow_key *key, u64 now)
 	if (!flow)
 		return 0;
 	seen = *(const volatile u64 *)&flow->seen_ns;
-	/* Another CPU may have written a time just after ours. */
-	return seen >= now || now - seen < vs_flow_idle(key->protocol);
+	/* Another CPU may have written a time just after ours, hence signed. */
+	return (long long)(now - seen) < (long long)vs_flow_idle(key->protocol);
 }
 
 /*
@@ -53,7 +53,7 @@ VS_INLINE long vs_flow_touch(const struct vs_flow_key *key, u64 now, int create)
 	if (flow) {
 		u64 seen = *(const volatile u64 *)&flow->seen_ns;
 
-		if (now > seen && now - seen > VS_FLOW_REFRESH)
+		if ((long long)(now - seen) > (long long)VS_FLOW_REFRESH)
 			*(volatile u64 *)&flow->seen_ns = now;
 		return 0;
 	}

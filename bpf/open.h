@@ -104,6 +104,10 @@ VS_INLINE u32 vs_open_replace(struct __sk_buff *skb, struct vs_work *w, const st
 {
 	u8 *eth = w->frame + VS_HEAD_ROOM - VS_ETH_LEN;
 
+	/*
+	 * Always shorter than it was. Besides cutting, this ends a checksum that a driver computed over the sealed bytes
+	 * (CHECKSUM_COMPLETE becomes NONE): the application's stack computes its own over what we store below.
+	 */
 	if (bpf_skb_change_tail(skb, VS_ETH_LEN + VS_OUTER_LEN + inner_len, 0))
 		return VS_V_INTERNAL;
 	if (bpf_skb_adjust_room(skb, -VS_OUTER_LEN, BPF_ADJ_ROOM_MAC, 0))
@@ -114,10 +118,7 @@ VS_INLINE u32 vs_open_replace(struct __sk_buff *skb, struct vs_work *w, const st
 	*(u16 *)(eth + 8) = 0;
 	*(u16 *)(eth + 10) = 0x0200;
 	*(be16 *)(eth + 12) = vs_swap16(VS_ETH_P_IP);
-	if (bpf_skb_store_bytes(skb, 0, eth, VS_ETH_LEN, BPF_F_INVALIDATE_HASH))
-		return VS_V_INTERNAL;
-	/* A driver's checksum over the whole frame (CHECKSUM_COMPLETE) must follow what we change, or vouch for nothing. */
-	if (bpf_skb_store_bytes(skb, VS_ETH_LEN, w->frame + VS_HEAD_ROOM, vs_copy_size(inner_len), BPF_F_RECOMPUTE_CSUM))
+	if (bpf_skb_store_bytes(skb, 0, eth, vs_copy_size(VS_ETH_LEN + inner_len), BPF_F_INVALIDATE_HASH))
 		return VS_V_INTERNAL;
 	return VS_GO_ON;
 }

@@ -142,7 +142,7 @@ VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, s
 		return VS_V_INTERNAL;
 	vs_esp_head(w, c, &by.edge, by.lane, by.sa_key.spi, seq, t.tos, text_len);
 
-	/* Growing the tail also ends any checksum that a driver computed over the old bytes. */
+	/* Growing also ends a checksum that a driver computed over the old bytes: CHECKSUM_COMPLETE becomes NONE. */
 	if (bpf_skb_change_tail(skb, VS_ETH_LEN + text_len + VS_ICV_LEN, 0))
 		return VS_V_INTERNAL;
 	/* No ENCAP flags: they would stay with the packet across a veth, and the peer's change_tail would fail. */
