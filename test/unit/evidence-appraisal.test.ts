@@ -1,0 +1,287 @@
+/** Genuine evidence against reference values: the verdict, every check, and which one it failed on. */
+import { beforeAll, describe, expect, it } from "vitest"
+import {
+  type Appraisal,
+  type AppraisalClaims,
+  type AppraisalPolicy,
+  amdRoots,
+  appraise,
+  type EmulatedChip,
+  type EmulatedRoot,
+  encodeGuestPolicy,
+  type Launch,
+  launchGuest,
+  SnpError,
+  type VerifiedSnp,
+  verifyReport,
+} from "../../services/evidence/index.ts"
+import { at } from "../../services/evidence/snp/report.ts"
+import {
+  dataplane,
+  haveVectors,
+  hexOf,
+  makeChip,
+  makeRoot,
+  measurement,
+  now,
+  policyFor,
+  readVector,
+  reportData,
+  resigned,
+} from "./evidence-support.ts"
+
+let root: EmulatedRoot
+let chip: EmulatedChip
+
+beforeAll(() => {
+  root = makeRoot()
+  chip = makeChip(root)
+})
+
+const verified = (report: Uint8Array): VerifiedSnp => {
+  const result = verifyReport(
+    { report, certificates: chip.certificates },
+    { roots: [root.hardwareRoot], now },
+  )
+  if (result instanceof SnpError) throw result
+  return result
+}
+
+const guest = (launch: Partial<Launch> = {}): VerifiedSnp =>
+  verified(launchGuest(chip, { measurement, ...launch }).report(reportData))
+
+/** A guest whose report differs where `change` says, and is signed all the same. */
+const changedGuest = (change: (view: DataView) => void): VerifiedSnp =>
+  verified(resigned(chip, launchGuest(chip, { measurement }).report(reportData), change))
+
+const claims: AppraisalClaims = { reportData, dataplane }
+
+const judge = (
+  evidence: VerifiedSnp | SnpError,
+  policy: Partial<AppraisalPolicy> = {},
+  change: Partial<AppraisalClaims> = {},
+): Appraisal => appraise(evidence, policyFor(root, policy), { ...claims, ...change })
+
+const expectRefused = (appraisal: Appraisal, check: string): void => {
+  expect(appraisal).toMatchObject({ verdict: "refused", reason: { name: check, result: "failed" } })
+  expect(appraisal.checks.filter(({ result }) => result === "failed").map(({ name }) => name)).toContain(
+    check,
+  )
+}
+
+const names = [
+  "genuine",
+  "platform",
+  "root",
+  "assurance",
+  "report-data",
+  "measurement",
+  "dataplane",
+  "chip-id",
+  "debug",
+  "migration-agent",
+  "vmpl",
+  "smt",
+  "single-socket",
+  "cxl-memory",
+  "platform-info",
+  "tcb-current",
+  "tcb-committed",
+  "tcb-reported",
+  "tcb-launch",
+  "committed-firmware",
+  "signing-key",
+  "host-data",
+  "family-id",
+  "image-id",
+  "id-key",
+  "author-key",
+]
+
+describe("an appraisal", () => {
+  it("accepts what fits, and lists every check", () => {
+    const appraisal = judge(guest())
+    expect(appraisal).toMatchObject({ verdict: "accepted", assurance: "emulated" })
+    expect(appraisal.reason).toBeUndefined()
+    expect(appraisal.checks.map(({ name }) => name)).toEqual(names)
+    expect(appraisal.checks.some(({ result }) => result === "failed")).toBe(false)
+  })
+
+  it("lists every check also when several fail, and names the first", () => {
+    const appraisal = judge(guest({ vmpl: 3 }), { dataplane: [], measurements: [] })
+    expectRefused(appraisal, "measurement")
+    expect(appraisal.checks.map(({ name }) => name)).toEqual(names)
+    const failed = appraisal.checks.filter(({ result }) => result === "failed").map(({ name }) => name)
+    expect(failed).toEqual(["measurement", "dataplane", "vmpl"])
+  })
+
+  it("refuses evidence that isn't genuine, says why, and has nothing to say of the rest", () => {
+    const error = new SnpError("REPORT_SIGNATURE", "report.signature", "this", "that")
+    const appraisal = judge(error)
+    expectRefused(appraisal, "genuine")
+    expect(appraisal.assurance).toBeUndefined()
+    expect(appraisal.reason?.found).toBe("REPORT_SIGNATURE report.signature: this")
+    expect(appraisal.checks.map(({ name }) => name)).toEqual(names)
+    for (const check of appraisal.checks.slice(1)) expect(check.result).toBe("not-applicable")
+  })
+
+  it("keeps what it found and wanted short enough to be sent", () => {
+    const many = Array.from({ length: 16 }, (_, i) => i.toString(16).padStart(96, "0"))
+    for (const check of judge(guest(), { measurements: many }).checks) {
+      expect(check.found.length).toBeLessThanOrEqual(256)
+      expect(check.wanted.length).toBeLessThanOrEqual(512)
+    }
+  })
+})
+
+describe("refused by name", () => {
+  it("debug, unless the policy takes it", () => {
+    const debugged = guest({ policy: encodeGuestPolicy({ smt: true, debug: true }) })
+    expectRefused(judge(debugged), "debug")
+    expect(judge(debugged, { debug: true }).verdict).toBe("accepted")
+  })
+
+  it("a migration agent, unless the policy takes it", () => {
+    const migrating = guest({ policy: encodeGuestPolicy({ migrationAgent: true }) })
+    expectRefused(judge(migrating), "migration-agent")
+    expect(judge(migrating, { migrationAgent: true }).verdict).toBe("accepted")
+  })
+
+  it("a wrong launch measurement", () => {
+    const other = new Uint8Array(48).fill(1)
+    expectRefused(judge(guest({ measurement: other })), "measurement")
+    expect(judge(guest({ measurement: other }), { measurements: [hexOf(other)] }).verdict).toBe("accepted")
+    expectRefused(judge(guest(), { measurements: [] }), "measurement")
+  })
+
+  it("stale or foreign report data, and report data of the wrong length", () => {
+    for (const wrong of [
+      new Uint8Array(64),
+      reportData.subarray(1),
+      new Uint8Array(0),
+      Uint8Array.from([...reportData, 0]),
+    ])
+      expectRefused(judge(guest(), {}, { reportData: wrong }), "report-data")
+  })
+
+  it("another data plane, in whatever case or length it is written", () => {
+    for (const wrong of ["d6".repeat(48), dataplane.toUpperCase(), "", dataplane.slice(2)])
+      expectRefused(judge(guest(), {}, { dataplane: wrong }), "dataplane")
+    expectRefused(judge(guest(), { dataplane: [] }), "dataplane")
+  })
+
+  it("another chip than the policy lists, or than the node is enrolled with", () => {
+    const own = hexOf(chip.chipId)
+    const other = "00".repeat(64)
+    expect(judge(guest(), { chipIds: [other, own] }, { chipId: own }).verdict).toBe("accepted")
+    expectRefused(judge(guest(), { chipIds: [other] }), "chip-id")
+    expectRefused(judge(guest(), { chipIds: [] }), "chip-id")
+    expectRefused(judge(guest(), { chipIds: "any" }, { chipId: other }), "chip-id")
+    expectRefused(judge(guest(), { chipIds: [own] }, { chipId: other }), "chip-id")
+  })
+
+  it("a VMPL above the highest allowed", () => {
+    expectRefused(judge(guest({ vmpl: 1 })), "vmpl")
+    expect(judge(guest({ vmpl: 1 }), { vmplMax: 1 }).verdict).toBe("accepted")
+    expectRefused(judge(guest(), { vmplMax: Number.NaN }), "vmpl")
+  })
+
+  it("emulation where hardware is wanted, even with the root listed", () => {
+    expectRefused(judge(guest(), { assurance: "hardware" }), "assurance")
+  })
+
+  it("a root, or a platform, that the policy doesn't list", () => {
+    expectRefused(judge(guest(), { roots: amdRoots }), "root")
+    expectRefused(judge(guest(), { roots: [] }), "root")
+    expectRefused(judge(guest(), { roots: [{ ...root.hardwareRoot, product: "Genoa" }] }), "root")
+    expectRefused(judge(guest(), { platforms: [] }), "platform")
+  })
+
+  it("multithreading or several sockets where the policy forbids them", () => {
+    expectRefused(judge(guest(), { smt: false }), "smt")
+    expect(judge(guest(), { smt: true }).verdict).toBe("accepted")
+    expectRefused(judge(guest(), { singleSocket: true }), "single-socket")
+    const single = guest({ policy: encodeGuestPolicy({ singleSocket: true }) })
+    expect(judge(single, { smt: false, singleSocket: true }).verdict).toBe("accepted")
+  })
+
+  it("memory on CXL, and platform bits that nobody knows", () => {
+    expectRefused(judge(changedGuest((view) => view.setUint8(at.policy + 2, 0x23))), "cxl-memory")
+    expectRefused(judge(changedGuest((view) => view.setUint8(at.platformInfo + 1, 1))), "platform-info")
+  })
+
+  it("a TCB below the floor, in any part and any of the four", () => {
+    const floor = { bootloader: 4, tee: 0, snp: 24, microcode: 219 }
+    expect(judge(guest(), { minTcb: floor }).verdict).toBe("accepted")
+    // No FMC on Milan: a floor for it asks for nothing there.
+    expect(judge(guest(), { minTcb: { ...floor, fmc: 9 } }).verdict).toBe("accepted")
+    for (const part of ["bootloader", "tee", "snp", "microcode"] as const)
+      expectRefused(judge(guest(), { minTcb: { [part]: floor[part] + 1 } }), "tcb-current")
+    const lower = (offset: number) => changedGuest((view) => view.setUint8(offset + 7, 218))
+    for (const [name, offset] of [
+      ["tcb-current", at.currentTcb],
+      ["tcb-committed", at.committedTcb],
+      ["tcb-launch", at.launchTcb],
+    ] as const)
+      expectRefused(judge(lower(offset), { minTcb: floor, allowProvisionalFirmware: true }), name)
+    expectRefused(judge(guest(), { minTcb: { microcode: Number.NaN } }), "tcb-current")
+    expectRefused(judge(guest(), { minTcb: { microCode: 1 } as object }), "tcb-current")
+  })
+
+  it("firmware that the host can still roll back, unless the policy takes it", () => {
+    const provisional = changedGuest((view) => view.setUint8(at.committedFirmware, 28))
+    expectRefused(judge(provisional), "committed-firmware")
+    expect(judge(provisional, { allowProvisionalFirmware: true }).verdict).toBe("accepted")
+  })
+
+  it("other host data, family, image or keys, where the policy has a rule", () => {
+    const zero = "00".repeat(32)
+    expect(judge(guest(), { hostData: zero }).verdict).toBe("accepted")
+    expectRefused(judge(guest(), { hostData: "01".repeat(32) }), "host-data")
+    expectRefused(judge(guest(), { familyId: "01".repeat(16) }), "family-id")
+    expectRefused(judge(guest(), { imageId: "01".repeat(16) }), "image-id")
+    expectRefused(judge(guest(), { idKeyDigests: [] }), "id-key")
+    // The digest is there, but the flag that gives it meaning isn't.
+    expectRefused(judge(guest(), { authorKeyDigests: ["00".repeat(48)] }), "author-key")
+  })
+})
+
+describe.runIf(haveVectors)("real evidence", () => {
+  const real = (name: string, leaf: string, issuer: string, time: string): VerifiedSnp => {
+    const files = [`${name}.${leaf}.der`, `certs/milan-${issuer}.der`, "certs/milan-ark.der"]
+    const certificates = files.map((file) => readVector(`snp/${file}`))
+    const report = readVector(`snp/${name}.report.bin`)
+    const result = verifyReport({ report, certificates }, { roots: amdRoots, now: new Date(time) })
+    if (result instanceof SnpError) throw result
+    return result
+  }
+  const fitting = (evidence: VerifiedSnp): Partial<AppraisalPolicy> => ({
+    roots: amdRoots,
+    assurance: "hardware",
+    measurements: [hexOf(evidence.report.measurement)],
+  })
+
+  it("is hardware, and accepted where it fits", () => {
+    const evidence = real("milan-v3-oak-release", "vcek", "ask", "2026-01-01")
+    const appraisal = judge(evidence, fitting(evidence), { reportData: evidence.report.reportData })
+    expect(appraisal).toMatchObject({ verdict: "accepted", assurance: "hardware" })
+  })
+
+  it("with debugging allowed is refused for that", () => {
+    const evidence = real("milan-v2-gce-debug", "vcek", "ask", "2023-01-01")
+    expectRefused(judge(evidence, fitting(evidence), { reportData: evidence.report.reportData }), "debug")
+  })
+
+  it("at VMPL 1, under a VLEK, of a masked chip, is refused until the policy says otherwise", () => {
+    const evidence = real("milan-v3-vlek-aws", "vlek", "asvk", "2025-06-01")
+    const bound = { reportData: evidence.report.reportData }
+    const cspIds = [evidence.cspId ?? ""]
+    // Its host was running firmware that it hadn't committed.
+    const later = { ...fitting(evidence), allowProvisionalFirmware: true, vmplMax: 1 }
+    expectRefused(judge(evidence, fitting(evidence), bound), "vmpl")
+    expectRefused(judge(evidence, { ...later, allowProvisionalFirmware: false }, bound), "committed-firmware")
+    expectRefused(judge(evidence, later, bound), "signing-key")
+    expectRefused(judge(evidence, { ...later, cspIds, chipIds: [hexOf(chip.chipId)] }, bound), "chip-id")
+    expect(judge(evidence, { ...later, cspIds }, bound).verdict).toBe("accepted")
+  })
+})
