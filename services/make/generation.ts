@@ -1,0 +1,120 @@
+/**
+ * A generation: one epoch of one edge as the releaser sees it, from its first release until both ends have forgotten it.
+ *
+ *   install --both exporters, equal--> active --a successor is active--> retire --grace time--> gone
+ */
+import type { Crypto } from "../common/crypto/port.ts"
+import type { EdgeInstance } from "./edges.ts"
+import type { Epoch } from "./epoch.ts"
+import { EXPORTER_BYTES, RELEASE_SECRET_BYTES } from "./keys.ts"
+import type { EdgeRelease, EdgeState } from "./release.ts"
+import type { VouchedResult } from "./result.ts"
+import type { SpiAllocator } from "./spi.ts"
+
+export interface Generation {
+  readonly edge: EdgeInstance
+  readonly epoch: Epoch
+  /** The results that its keys rest on, in the edge's order. */
+  readonly results: readonly [initiator: VouchedResult, responder: VouchedResult]
+  readonly spisToInitiator: ReadonlyArray<number>
+  readonly spisToResponder: ReadonlyArray<number>
+  readonly startedMs: number
+  state: EdgeState
+  /** Zeroed and dropped when both ends have their keys. */
+  secret: Uint8Array | undefined
+  /** By node: what it confirmed with. */
+  readonly exporters: Map<string, Uint8Array>
+  /** Nodes that said that they send under it. */
+  readonly switched: Set<string>
+  /** Of a retiring generation. */
+  goneAtMs: number | undefined
+}
+
+/** What the releaser keeps for one edge instance of the workflow. */
+export interface EdgeRecord {
+  readonly edge: EdgeInstance
+  /** Of the newest epoch that was ever begun; never falls. */
+  n: bigint
+  pending: Generation | undefined
+  current: Generation | undefined
+  retiring: Generation | undefined
+  /** A new epoch is wanted although nothing else asks for one. */
+  rotate: boolean
+  /** Failures in a row, and when the next epoch may begin. */
+  failures: number
+  notBeforeMs: number
+}
+
+export const newEdgeRecord = (edge: EdgeInstance): EdgeRecord => ({
+  edge,
+  n: 0n,
+  pending: undefined,
+  current: undefined,
+  retiring: undefined,
+  rotate: false,
+  failures: 0,
+  notBeforeMs: Number.NEGATIVE_INFINITY,
+})
+
+export const beginGeneration = (
+  crypto: Crypto,
+  record: EdgeRecord,
+  term: bigint,
+  results: Generation["results"],
+  spis: { readonly initiator: SpiAllocator; readonly responder: SpiAllocator },
+  nowMs: number,
+): Generation => {
+  const spisToInitiator = spis.initiator.allocate(record.edge.lanes)
+  const spisToResponder = spis.responder.allocate(record.edge.lanes)
+  record.n += 1n
+  return {
+    edge: record.edge,
+    epoch: { term, n: record.n },
+    results,
+    spisToInitiator,
+    spisToResponder,
+    startedMs: nowMs,
+    state: "install",
+    secret: crypto.randomBytes(RELEASE_SECRET_BYTES),
+    exporters: new Map(),
+    switched: new Set(),
+    goneAtMs: undefined,
+  }
+}
+
+export const forgetSecret = (generation: Generation): void => {
+  generation.secret?.fill(0)
+  generation.secret = undefined
+}
+
+export type Agreement = "waiting" | "equal" | "different"
+
+/** Whether both ends have confirmed, and the same thing. The releaser can compare exporters; it can't compute them. */
+export const agreement = (crypto: Crypto, { edge, exporters }: Generation): Agreement => {
+  const [a, b] = [exporters.get(edge.initiator), exporters.get(edge.responder)]
+  if (a === undefined || b === undefined) return "waiting"
+  return a.length === EXPORTER_BYTES && crypto.equalConstantTime(a, b) ? "equal" : "different"
+}
+
+/** The generation as one of its two ends is told of it. */
+export const releaseFor = (generation: Generation, node: string): EdgeRelease => {
+  const { edge, epoch, state, secret, results } = generation
+  const initiates = edge.initiator === node
+  const [initiatorResult, responderResult] = results
+  return {
+    instance: edge.id,
+    term: epoch.term,
+    epoch: epoch.n,
+    state,
+    peer: initiates ? edge.responder : edge.initiator,
+    inbound: initiates ? generation.spisToInitiator : generation.spisToResponder,
+    outbound: initiates ? generation.spisToResponder : generation.spisToInitiator,
+    ...(secret === undefined
+      ? {}
+      : {
+          // A copy: the generation's own is zeroed when it has served.
+          secret: Uint8Array.from(secret),
+          peer_result: (initiates ? responderResult : initiatorResult).signed,
+        }),
+  }
+}

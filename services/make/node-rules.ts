@@ -1,0 +1,125 @@
+/** What a release may say to a node, entry by entry, before anything is derived or changed. */
+import type { NodeEdge } from "./edges.ts"
+import { compareEpochs, type Epoch, expectEpochRises } from "./epoch.ts"
+import { MakeError } from "./errors.ts"
+import { type HeldEpoch, keyOf } from "./held.ts"
+import { type EdgeRelease, type EdgeState, GENERATIONS_MAX, type OpenedRelease } from "./release.ts"
+import { expectSpi } from "./spi.ts"
+
+/** An entry that was found sound. */
+export interface Listed {
+  readonly instance: string
+  readonly epoch: Epoch
+  readonly state: EdgeState
+  readonly edge: NodeEdge
+  readonly entry: EdgeRelease
+  /** Not in the kernel yet, and to be put there. */
+  readonly install: boolean
+}
+
+export interface ReleaseCheck {
+  readonly edges: ReadonlyMap<string, NodeEdge>
+  readonly release: OpenedRelease
+  readonly held: ReadonlyMap<string, HeldEpoch>
+  readonly tombstones: ReadonlyMap<string, Epoch>
+  readonly gone: ReadonlySet<string>
+}
+
+/** @throws MakeError for the first entry that a release may not have */
+export const checkRelease = (check: ReleaseCheck): ReadonlyArray<Listed> => {
+  const { edges, release } = check
+  const { payload, header } = release
+  if (payload.edges.length > GENERATIONS_MAX * edges.size)
+    throw new MakeError("LIMIT", "edges", `more than ${GENERATIONS_MAX} epochs for each edge of this node`)
+  const listed = payload.edges.map((entry) => checkEntry(check, entry, header.term))
+  checkGenerations(check, listed)
+  checkSpis(check, listed)
+  return listed
+}
+
+const checkEntry = (check: ReleaseCheck, entry: EdgeRelease, term: bigint): Listed => {
+  const { instance, state } = entry
+  const edge = check.edges.get(instance)
+  if (edge === undefined)
+    throw new MakeError("NO_SUCH_EDGE", "edges.instance", "is not one that the workflow gives to this node")
+  if (entry.peer !== edge.peer)
+    throw new MakeError("MISDIRECTED", "edges.peer", "is not the edge's other end")
+  for (const [field, spis] of [
+    ["edges.inbound", entry.inbound],
+    ["edges.outbound", entry.outbound],
+  ] as const) {
+    if (spis.length !== edge.lanes) throw new MakeError("MALFORMED", field, "must have one index per lane")
+    for (const spi of spis) expectSpi(field, spi)
+  }
+  const epoch = { term: entry.term, n: entry.epoch }
+  if (epoch.term > term) throw new MakeError("NOT_RISING", "edges.term", "is above the release's own")
+  const held = check.held.get(keyOf({ instance, epoch }))
+  if (held !== undefined) checkHeld(held, entry)
+  const install = held === undefined && state === "install" && !check.gone.has(keyOf({ instance, epoch }))
+  if (install) {
+    if (epoch.term !== term) throw new MakeError("NOT_RISING", "edges.term", "begins in a term that is over")
+    expectEpochRises("edges.epoch", check.tombstones.get(instance), epoch)
+  }
+  return { instance, epoch, state, edge, entry, install }
+}
+
+/** What is in the kernel is named as it is there, and doesn't go back from sending to waiting. */
+const checkHeld = (held: HeldEpoch, entry: EdgeRelease): void => {
+  const same = (a: ReadonlyArray<number>, b: ReadonlyArray<number>) => a.every((spi, lane) => spi === b[lane])
+  if (!same(held.inbound, entry.inbound))
+    throw new MakeError("SPI", "edges.inbound", "differs from what is installed")
+  if (!same(held.outbound, entry.outbound))
+    throw new MakeError("SPI", "edges.outbound", "differs from what is installed")
+  if (held.active && entry.state === "install")
+    throw new MakeError("NOT_RISING", "edges.state", "falls back from active")
+}
+
+/** At most one epoch of an edge in each state, the newer state on the newer epoch. */
+const checkGenerations = (check: ReleaseCheck, listed: ReadonlyArray<Listed>): void => {
+  const byInstance = Map.groupBy(listed, ({ instance }) => instance)
+  for (const [instance, generations] of byInstance) {
+    const inOrder = (["retire", "active", "install"] as const).flatMap((state) => {
+      const ofState = generations.filter((each) => each.state === state)
+      if (ofState.length > 1)
+        throw new MakeError("MALFORMED", "edges.state", "two epochs of an edge are in one state")
+      return ofState
+    })
+    inOrder.reduce<Listed | undefined>((older, newer) => {
+      if (older !== undefined && compareEpochs(older.epoch, newer.epoch) >= 0)
+        throw new MakeError("NOT_RISING", "edges.epoch", "an older epoch is in a newer state")
+      return newer
+    }, undefined)
+    checkSuccessor(check, instance, inOrder)
+  }
+}
+
+/** An epoch that this node sends under is retired only for one that it can send under, of this release. */
+const checkSuccessor = (check: ReleaseCheck, instance: string, generations: ReadonlyArray<Listed>): void => {
+  const retiring = generations.find(({ state }) => state === "retire")
+  const active = generations.find(({ state }) => state === "active")
+  if (retiring === undefined || active !== undefined) return
+  if (check.held.get(keyOf({ instance, epoch: retiring.epoch }))?.active === true)
+    throw new MakeError("MALFORMED", "edges.state", "the epoch in use is retired without a successor")
+}
+
+/**
+ * An inbound index names one association at this node, an outbound one names one at the peer: neither may be given to two
+ * epochs or lanes, in the release or together with what the kernel holds.
+ */
+const checkSpis = (check: ReleaseCheck, listed: ReadonlyArray<Listed>): void => {
+  const taken = new Map<string, string>()
+  const take = (name: string, owner: string, field: string): void => {
+    if (taken.has(name)) throw new MakeError("SPI", field, "is in use, or given twice")
+    taken.set(name, owner)
+  }
+  for (const held of check.held.values()) {
+    const peer = check.edges.get(held.instance)?.peer ?? held.instance
+    for (const spi of held.inbound) taken.set(`in ${spi}`, held.instance)
+    for (const spi of held.outbound) taken.set(`out ${peer} ${spi}`, held.instance)
+  }
+  for (const { instance, epoch, entry, edge } of listed) {
+    if (check.held.has(keyOf({ instance, epoch }))) continue
+    for (const spi of entry.inbound) take(`in ${spi}`, instance, "edges.inbound")
+    for (const spi of entry.outbound) take(`out ${edge.peer} ${spi}`, instance, "edges.outbound")
+  }
+}

@@ -1,0 +1,365 @@
+/**
+ * The node's core: which releases it believes, and what the kernel is to do about them. One object per session, that is
+ * per attestation of the loader. Pure: releases go in, kernel actions come out; the loader carries them out in order.
+ * Times are ns of CLOCK_BOOTTIME, the clock that the BPF programs read.
+ */
+import type { Crypto } from "../common/crypto/port.ts"
+import type { SecretKey } from "../common/crypto/secret-key.ts"
+import { compileNode, type NodeEdge, type Workflow } from "./edges.ts"
+import type { Signed } from "./envelope.ts"
+import { compareEpochs, type Epoch, expectTermMayFollow } from "./epoch.ts"
+import { expectBytes, MakeError } from "./errors.ts"
+import { type EdgeAt, type HeldEpoch, keyOf } from "./held.ts"
+import { deriveEdgeKeys, EXPORTER_BYTES, pairSecret, type TrafficKey } from "./keys.ts"
+import { leaseDeadline, StandingRequest } from "./lease.ts"
+import { checkRelease, type Listed } from "./node-rules.ts"
+import { type Ack, type OpenedRelease, releaseDigest } from "./release.ts"
+import { expectResultOf, type VouchedResult } from "./result.ts"
+
+export type { EdgeAt, HeldEpoch } from "./held.ts"
+
+/**
+ * What the kernel is to do. Inserting is only-if-absent; an action that fails is reported with `gaveUp`, never tried again.
+ * Indices are numbers, lanes are positions.
+ */
+export type KernelAction =
+  | (EdgeAt & { readonly kind: "installInbound"; readonly keys: ReadonlyArray<TrafficKey> })
+  | (EdgeAt & { readonly kind: "installOutbound"; readonly keys: ReadonlyArray<TrafficKey> })
+  | (EdgeAt & {
+      readonly kind: "setLease"
+      readonly inbound: ReadonlyArray<number>
+      readonly outbound: ReadonlyArray<number>
+      readonly deadlineBootNs: bigint
+    })
+  | (EdgeAt & { readonly kind: "activate"; readonly outbound: ReadonlyArray<number> })
+  | (EdgeAt & {
+      readonly kind: "retire"
+      readonly inbound: ReadonlyArray<number>
+      readonly outbound: ReadonlyArray<number>
+      /** Nothing has taken its place: the lanes' outbound selection goes too. */
+      readonly wasActive: boolean
+    })
+
+export interface NodeOptions {
+  readonly crypto: Crypto
+  /** From the document that this node verified itself. */
+  readonly workflow: Workflow
+  readonly nodeId: string
+  /** 16 bytes. */
+  readonly session: Uint8Array
+  /** The attested X25519 key. */
+  readonly dhSecret: SecretKey
+  /** The node's own result: what vouches for that key. */
+  readonly result: VouchedResult
+  /** What an earlier loader left in the kernel. */
+  readonly held?: ReadonlyArray<HeldEpoch>
+  /** By edge instance, the highest epoch ever installed in this boot. */
+  readonly tombstones?: ReadonlyMap<string, Epoch>
+}
+
+/** Verifies a peer's result, as `vouchResult`. Called only for results that keys are to be derived from. */
+export type Vouch = (signed: Signed) => VouchedResult
+
+interface Derived {
+  readonly listed: Listed
+  readonly inbound: ReadonlyArray<TrafficKey>
+  readonly outbound: ReadonlyArray<TrafficKey>
+  readonly exporter: Uint8Array
+}
+
+export class NodeState {
+  readonly #options: NodeOptions
+  readonly #edges: ReadonlyMap<string, NodeEdge>
+  readonly #request: StandingRequest
+  readonly #held = new Map<string, HeldEpoch>()
+  readonly #tombstones: Map<string, Epoch>
+  /** Epochs of this session that are in the kernel no more: never installed again, not an error either. */
+  readonly #gone = new Set<string>()
+  /** X25519 results by the peer's key; they live as long as this session's own key. */
+  readonly #shared = new Map<string, Uint8Array>()
+  /** The term whose Evidence this session has seen; and the highest that the boot has installed keys of. */
+  #term: bigint | undefined
+  readonly #termFloor: bigint | undefined
+  #sequence = 0n
+  #digest: Uint8Array | undefined
+
+  /** @throws MakeError for a workflow that doesn't compile, a result that isn't this node's, session's and key's */
+  constructor(options: NodeOptions) {
+    const { crypto, workflow, nodeId, session, result, dhSecret } = options
+    this.#options = options
+    this.#edges = new Map(compileNode(workflow, nodeId).map((edge) => [edge.id, edge]))
+    this.#request = new StandingRequest(crypto)
+    expectBytes("session", session, 16)
+    expectResultOf(crypto, "result", result, {
+      domain: workflow.domain,
+      workflow: workflow.digest,
+      node: nodeId,
+    })
+    if (!crypto.equalConstantTime(result.claims.session, session))
+      throw new MakeError("NOT_VOUCHED", "result.session", "is not this session's")
+    if (!crypto.equalConstantTime(result.claims.dh_key, dhSecret.publicKey))
+      throw new MakeError("NOT_VOUCHED", "result.dh_key", "is not this session's")
+    this.#tombstones = new Map(options.tombstones)
+    for (const held of options.held ?? []) {
+      this.#held.set(keyOf(held), held)
+      this.#bury(held)
+    }
+    for (const { term } of this.#tombstones.values())
+      if (this.#termFloor === undefined || term > this.#termFloor) this.#termFloor = term
+  }
+
+  /** The compiled edges, by instance id. */
+  get edges(): ReadonlyMap<string, NodeEdge> {
+    return this.#edges
+  }
+
+  get held(): ReadonlyArray<HeldEpoch> {
+    return [...this.#held.values()]
+  }
+
+  get term(): bigint | undefined {
+    return this.#term
+  }
+
+  /** A new standing request at `nowBootNs`: its nonce is from now on the only one that a release may answer. */
+  ask(nowBootNs: bigint): Uint8Array {
+    return this.#request.ask(nowBootNs)
+  }
+
+  /**
+   * Follows a term. Only for a term that control-plane Evidence over a nonce of this node's own binds.
+   * @throws MakeError NOT_RISING for one that falls or jumps
+   */
+  followTerm(term: bigint): void {
+    expectTermMayFollow(this.#term ?? this.#termFloor, term)
+    if (term === this.#term) return
+    this.#term = term
+    this.#sequence = 0n
+    this.#digest = undefined
+  }
+
+  /**
+   * Takes a release whose signature, by the releaser that the followed term's Evidence binds, and seal hold already. It is
+   * believed as a whole or not at all: when this throws, nothing has changed.
+   * @returns what the kernel is to do, in order: inbound, outbound, leases, switches, removals
+   * @throws MakeError MISDIRECTED, STALE, NOT_RISING, LIMIT, NO_SUCH_EDGE, NOT_VOUCHED, SPI, KEY, MALFORMED; whatever
+   *   `vouch` throws
+   */
+  accept(release: OpenedRelease, vouch: Vouch): ReadonlyArray<KernelAction> {
+    const { header, payload } = release
+    this.#expectForUs(release)
+    const requestedBootNs = this.#request.answeredBy(header.nonce)
+    const deadlineBootNs = leaseDeadline(requestedBootNs, payload.lease_ms)
+    const digest = this.#expectNew(release)
+    const listed = checkRelease({
+      edges: this.#edges,
+      release,
+      held: this.#held,
+      tombstones: this.#tombstones,
+      gone: this.#gone,
+    })
+    const derived = listed.filter(({ install }) => install).map((each) => this.#derive(each, vouch))
+
+    // From here on nothing throws.
+    this.#sequence = header.sequence
+    this.#digest = digest
+    for (const each of derived) this.#remember(each, deadlineBootNs)
+    const present = listed.filter((each) => this.#held.has(keyOf(each)))
+    const actions: Array<KernelAction> = [
+      ...derived.map(({ listed: { instance, epoch }, inbound }) =>
+        install("installInbound", instance, epoch, inbound),
+      ),
+      ...derived.map(({ listed: { instance, epoch }, outbound }) =>
+        install("installOutbound", instance, epoch, outbound),
+      ),
+      ...present.map((each) => this.#lease(each, deadlineBootNs)),
+      ...present.filter(({ state }) => state === "active").flatMap((each) => this.#activate(each)),
+    ]
+    return [...actions, ...this.#retireUnlisted(present, header.term)]
+  }
+
+  /** What this node holds of the newest release: the body of the acknowledgement. Undefined before the first release. */
+  acknowledgement(): Ack | undefined {
+    const term = this.#term
+    if (term === undefined || this.#sequence === 0n) return undefined
+    const { nodeId, session } = this.#options
+    const inUse = new Map(
+      this.held.filter(({ active }) => active).map(({ instance, epoch }) => [instance, epoch]),
+    )
+    const isReplaced = ({ instance, epoch }: EdgeAt) => compareEpochs(epoch, inUse.get(instance) ?? epoch) < 0
+    const edges = this.held
+      .filter((held) => held.epoch.term === term && !isReplaced(held))
+      .map(({ instance, epoch, active, exporter }) => ({
+        instance,
+        term: epoch.term,
+        epoch: epoch.n,
+        state: active ? ("active" as const) : ("install" as const),
+        exporter: exporter ?? new Uint8Array(EXPORTER_BYTES),
+      }))
+    return { node: nodeId, session, term, sequence: this.#sequence, edges }
+  }
+
+  /**
+   * The kernel refused to install this epoch, or lost it. It isn't tried again; the next acknowledgement leaves it out, and
+   * the releaser begins a new one.
+   * @returns what clears its remains away
+   */
+  gaveUp(instance: string, epoch: Epoch): ReadonlyArray<KernelAction> {
+    const held = this.#held.get(keyOf({ instance, epoch }))
+    return held === undefined ? [] : [this.#retire(held)]
+  }
+
+  /** Removes what is past its deadline; the kernel has stopped it at the deadline itself. */
+  expire(nowBootNs: bigint): ReadonlyArray<KernelAction> {
+    return this.held
+      .filter(({ deadlineBootNs }) => nowBootNs >= deadlineBootNs)
+      .map((held) => this.#retire(held))
+  }
+
+  /** Forgets the secrets of the session. */
+  dispose(): void {
+    for (const shared of this.#shared.values()) shared.fill(0)
+    this.#shared.clear()
+    this.#options.dhSecret.dispose()
+  }
+
+  #expectForUs({ header }: OpenedRelease): void {
+    const { crypto, workflow, nodeId, session } = this.#options
+    if (header.domain !== workflow.domain) throw new MakeError("MISDIRECTED", "domain", "is another domain's")
+    if (!crypto.equalConstantTime(header.workflow, workflow.digest))
+      throw new MakeError("MISDIRECTED", "workflow", "is not the workflow that this node verified")
+    if (header.node !== nodeId) throw new MakeError("MISDIRECTED", "node", "is another node's")
+    if (!crypto.equalConstantTime(header.session, session))
+      throw new MakeError("MISDIRECTED", "session", "is another session's")
+    if (this.#term === undefined)
+      throw new MakeError("NOT_RISING", "term", "no Evidence has bound a term yet")
+    if (header.term < this.#term) throw new MakeError("NOT_RISING", "term", "is lower than the one followed")
+    if (header.term > this.#term) throw new MakeError("NOT_RISING", "term", "is not bound by Evidence yet")
+  }
+
+  /** The release's digest. The same release may come again; another with its number may not. */
+  #expectNew(release: OpenedRelease): Uint8Array {
+    const { crypto } = this.#options
+    const digest = releaseDigest(crypto, release)
+    const { sequence } = release.header
+    const again = this.#digest !== undefined && crypto.equalConstantTime(this.#digest, digest)
+    if (sequence < this.#sequence || sequence < 1n || (sequence === this.#sequence && !again))
+      throw new MakeError("NOT_RISING", "sequence", "is not above the last release's")
+    return digest
+  }
+
+  #derive(listed: Listed, vouch: Vouch): Derived {
+    const { crypto, workflow, result } = this.#options
+    const { edge, epoch, entry } = listed
+    if (entry.peer_result === undefined || entry.secret === undefined)
+      throw new MakeError("MALFORMED", "edges", "an epoch to install lacks its secret or the peer's result")
+    const peer = vouch(entry.peer_result)
+    expectResultOf(crypto, "edges.peer_result", peer, {
+      domain: workflow.domain,
+      workflow: workflow.digest,
+      node: edge.peer,
+    })
+    const initiates = edge.role === "initiator"
+    const keys = deriveEdgeKeys(
+      crypto,
+      {
+        suite: edge.suite,
+        workflowDigest: workflow.digest,
+        instance: edge.id,
+        epoch,
+        initiator: edge.initiator,
+        responder: edge.responder,
+        initiatorResult: initiates ? result.digest : peer.digest,
+        responderResult: initiates ? peer.digest : result.digest,
+        spisToResponder: initiates ? entry.outbound : entry.inbound,
+        spisToInitiator: initiates ? entry.inbound : entry.outbound,
+      },
+      this.#sharedWith(peer.claims.dh_key),
+      entry.secret,
+    )
+    return {
+      listed,
+      inbound: initiates ? keys.toInitiator : keys.toResponder,
+      outbound: initiates ? keys.toResponder : keys.toInitiator,
+      exporter: keys.exporter,
+    }
+  }
+
+  #sharedWith(peerKey: Uint8Array): Uint8Array {
+    const name = Buffer.from(peerKey).toString("hex")
+    const known = this.#shared.get(name)
+    if (known !== undefined) return known
+    const shared = pairSecret(this.#options.crypto, this.#options.dhSecret, peerKey)
+    this.#shared.set(name, shared)
+    return shared
+  }
+
+  #remember({ listed: { instance, epoch, entry }, exporter }: Derived, deadlineBootNs: bigint): void {
+    const held: HeldEpoch = {
+      instance,
+      epoch,
+      inbound: entry.inbound,
+      outbound: entry.outbound,
+      active: false,
+      deadlineBootNs,
+      exporter,
+    }
+    this.#held.set(keyOf(held), held)
+    this.#bury(held)
+  }
+
+  /** Before the kernel acts: an attempt counts, whatever becomes of it. */
+  #bury({ instance, epoch }: EdgeAt): void {
+    const highest = this.#tombstones.get(instance)
+    if (highest === undefined || compareEpochs(epoch, highest) > 0) this.#tombstones.set(instance, epoch)
+  }
+
+  #lease({ instance, epoch }: EdgeAt, deadlineBootNs: bigint): KernelAction {
+    const key = keyOf({ instance, epoch })
+    const held = this.#held.get(key)
+    if (held !== undefined) this.#held.set(key, { ...held, deadlineBootNs })
+    const { inbound = [], outbound = [] } = held ?? {}
+    return { kind: "setLease", instance, epoch, inbound, outbound, deadlineBootNs }
+  }
+
+  #activate({ instance, epoch }: EdgeAt): ReadonlyArray<KernelAction> {
+    const key = keyOf({ instance, epoch })
+    const held = this.#held.get(key)
+    if (held === undefined || held.active) return []
+    for (const [otherKey, other] of this.#held)
+      if (other.instance === instance && other.active) this.#held.set(otherKey, { ...other, active: false })
+    this.#held.set(key, { ...held, active: true })
+    return [{ kind: "activate", instance, epoch, outbound: held.outbound }]
+  }
+
+  /**
+   * What the release leaves out goes, if the releaser of this term can have known it. An epoch of an earlier term stays
+   * until its own deadline, which nothing extends, or until a newer one is in use: a new leader begins with nothing.
+   */
+  #retireUnlisted(present: ReadonlyArray<Listed>, term: bigint): ReadonlyArray<KernelAction> {
+    const listed = new Set(present.map(keyOf))
+    const replaced = new Set(
+      present.filter(({ state }) => state === "active").map(({ instance }) => instance),
+    )
+    return this.held
+      .filter((held) => !listed.has(keyOf(held)))
+      .filter(
+        ({ instance, epoch }) => !this.#edges.has(instance) || epoch.term >= term || replaced.has(instance),
+      )
+      .map((held) => this.#retire(held))
+  }
+
+  #retire(held: HeldEpoch): KernelAction {
+    const { instance, epoch, inbound, outbound, active } = held
+    this.#held.delete(keyOf(held))
+    this.#gone.add(keyOf(held))
+    return { kind: "retire", instance, epoch, inbound, outbound, wasActive: active }
+  }
+}
+
+const install = (
+  kind: "installInbound" | "installOutbound",
+  instance: string,
+  epoch: Epoch,
+  keys: ReadonlyArray<TrafficKey>,
+): KernelAction => ({ kind, instance, epoch, keys })

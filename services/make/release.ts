@@ -1,0 +1,176 @@
+/**
+ * Releases and their acknowledgements: what they say, and how one is sealed to a node. A release is the node's full
+ * desired state. Field names are those of the messages.
+ */
+import { limits } from "../../schemas/limits.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import type { SecretKey } from "../common/crypto/secret-key.ts"
+import type { Signed } from "./envelope.ts"
+import { expectBytes, MakeError } from "./errors.ts"
+import { dhkemX25519, open, type Sealed, seal } from "./hpke.ts"
+import { labels } from "./labels.ts"
+import { isSuiteId } from "./suites.ts"
+import { digest, encodeFields, encodeList } from "./transcript.ts"
+
+/** What stands outside the seal, and is bound by it. */
+export interface ReleaseHeader {
+  readonly domain: string
+  /** Digest, 32 bytes. */
+  readonly workflow: Uint8Array
+  readonly node: string
+  /** 16 bytes. */
+  readonly session: Uint8Array
+  readonly releaser: string
+  readonly term: bigint
+  /** Rises with each release of the term to the session. */
+  readonly sequence: bigint
+  /** Of the request that this answers. */
+  readonly nonce: Uint8Array
+  readonly suite: string
+}
+
+/**
+ * `install`: both directions are put into the kernel, nothing is sent under them yet. `active`: both ends have confirmed
+ * that they hold the same keys; sending switches. `retire`: only what is still on its way is received.
+ */
+export type EdgeState = "install" | "active" | "retire"
+
+/** One epoch of one edge, for one of its ends. */
+export interface EdgeRelease {
+  readonly instance: string
+  readonly term: bigint
+  readonly epoch: bigint
+  readonly state: EdgeState
+  readonly peer: string
+  /** Per lane: the indices that this node receives under, and those that the peer does. */
+  readonly inbound: ReadonlyArray<number>
+  readonly outbound: ReadonlyArray<number>
+  /** Only with `install`: keys are derived then or never. 32 bytes. */
+  readonly secret?: Uint8Array
+  /** Only with `install`: where the peer's DH key comes from. */
+  readonly peer_result?: Signed
+}
+
+export interface ReleasePayload {
+  readonly lease_ms: number
+  /** Of what isn't here, and of this term, nothing may stay. */
+  readonly edges: ReadonlyArray<EdgeRelease>
+}
+
+export interface OpenedRelease {
+  readonly header: ReleaseHeader
+  readonly payload: ReleasePayload
+}
+
+export interface AckEdge {
+  readonly instance: string
+  readonly term: bigint
+  readonly epoch: bigint
+  readonly state: "install" | "active"
+  /** 16 bytes; zeros for keys that the kernel holds but this loader never saw. */
+  readonly exporter: Uint8Array
+}
+
+/** What a node holds of what the release with that sequence told it to hold. What is missing here is not there. */
+export interface Ack {
+  readonly node: string
+  readonly session: Uint8Array
+  readonly term: bigint
+  readonly sequence: bigint
+  readonly edges: ReadonlyArray<AckEdge>
+}
+
+/** Epochs of one edge that a release may name: a new one, the one in use, one in its grace time. */
+export const GENERATIONS_MAX = 3
+export const RELEASE_EDGES_MAX = GENERATIONS_MAX * limits.nodeEdges
+
+/** The recipient as its Attestation Result names it. */
+export interface Recipient {
+  readonly dhKey: Uint8Array
+  readonly kemKey: Uint8Array
+  /** Digest of that result: a release made for another appraisal of the same node doesn't open. */
+  readonly result: Uint8Array
+}
+
+/** HPKE's info: what kind of thing is sealed, to whom, on the strength of which result. */
+const sealInfo = (header: ReleaseHeader, result: Uint8Array): Uint8Array => {
+  expectBytes("result", result, 32)
+  return encodeFields(labels.releaseSeal, header.suite, header.workflow, header.node, header.session, result)
+}
+
+/** HPKE's aad: every field of the header. */
+const headerBytes = (header: ReleaseHeader): Uint8Array =>
+  encodeFields(
+    labels.releaseHeader,
+    header.domain,
+    header.workflow,
+    header.node,
+    header.session,
+    header.releaser,
+    header.term,
+    header.sequence,
+    header.nonce,
+    header.suite,
+  )
+
+const expectSuite = (suite: string): void => {
+  if (!isSuiteId(suite)) throw new MakeError("MALFORMED", "suite", "is not a suite of this version")
+}
+
+/** @param payload the packed ReleasePayload */
+export const sealRelease = (
+  crypto: Crypto,
+  recipient: Recipient,
+  header: ReleaseHeader,
+  payload: Uint8Array,
+): Sealed => {
+  expectSuite(header.suite)
+  const info = sealInfo(header, recipient.result)
+  return seal(crypto, dhkemX25519(crypto), recipient.dhKey, info, headerBytes(header), payload)
+}
+
+/**
+ * @param own the X25519 key that was attested, and the digest of the result that vouches for it
+ * @returns the packed ReleasePayload
+ * @throws MakeError NOT_AUTHENTIC when key, result or any byte of the header differ from what it was sealed for
+ */
+export const openRelease = (
+  crypto: Crypto,
+  own: { readonly dhSecret: SecretKey; readonly result: Uint8Array },
+  header: ReleaseHeader,
+  sealed: Sealed,
+): Uint8Array => {
+  expectSuite(header.suite)
+  return open(
+    crypto,
+    dhkemX25519(crypto),
+    own.dhSecret,
+    sealInfo(header, own.result),
+    headerBytes(header),
+    sealed,
+  )
+}
+
+/** Tells two releases with one sequence number apart. */
+export const releaseDigest = (crypto: Crypto, { header, payload }: OpenedRelease): Uint8Array =>
+  digest(
+    crypto,
+    labels.releaseState,
+    headerBytes(header),
+    payload.lease_ms,
+    encodeList(
+      payload.edges.map((edge) =>
+        encodeList([
+          edge.instance,
+          edge.term,
+          edge.epoch,
+          edge.state,
+          edge.peer,
+          encodeList(edge.inbound),
+          encodeList(edge.outbound),
+          edge.secret ?? "",
+          edge.peer_result?.body ?? "",
+        ]),
+      ),
+    ),
+  )
