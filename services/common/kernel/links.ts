@@ -43,7 +43,7 @@ const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** `tc -j filter show`: an array of filters; a filter's first row of a chain has no `options` and isn't one. */
-const parseFilters = (text: string, subject: string): ReadonlyArray<Attached> => {
+export const parseFilters = (text: string, subject: string): ReadonlyArray<Attached> => {
   if (text.trim() === "") return []
   let rows: unknown
   try {
