@@ -20,8 +20,11 @@ export interface TestNats {
   readonly config: (role: Role, instance: string) => BusConfig
   /** The nkey seed of a user, for raw connections. */
   readonly seed: (role: Role, instance: string) => Uint8Array
-  /** Ends the server (SIGKILL when `hard`) and starts it again on the same port with the same store. */
-  readonly restart: (options?: { readonly downMs?: number }) => Promise<void>
+  /** Ends the server and starts it again on the same port with the same store, and without the users of these names. */
+  readonly restart: (options?: {
+    readonly downMs?: number
+    readonly without?: ReadonlyArray<string>
+  }) => Promise<void>
   readonly stop: () => Promise<void>
 }
 
@@ -83,11 +86,20 @@ export const startNats = async (
     seeds.set(identity(role, instance).name, keys.seed)
     return { role, instance, domain, publicKey: keys.publicKey }
   })
-  const write = (port: number): string => {
+  const write = (port: number, without: ReadonlyArray<string> = []): string => {
+    const known = identities.filter((who) => !without.includes(identity(who.role, who.instance).name))
+    if (known.length === 0)
+      known.push({ role: "auditor", instance: "nobody", publicKey: newUser().publicKey })
     const path = join(directory, "nats.conf")
     writeFileSync(
       path,
-      serverConfig({ prefix, identities, host: "127.0.0.1", port, storeDir: join(directory, "store") }),
+      serverConfig({
+        prefix,
+        identities: known,
+        host: "127.0.0.1",
+        port,
+        storeDir: join(directory, "store"),
+      }),
     )
     return path
   }
@@ -114,10 +126,10 @@ export const startNats = async (
       seed: Redacted.make(seed(role, instance)),
       identity: identity(role, instance),
     }),
-    restart: async ({ downMs = 0 } = {}) => {
+    restart: async ({ downMs = 0, without = [] } = {}) => {
       await end()
       await pause(downMs)
-      running = await launch(directory, write(Number(new URL(url).port)))
+      running = await launch(directory, write(Number(new URL(url).port), without))
     },
     stop: async () => {
       await end()

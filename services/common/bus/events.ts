@@ -6,7 +6,7 @@ import { fill } from "../../../schemas/pattern.ts"
 import { streams, subjects } from "../../../schemas/subjects.ts"
 import { decode } from "../codec/index.ts"
 import type { Core } from "./bus.ts"
-import { type ApiAnswer, apiAnswer, STREAM_NAME_IN_USE, settings } from "./streams.ts"
+import { type ApiAnswer, apiAnswer, STREAM_NOT_FOUND, settings } from "./streams.ts"
 import { parse } from "./subject.ts"
 import { BusError, type BusShape, type EventDraft, type StoredEvent } from "./types.ts"
 
@@ -42,14 +42,15 @@ export const api = (
 
 const json = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(value))
 
+/** Changing comes first: making a stream that exists is refused for want of room when its limits are reserved already. */
 const ensureStreams = (core: Parts): Effect.Effect<void, BusError> =>
   Effect.forEach(
     settings(core.config.prefix),
     (stream) =>
-      api(core, `$JS.API.STREAM.CREATE.${stream.name}`, json(stream)).pipe(
+      api(core, `$JS.API.STREAM.UPDATE.${stream.name}`, json(stream)).pipe(
         Effect.catch((error) =>
-          error.message.endsWith(`(${STREAM_NAME_IN_USE})`)
-            ? api(core, `$JS.API.STREAM.UPDATE.${stream.name}`, json(stream))
+          error.message.endsWith(`(${STREAM_NOT_FOUND})`)
+            ? api(core, `$JS.API.STREAM.CREATE.${stream.name}`, json(stream))
             : Effect.fail(error),
         ),
       ),

@@ -61,5 +61,5 @@ export const apiAnswer = (data: Uint8Array): ApiAnswer | undefined => {
   }
 }
 
-/** err_code: a stream of this name exists with other settings. */
-export const STREAM_NAME_IN_USE = 10_058
+/** err_code: there is no stream of this name. */
+export const STREAM_NOT_FOUND = 10_059

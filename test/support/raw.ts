@@ -1,0 +1,69 @@
+/** A NATS connection below the bus, for tests that do what no service does. */
+import { connect, type Msg, type NatsConnection, nkeyAuthenticator } from "nats"
+import type { TestNats, TestUser } from "./nats.ts"
+
+export interface Raw {
+  /** Sends any bytes with any reply subject; the client checks neither. */
+  readonly send: (subject: string, data: Uint8Array, reply?: string) => void
+  /** Messages that arrive on a subject. */
+  readonly listen: (subject: string) => Promise<Msg[]>
+  /** Whether the server lets it subscribe; the subscription is given up at once. */
+  readonly maySubscribe: (subject: string, queue?: string) => Promise<boolean>
+  /** Asks with a reply inside the user's own inbox. */
+  readonly ask: (subject: string, data: Uint8Array, timeoutMs?: number) => Promise<Uint8Array>
+  /** Waits until the server has seen all that was sent, and its complaints have come back. */
+  readonly settle: () => Promise<void>
+  /** Subjects that the server refused so far, as "publish x" or "subscription x". */
+  readonly refused: ReadonlyArray<string>
+  readonly close: () => Promise<void>
+}
+
+export const rawUser = async (nats: TestNats, { role, instance }: TestUser): Promise<Raw> => {
+  const name = `${role}-${instance}`
+  const nc: NatsConnection = await connect({
+    servers: nats.url,
+    name,
+    inboxPrefix: `_INBOX.${name}`,
+    authenticator: nkeyAuthenticator(nats.seed(role, instance)),
+    reconnect: false,
+  })
+  const refused: string[] = []
+  const watching = (async () => {
+    for await (const { permissionContext } of nc.status())
+      if (permissionContext !== undefined)
+        refused.push(`${permissionContext.operation} ${permissionContext.subject}`)
+  })()
+  watching.catch(() => {})
+  const settle = async (): Promise<void> => {
+    await nc.flush()
+    await new Promise((resolve) => setTimeout(resolve, 30))
+    await nc.flush()
+  }
+  return {
+    send: (subject, data, reply) => nc.publish(subject, data, reply === undefined ? {} : { reply }),
+    listen: async (subject) => {
+      const got: Msg[] = []
+      const callback = (error: Error | null, msg: Msg): void => {
+        if (error === null) got.push(msg)
+      }
+      nc.subscribe(subject, { callback })
+      await settle()
+      return got
+    },
+    maySubscribe: async (subject, queue) => {
+      const before = refused.length
+      const subscription = nc.subscribe(subject, {
+        callback: () => {},
+        ...(queue === undefined ? {} : { queue }),
+      })
+      await settle()
+      subscription.unsubscribe()
+      return refused.length === before
+    },
+    ask: async (subject, data, timeoutMs = 1_000) =>
+      (await nc.request(subject, data, { timeout: timeoutMs })).data,
+    settle,
+    refused,
+    close: () => nc.close(),
+  }
+}
