@@ -1,0 +1,282 @@
+/** The lab: hardware, network, bus, control plane and nodes, from nothing to attested, and all of it gone again. */
+
+import { execFileSync } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import { mkdirSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { limits } from "../../schemas/limits.ts"
+import type { Stats } from "../../schemas/messages/stats.ts"
+import type { Workflow } from "../../schemas/workflow.ts"
+import { crypto } from "../../services/common/crypto/index.ts"
+import { removePins } from "../../services/common/kernel/bpffs.ts"
+import { measureObject } from "../../services/common/kernel/measure.ts"
+import { type LabBus, startBus } from "./bus.ts"
+import { type Capture, startCapture } from "./capture.ts"
+import type { Cleanup } from "./cleanup.ts"
+import { type Client, connectOperator } from "./client.ts"
+import {
+  anchorsOf,
+  DOMAIN,
+  exampleWorkflow,
+  guestDirectory,
+  type LabNode,
+  signWorkflow,
+  workflowText,
+} from "./domain.ts"
+import { CHECKOUT, emulatedRoot, imageMeasurement, launch, newChip, nodeMeasurement } from "./hardware.ts"
+import { BUS_ADDRESS, BUS_PORT, ESP_PORT, nodePlace, type RunNames, runNames, WIRE_MTU } from "./names.ts"
+import { BRIDGE_NS, BUS_NS, createNetwork, planNetwork, removeNetwork } from "./network.ts"
+import type { Machine } from "./preflight.ts"
+import { createProcesses, lastLines, type Processes, type Running } from "./processes.ts"
+import {
+  CONTROL_NODE,
+  controlPlane,
+  deviceFile,
+  nodeAttester,
+  nodeLoader,
+  RELEASER,
+  type ServiceContext,
+  VERIFIER,
+} from "./services.ts"
+import { ownerPath, ownerText } from "./sweep.ts"
+import { tamper } from "./tamper.ts"
+import { type SeenEvent, startWatch, type Watch } from "./watch.ts"
+
+export const OBJECT = join(CHECKOUT, "bpf", "build", "vouchsafe.bpf.o")
+
+/** Nodes of the example; the last one's data plane is tampered with, and it must be refused. */
+const EXAMPLE = [
+  { id: "n1", stage: "source", tampered: false },
+  { id: "n2", stage: "transform", tampered: false },
+  { id: "n3", stage: "sink", tampered: false },
+  { id: "n4", stage: "sink", tampered: true },
+] as const
+
+export interface LabTimes {
+  /** Milliseconds of the Unix clock. */
+  readonly began: number
+  readonly networkUp: number
+  readonly busUp: number
+  readonly servicesStarted: number
+}
+
+export interface Lab {
+  readonly names: RunNames
+  readonly machine: Machine
+  readonly nodes: ReadonlyArray<LabNode>
+  /** Ids of the nodes that must be refused. */
+  readonly tampered: ReadonlySet<string>
+  readonly workflow: Workflow
+  /** Hex digest of the genuine data plane on this kernel. */
+  readonly dataplane: string
+  readonly bus: LabBus
+  readonly processes: Processes
+  readonly watch: Watch
+  readonly capture: Capture
+  readonly marker: string
+  /** In every frame that the lab's own intruder sends. */
+  readonly tag: Buffer
+  readonly times: LabTimes
+  /** Starts a node's loader again after it ended or was killed. */
+  startLoader(id: string): Running
+  loader(id: string): Running
+  place(id: string): LabNode
+  /** Full name of a node's application namespace. */
+  appNetns(id: string): string
+  /** Runs a program in a namespace and gives its stdout; throws when it fails. */
+  exec(netns: string, command: ReadonlyArray<string>): string
+  /** Ends every service but leaves network and capture; for looking at the wire to the very end. */
+  stopServices(): Promise<void>
+}
+
+export interface LabOrder {
+  readonly machine: Machine
+  readonly cleanup: Cleanup
+  /** What happens, a line each. */
+  readonly say: (line: string) => void
+  readonly onEvent: (seen: SeenEvent) => void
+}
+
+const createRunDirectory = (names: RunNames, cleanup: Cleanup): void => {
+  mkdirSync(names.directory, { mode: 0o700 })
+  cleanup.add("files", () => rmSync(names.directory, { recursive: true, force: true }))
+  writeFileSync(ownerPath(names), ownerText(process.pid))
+  mkdirSync(join(names.directory, "log"), { mode: 0o700 })
+  mkdirSync(join(names.directory, "guests"), { mode: 0o700 })
+}
+
+interface Hardware {
+  readonly nodes: ReadonlyArray<LabNode>
+  readonly anchors: string
+  readonly workflow: Workflow
+  readonly operator: ReturnType<typeof crypto.ed25519.generate>
+}
+
+/** A chip and a launched guest for the control plane and for each node, the anchors in them, and the workflow that names them. */
+const createHardware = (names: RunNames, dataplane: string): Hardware => {
+  const root = emulatedRoot()
+  const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
+  const image = imageMeasurement()
+  const operator = crypto.ed25519.generate()
+  const controlChip = newChip(root)
+  const control = { root: root.hardwareRoot, measurement: hex(image), chip: hex(controlChip.chipId) }
+  const anchors = join(names.directory, "anchors.json")
+  writeFileSync(anchors, JSON.stringify(anchorsOf(operator.publicKey, control)), { mode: 0o600 })
+  const guests = [CONTROL_NODE, ...EXAMPLE.map(({ id }) => id)]
+  for (const guest of guests) mkdirSync(guestDirectory(names.directory, guest), { mode: 0o700 })
+  launch(controlChip, { measurement: image, stateFile: deviceFile(names, CONTROL_NODE) })
+  const measurement = nodeMeasurement(image, anchors)
+  const nodes = EXAMPLE.map(({ id, stage }, i): LabNode => {
+    const chip = newChip(root)
+    launch(chip, { measurement, stateFile: deviceFile(names, id) })
+    return { ...nodePlace(id, i + 1), stage, chip: hex(chip.chipId) }
+  })
+  const workflow = exampleWorkflow({
+    root: root.hardwareRoot,
+    nodes,
+    measurement: hex(measurement),
+    dataplane,
+    notAfter: new Date(Date.now() + 30 * 86_400_000),
+  })
+  return { nodes, anchors, workflow, operator }
+}
+
+const serviceEnvironment = (): Record<string, string> => ({
+  PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin",
+  HOME: "/root",
+  LANG: "C.UTF-8",
+  NODE_COMPILE_CACHE: join(CHECKOUT, ".cache", "compile"),
+})
+
+/** What a person needs when a process dies that shouldn't. */
+const obituary = (process: Running, how: string): string =>
+  `${process.name} ended ${how}${lastLines(process.log, 4)
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => `\n             ${line.slice(0, 300)}`)
+    .join("")}`
+
+/** Starts everything. What was made is registered with `cleanup` as it is made, so a failure half-way leaves nothing. */
+export const startLab = async (order: LabOrder): Promise<Lab> => {
+  const { machine, cleanup, say } = order
+  const began = Date.now()
+  const names = runNames(String(process.pid))
+  createRunDirectory(names, cleanup)
+  cleanup.add("pins", () => removePins(names.pinsRoot))
+
+  const places = EXAMPLE.map(({ id }, i) => nodePlace(id, i + 1))
+  const plan = planNetwork(names, places)
+  cleanup.add("network", () => removeNetwork(plan.namespaces, machine.makesNetnsDirectory))
+  await createNetwork(plan)
+  const networkUp = Date.now()
+  say(`network: ${places.length} nodes on one untrusted wire, applications apart from it`)
+
+  const processes = createProcesses(join(names.directory, "log"), serviceEnvironment())
+  cleanup.add("processes", () => processes.stopAll())
+
+  const marker = randomBytes(16).toString("hex")
+  const tag = randomBytes(16)
+  const capture = await startCapture(processes, names.netns(BRIDGE_NS), {
+    devices: ["bus", ...places.map(({ id }) => id)],
+    markers: [Buffer.from(marker).toString("hex")],
+    tag: tag.toString("hex"),
+    bus: BUS_ADDRESS,
+    busPort: BUS_PORT,
+    espPort: ESP_PORT,
+    lanesMax: limits.lanes,
+    mtu: WIRE_MTU,
+  })
+
+  const starting = startBus({
+    processes,
+    directory: names.directory,
+    domain: DOMAIN,
+    busNetns: names.netns(BUS_NS),
+    identities: [
+      { role: "operator", instance: "lab" },
+      { role: "auditor", instance: "lab" },
+      { role: "attester", instance: CONTROL_NODE },
+      { role: "verifier", instance: VERIFIER },
+      { role: "releaser", instance: RELEASER },
+      ...places.flatMap(({ id }) => [
+        { role: "attester", instance: id } as const,
+        { role: "loader", instance: id } as const,
+      ]),
+    ],
+  })
+  starting.catch(() => undefined)
+  const dataplane = Buffer.from(measureObject(OBJECT).digest).toString("hex")
+  const { nodes, anchors, workflow, operator } = createHardware(names, dataplane)
+  const bus = await starting
+  const busUp = Date.now()
+  say(`bus: nats-server ${bus.version} with JetStream at ${bus.url}`)
+
+  const stats = new Map<string, Stats>()
+  const client: Client = await connectOperator(bus.url, "lab", bus.seed("operator-lab"), (one) =>
+    stats.set(one.node, one),
+  )
+  cleanup.add("bus client", () => client.close())
+  await client.ensureStreams()
+  const watch = startWatch(client, stats, order.onEvent)
+  cleanup.add("watch", () => watch.stop())
+  processes.onUnexpectedEnd((process, how) => watch.fail(new Error(obituary(process, how))))
+
+  const context: ServiceContext = { names, bus, anchors }
+  const tampered = new Set(EXAMPLE.filter((one) => one.tampered).map(({ id }) => id as string))
+  const altered = join(names.directory, "tampered.bpf.o")
+  tamper(OBJECT, altered)
+  const loaders = new Map<string, Running>()
+  const place = (id: string): LabNode => {
+    const found = nodes.find((node) => node.id === id)
+    if (found === undefined) throw new Error(`the lab has no node ${id}`)
+    return found
+  }
+  const startLoader = (id: string): Running => {
+    const running = processes.start(nodeLoader(context, place(id), tampered.has(id) ? altered : OBJECT))
+    loaders.set(id, running)
+    return running
+  }
+  const services = controlPlane(context).map(processes.start)
+  for (const node of nodes) {
+    services.push(processes.start(nodeAttester(context, node)))
+    startLoader(node.id)
+  }
+  const servicesStarted = Date.now()
+  await client.apply(DOMAIN, signWorkflow(workflowText(workflow), operator))
+  writeFileSync(join(names.directory, "workflow.yaml"), workflowText(workflow))
+  say(`workflow ${workflow.workflow} signed and applied: source -> transform -> sink`)
+
+  return {
+    names,
+    machine,
+    nodes,
+    tampered,
+    workflow,
+    dataplane,
+    bus,
+    processes,
+    watch,
+    capture,
+    marker,
+    tag,
+    times: { began, networkUp, busUp, servicesStarted },
+    startLoader,
+    loader: (id) => {
+      const found = loaders.get(id)
+      if (found === undefined) throw new Error(`no loader of ${id}`)
+      return found
+    },
+    place,
+    appNetns: (id) => names.netns(place(id).appNs),
+    exec: (netns, [command = "true", ...args]) =>
+      execFileSync("nsenter", [`--net=/run/netns/${netns}`, command, ...args], {
+        encoding: "utf8",
+        timeout: 30_000,
+      }),
+    stopServices: async () => {
+      await watch.stop()
+      await client.close()
+      await Promise.all([...services, ...loaders.values()].map((one) => one.stop()))
+    },
+  }
+}

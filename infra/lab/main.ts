@@ -1,0 +1,145 @@
+/**
+ * `npm start`: a whole confidential workflow on this machine. Status 0 when everything is as it must be, 1 when something
+ * isn't, 2 when this machine can't or the command line is wrong, 130 when it was interrupted before its summary.
+ */
+import { execFileSync } from "node:child_process"
+import { createCleanup } from "./cleanup.ts"
+import { intrude, moveData, untilReleased } from "./job.ts"
+import { type Lab, startLab } from "./lab.ts"
+import { type Options, parseOptions, usage } from "./options.ts"
+import { type Machine, preflight, Unfit } from "./preflight.ts"
+import { createNews } from "./progress.ts"
+import { summarise } from "./report.ts"
+import { renderSummary } from "./summary.ts"
+import { sweep } from "./sweep.ts"
+
+/** When this process was started, so that loading the program counts too. */
+const began = Date.now() - Math.round(performance.now())
+
+/** Lines for people: stdout, or stderr when stdout is for the JSON. */
+const createScreen = (json: boolean) => {
+  const stream = json ? process.stderr : process.stdout
+  return {
+    write: (text: string): void => {
+      stream.write(text)
+    },
+    say: (text: string): void => {
+      const seconds = ((Date.now() - began) / 1_000).toFixed(2)
+      stream.write(`${seconds.padStart(7)} s  ${text}\n`)
+    },
+  }
+}
+type Screen = ReturnType<typeof createScreen>
+
+const howToLook = (lab: Lab): string => {
+  const app = lab.appNetns("n1")
+  return [
+    "The lab stays up. Look at it from another terminal:",
+    `  nsenter --net=/run/netns/${app} bash      a shell where n1's applications live`,
+    `  nsenter --net=${lab.names.netnsPath("bridge")} tcpdump -ni any    the untrusted wire`,
+    `  ls ${lab.names.directory}/log                  what every process says`,
+    `  cat ${lab.names.directory}/workflow.yaml       the workflow that was signed`,
+    `  VOUCHSAFE_NATS_URL=${lab.bus.url} VOUCHSAFE_NATS_SEED=${lab.bus.seed("auditor-lab")} \\`,
+    "    VOUCHSAFE_INSTANCE=lab npm run vouchsafe -- events       what happened and why",
+    "Ctrl-C takes everything down.",
+    "",
+  ].join("\n")
+}
+
+/** The first of the signals that end a program, as a promise that can be waited for and asked. */
+const createInterruption = () => {
+  const controller = new AbortController()
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(signal, () => controller.abort(new Error(`interrupted by ${signal}`)))
+  }
+  const happened = new Promise<never>((_, reject) => {
+    controller.signal.addEventListener("abort", () => reject(controller.signal.reason))
+  })
+  happened.catch(() => undefined)
+  return { signal: controller.signal, happened }
+}
+type Interruption = ReturnType<typeof createInterruption>
+
+const main = async (options: Options, machine: Machine, interruption: Interruption): Promise<number> => {
+  const screen = createScreen(options.json)
+  const cleanup = createCleanup()
+  if (machine.mountedBpffs) {
+    cleanup.add("bpffs", () => {
+      execFileSync("umount", ["/sys/fs/bpf"], { stdio: "ignore" })
+    })
+  }
+  const takeDown = async (): Promise<void> => {
+    for (const failure of await cleanup.run()) screen.say(`could not be removed: ${failure}`)
+  }
+  const news = createNews()
+  const interruptible = <T>(work: Promise<T>): Promise<T> => Promise.race([work, interruption.happened])
+  try {
+    for (const id of await sweep()) screen.say(`cleared away what run ${id} had left`)
+    screen.say(`Linux ${machine.kernel}, data plane at ${machine.hooks} hooks, EMULATED SEV-SNP hardware`)
+    const starting = startLab({
+      machine,
+      cleanup,
+      say: screen.say,
+      onEvent: ({ identity, event }) => {
+        const line = news(identity, event)
+        if (line !== undefined) screen.say(line)
+      },
+    })
+    // An interruption must not overtake the start: what it is about to make would be left behind.
+    const lab = await starting
+    interruption.signal.throwIfAborted()
+    const milestones = await interruptible(untilReleased(lab))
+    const intrusion = await interruptible(intrude(lab))
+    screen.say(`an intruder sent ${intrusion.sealed_looking} forged and ${intrusion.plain} plain packets`)
+    screen.say("tar | gzip | sha256sum through the workflow ...")
+    const pipeline = await interruptible(moveData(lab, machine.netcat))
+    screen.say(`${pipeline.files} files, ${pipeline.bytes} bytes in ${(pipeline.ms / 1_000).toFixed(2)} s`)
+    if (options.once) await lab.stopServices()
+    const wire = options.once ? await lab.capture.stop() : lab.capture.counts()
+    const summary = summarise({ lab, began, milestones, intrusion, pipeline, wire })
+    screen.write(renderSummary(summary))
+    if (!options.once) {
+      if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`)
+      screen.write(howToLook(lab))
+      await interruptible(lab.watch.until("", 2 ** 31 - 1, () => undefined)).catch((error: unknown) => {
+        if (!interruption.signal.aborted) throw error
+      })
+      screen.say("taking everything down")
+      await lab.stopServices()
+      const { frames, unexpected_frames, marker_hits, lost_frames } = await lab.capture.stop()
+      screen.say(
+        `the wire, from start to end: ${frames} frames, ${unexpected_frames} unexpected, ${lost_frames} lost, marker seen ${marker_hits} times`,
+      )
+    }
+    await takeDown()
+    if (options.once && options.json) process.stdout.write(`${JSON.stringify(summary)}\n`)
+    return summary.ok ? 0 : 1
+  } catch (error) {
+    screen.say(`FAILED: ${error instanceof Error ? error.message : String(error)}`)
+    await takeDown()
+    return interruption.signal.aborted ? 130 : 1
+  }
+}
+
+const parsed = parseOptions(process.argv.slice(2))
+if (parsed.kind === "help") {
+  process.stdout.write(usage)
+  process.exit(0)
+}
+if (parsed.kind === "wrong") {
+  process.stderr.write(`unknown argument: ${parsed.argument}\n${usage}`)
+  process.exit(2)
+}
+// A reader that went away (`npm start | head`) is an interruption, not a crash.
+for (const stream of [process.stdout, process.stderr])
+  stream.on("error", () => process.kill(process.pid, "SIGTERM"))
+try {
+  const interruption = createInterruption()
+  const machine = preflight()
+  process.exitCode = await main(parsed.options, machine, interruption)
+} catch (error) {
+  if (!(error instanceof Unfit)) throw error
+  process.stderr.write(`vouchsafe: ${error.message}\n`)
+  process.exitCode = 2
+}
+process.exit()

@@ -1,0 +1,101 @@
+/** What the lab has seen on its bus, and waiting for it. */
+import type { Event } from "../../schemas/messages/event.ts"
+import type { Stats } from "../../schemas/messages/stats.ts"
+import type { Client } from "./client.ts"
+
+export interface SeenEvent {
+  readonly identity: string
+  readonly event: Event
+  /** The publisher's clock, which in the lab is this machine's: milliseconds of the Unix clock. */
+  readonly at: number
+}
+
+export interface Seen {
+  readonly events: ReadonlyArray<SeenEvent>
+  readonly stats: ReadonlyMap<string, Stats>
+}
+
+export interface Watch extends Seen {
+  /** Waits until `find` gives something; looks again at whatever arrives. Rejects after `timeoutMs` or when the watch breaks. */
+  until<T>(what: string, timeoutMs: number, find: (seen: Seen) => T | undefined): Promise<T>
+  /** Makes every wait, now and later, reject with this. */
+  fail(error: Error): void
+  stop(): Promise<void>
+}
+
+const EVERY_MS = 50
+
+interface Waiter {
+  /** Whether the wait is over. */
+  look(): boolean
+  reject(error: Error): void
+}
+
+/** `stats` is filled by whoever follows the statistics; events are read from the stream in their order, none left out. */
+export const startWatch = (
+  client: Client,
+  stats: ReadonlyMap<string, Stats>,
+  onEvent: (seen: SeenEvent) => void,
+): Watch => {
+  const events: SeenEvent[] = []
+  const waiters = new Set<Waiter>()
+  let broken: Error | undefined
+  let stopped = false
+  const seen: Seen = { events, stats }
+
+  const fail = (error: Error): void => {
+    broken ??= error
+    for (const waiter of waiters) waiter.reject(broken)
+    waiters.clear()
+  }
+
+  const follow = async (): Promise<void> => {
+    let after = 0
+    while (!stopped) {
+      const found = await client.events(after)
+      for (const { sequence, identity, event } of found) {
+        after = sequence
+        const one = { identity, event, at: Date.parse(event.time) }
+        events.push(one)
+        onEvent(one)
+      }
+      for (const waiter of waiters) if (waiter.look()) waiters.delete(waiter)
+      await new Promise((resolve) => setTimeout(resolve, EVERY_MS))
+    }
+  }
+  const following = follow().catch((error: unknown) => {
+    if (!stopped)
+      fail(new Error(`the events can't be read: ${error instanceof Error ? error.message : String(error)}`))
+  })
+
+  return {
+    ...seen,
+    until: (what, timeoutMs, find) =>
+      new Promise((resolve, reject) => {
+        if (broken !== undefined) return reject(broken)
+        const clock = setTimeout(() => {
+          waiters.delete(waiter)
+          reject(new Error(`${what}: not within ${timeoutMs / 1_000} s`))
+        }, timeoutMs)
+        const waiter: Waiter = {
+          look: () => {
+            const found = find(seen)
+            if (found === undefined) return false
+            clearTimeout(clock)
+            resolve(found)
+            return true
+          },
+          reject: (error) => {
+            clearTimeout(clock)
+            reject(error)
+          },
+        }
+        if (!waiter.look()) waiters.add(waiter)
+      }),
+    fail,
+    stop: async () => {
+      stopped = true
+      await following
+    },
+  }
+}
