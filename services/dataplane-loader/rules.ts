@@ -3,20 +3,21 @@
  * each peer is. Compiled here and never taken from a release: a release brings keys only.
  */
 import type { Workflow } from "../../schemas/workflow.ts"
-import type { EdgeRecord, PolicyKey } from "../common/kernel/records.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import { protocolWorkflow } from "../guest/protocol-workflow.ts"
 import { compileNode, type NodeEdge, type Workflow as ProtocolWorkflow } from "../make/edges.ts"
 import { MakeError } from "../make/errors.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import type { Edge, EdgeState, Policy } from "./dataplane/plane.ts"
+import { EDGE_ID_SIZE } from "./dataplane/reconcile.ts"
 
 /** IP protocol numbers (IANA). */
 const PROTOCOLS = { icmp: 1, tcp: 6, udp: 17 } as const
 
 export interface EdgeRule {
   readonly edge: NodeEdge
-  /** Local index of the edge in the kernel's maps. */
-  readonly index: number
-  readonly record: EdgeRecord
-  readonly policy: PolicyKey
+  readonly record: Edge
+  readonly policy: Policy
 }
 
 export interface Rules {
@@ -28,44 +29,47 @@ export interface Rules {
 export const ipv4 = (text: string): number =>
   text.split(".").reduce((sum, part) => sum * 256 + Number(part), 0)
 
-/** What of the document the protocol works on. */
-export const protocolWorkflow = ({ document, digest }: VerifiedWorkflow): ProtocolWorkflow => ({
-  domain: document.domain,
-  digest,
-  version: document.version,
-  stages: Object.keys(document.stages).map((id) => ({ id })),
-  nodes: document.nodes,
-  edges: document.edges.map((edge) => ({ ...edge, suite: document.suite })),
-})
+export interface RuleOptions {
+  readonly crypto: Crypto
+  readonly nodeId: string
+  /** Bytes of an outer IP packet that the wire carries. */
+  readonly wireMtu: number
+  /** The peers' UDP port. */
+  readonly espPort: number
+  /** What the kernel has now: an edge that stays keeps its index, since keys and flows hang on it. */
+  readonly present: EdgeState
+}
 
-/**
- * @param wireMtu bytes of an outer IP packet that the wire carries
- * @param espPort the peers' UDP port
- * @throws MakeError NO_SUCH_EDGE when the workflow doesn't name the node
- */
-export const compileRules = (
-  workflow: VerifiedWorkflow,
-  nodeId: string,
-  wireMtu: number,
-  espPort: number,
-): Rules => {
+/** @throws MakeError NO_SUCH_EDGE when the workflow doesn't name the node */
+export const compileRules = (workflow: VerifiedWorkflow, options: RuleOptions): Rules => {
+  const { nodeId } = options
   const node = workflow.document.nodes.find(({ id }) => id === nodeId)
   if (node === undefined) throw new MakeError("NO_SUCH_EDGE", "node", `the workflow has no node "${nodeId}"`)
   const wires = new Map(workflow.document.nodes.map(({ id, wire }) => [id, wire]))
   const protocol = protocolWorkflow(workflow)
-  const edges = compileNode(protocol, nodeId).map((edge, index): EdgeRule => {
+  const compiled = compileNode(protocol, nodeId)
+  const indexes = assignIndexes(
+    compiled.map((edge) => edgeId(options.crypto, edge.id)),
+    options.present,
+  )
+  const edges = compiled.map((edge): EdgeRule => {
+    const id = edgeId(options.crypto, edge.id)
+    const index = indexes.get(hex(id)) ?? 0
     const peerInner = ipv4(edge.peerAddress)
     return {
       edge,
-      index,
       record: {
+        index,
+        id,
         peerInner,
         peerWire: ipv4(wires.get(edge.peer) ?? "0.0.0.0"),
-        peerPort: espPort,
+        peerPort: options.espPort,
         lanes: edge.lanes,
-        mtu: wireMtu,
+        mtu: options.wireMtu,
       },
       policy: {
+        edge: index,
+        flags: 0,
         peer: peerInner,
         port: edge.port ?? 0,
         protocol: PROTOCOLS[edge.protocol],
@@ -74,4 +78,26 @@ export const compileRules = (
     }
   })
   return { node, protocol, edges }
+}
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
+
+/** What names an edge instance in the kernel's maps, whatever its index: the start of its SHA-256. */
+export const edgeId = (crypto: Crypto, instance: string): Uint8Array =>
+  crypto.sha256(new TextEncoder().encode(instance)).slice(0, EDGE_ID_SIZE)
+
+const assignIndexes = (ids: ReadonlyArray<Uint8Array>, present: EdgeState): ReadonlyMap<string, number> => {
+  const wanted = new Set(ids.map(hex))
+  const indexes = new Map(
+    present.edges.filter(({ id }) => wanted.has(hex(id))).map(({ id, index }) => [hex(id), index]),
+  )
+  const used = new Set(indexes.values())
+  let next = 0
+  for (const id of wanted) {
+    if (indexes.has(id)) continue
+    while (used.has(next)) next += 1
+    used.add(next)
+    indexes.set(id, next)
+  }
+  return indexes
 }

@@ -1,0 +1,120 @@
+/** Steps 1 to 4 of MAKE as the node's loader takes them: hello, offer, Evidence of the own attester, result. */
+import { Effect } from "effect"
+import type { Offer } from "../../schemas/messages/attestation.ts"
+import type { Refusal, Signed } from "../../schemas/messages/common.ts"
+import type { Bus } from "../common/bus/bus.ts"
+import { type BusError, Refused } from "../common/bus/types.ts"
+import type { Trust } from "../common/config/anchors.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import { controlCheck, controlTrust } from "../guest/control-check.ts"
+import { MakeError } from "../make/errors.ts"
+import { type AcceptedOffer, acceptOffer } from "../make/offer.ts"
+import { type VouchedResult, vouchResult } from "../make/result.ts"
+import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import { decodeResult } from "./open-release.ts"
+import type { Attested, Session } from "./session.ts"
+
+const TIMEOUT_MS = 5_000
+
+const refused = (code: string, field: string, message: string) =>
+  new Refused({ code, field: field.slice(0, 128), message: message.slice(0, 512) })
+
+const fromBus = (step: string) => (error: BusError) =>
+  refused(`BUS_${error.reason.toUpperCase()}`, step, error.message)
+
+const fromRefusal = ({ code, field, message }: Refusal) => refused(code, field, message)
+
+const attempt = <A>(run: () => A) =>
+  Effect.try({
+    try: run,
+    catch: (error) => {
+      if (!(error instanceof MakeError)) throw error
+      return refused(error.code, error.field, error.message)
+    },
+  })
+
+export interface AttestOptions {
+  readonly crypto: Crypto
+  readonly trust: Trust
+  readonly workflow: VerifiedWorkflow
+  readonly session: Session
+}
+
+/** Fails with the reason that the verifier, the own attester or this node's own checks gave. */
+export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], options: AttestOptions) {
+  const { trust, session } = options
+  const { node } = session
+
+  const offer = yield* bus
+    .request(
+      "hello",
+      { node },
+      { v: 1, domain: trust.domain, node, session: session.id, nonce: session.nonce },
+      { timeoutMs: TIMEOUT_MS },
+    )
+    .pipe(Effect.mapError(fromBus("hello")))
+  if (offer.kind === "refused") return yield* fromRefusal(offer)
+
+  const accepted = yield* believe(options, offer).pipe(
+    Effect.tapError(({ code, field, message }) =>
+      bus.event({ type: "vouchsafe.control.refused", subject: node, data: { node, code, field, message } }),
+    ),
+  )
+  yield* bus.event({
+    type: "vouchsafe.control.accepted",
+    subject: node,
+    data: {
+      node,
+      term: accepted.control.term,
+      emulated: trust.controlPlane.roots.some((root) => root.emulated),
+      message: `control plane ${accepted.control.control}`,
+    },
+  })
+
+  const evidence = yield* bus
+    .request(
+      "attest",
+      { node, identity: bus.identity.name },
+      { v: 1, kind: "attest-node", offer },
+      { timeoutMs: TIMEOUT_MS },
+    )
+    .pipe(Effect.mapError(fromBus("attest")))
+  if (evidence.kind === "refused") return yield* fromRefusal(evidence)
+  if (evidence.kind !== "node-evidence") return yield* refused("WRONG_KIND", "evidence", evidence.kind)
+
+  const reply = yield* bus
+    .request("evidence", { instance: accepted.challenge.verifier, node }, evidence, { timeoutMs: TIMEOUT_MS })
+    .pipe(Effect.mapError(fromBus("evidence")))
+  if (reply.kind === "refused") return yield* fromRefusal(reply)
+  const result = yield* attempt(() => ownResult(options, accepted, reply.result))
+  const attested: Attested = { session, control: accepted.control, result }
+  return attested
+})
+
+const believe = ({ crypto, trust, workflow, session }: AttestOptions, offer: Offer) =>
+  attempt(() =>
+    acceptOffer(
+      crypto,
+      offer,
+      { node: session.node, session: session.id, nonce: session.nonce },
+      controlTrust(crypto, trust, workflow),
+      controlCheck(crypto, trust, () => new Date()),
+    ),
+  )
+
+/** The result must speak of this very session and key, or a release could be sealed to somebody else's. */
+const ownResult = (
+  { crypto, session }: AttestOptions,
+  { control }: AcceptedOffer,
+  signed: Signed,
+): VouchedResult => {
+  const result = vouchResult(crypto, [control.verifierKey], signed, decodeResult)
+  const { claims } = result
+  const ours =
+    claims.node === session.node &&
+    crypto.equalConstantTime(claims.session, session.id) &&
+    crypto.equalConstantTime(claims.signing_key, session.signing.publicKey) &&
+    crypto.equalConstantTime(claims.dh_key, session.dh.publicKey)
+  if (!ours) throw new MakeError("MISDIRECTED", "result", "is not about this session's keys")
+  return result
+}

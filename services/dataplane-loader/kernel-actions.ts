@@ -1,0 +1,115 @@
+/** Carries out what the node's core decides, in order, and tells it what the kernel holds from an earlier loader. */
+import { KernelError } from "../common/kernel/errors.ts"
+import type { Epoch } from "../make/epoch.ts"
+import { formatEpoch } from "../make/epoch.ts"
+import type { HeldEpoch } from "../make/held.ts"
+import type { TrafficKey } from "../make/keys.ts"
+import type { KernelAction } from "../make/node-state.ts"
+import type { Association, Plane } from "./dataplane/plane.ts"
+import type { Rules } from "./rules.ts"
+
+/** An install that the kernel refused: the epoch is given up, and the releaser will begin another. */
+export interface Failure {
+  readonly instance: string
+  readonly epoch: Epoch
+  readonly error: KernelError
+}
+
+/** A new association can carry nothing until a lease is set for it. */
+const NO_LEASE_YET = 1n
+
+const installEach = (
+  install: Plane["installInbound"],
+  edge: number,
+  epoch: Epoch,
+  keys: ReadonlyArray<TrafficKey>,
+): void => {
+  try {
+    for (const { lane, spi, key, salt } of keys) {
+      install({ edge, lane, spi, epoch, key, salt, esn: true, deadline: NO_LEASE_YET })
+    }
+  } finally {
+    for (const { key, salt } of keys) {
+      key.fill(0)
+      salt.fill(0)
+    }
+  }
+}
+
+/** @returns the installs that failed; nothing else can fail but by a defect */
+export const carryOut = (
+  plane: Plane,
+  rules: Rules,
+  actions: ReadonlyArray<KernelAction>,
+): ReadonlyArray<Failure> => {
+  const indexes = new Map(rules.edges.map(({ edge, record }) => [edge.id, record.index]))
+  const failures: Array<Failure> = []
+  for (const action of actions) {
+    const { instance, epoch } = action
+    const index = indexes.get(instance)
+    // An edge that the workflow no longer has: its keys went when the edge did.
+    if (index === undefined) continue
+    try {
+      carryOutOne(plane, index, action)
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error
+      failures.push({ instance, epoch, error })
+    }
+  }
+  return failures
+}
+
+const carryOutOne = (plane: Plane, edge: number, action: KernelAction): void => {
+  switch (action.kind) {
+    case "installInbound":
+      installEach(plane.installInbound, edge, action.epoch, action.keys)
+      return
+    case "installOutbound":
+      installEach(plane.installOutbound, edge, action.epoch, action.keys)
+      return
+    case "setLease":
+      for (const spi of action.inbound) plane.setLease({ direction: "in", edge, spi }, action.deadlineBootNs)
+      for (const spi of action.outbound)
+        plane.setLease({ direction: "out", edge, spi }, action.deadlineBootNs)
+      return
+    case "activate":
+      for (const [lane, spi] of action.outbound.entries()) plane.activate(edge, lane, spi)
+      return
+    case "retire":
+      for (const spi of action.inbound) plane.retire({ direction: "in", edge, spi })
+      for (const spi of action.outbound) plane.retire({ direction: "out", edge, spi })
+  }
+}
+
+/**
+ * What an earlier loader of this boot left in the kernel and still works. Epochs that are not whole (a lane is missing)
+ * can't be acknowledged: they are retired here.
+ */
+export const heldEpochs = (plane: Plane, rules: Rules): ReadonlyArray<HeldEpoch> => {
+  const byEpoch = Map.groupBy(plane.associations(), ({ edge, epoch }) => `${edge} ${formatEpoch(epoch)}`)
+  return [...byEpoch.values()].flatMap((group): ReadonlyArray<HeldEpoch> => {
+    const [first] = group
+    const rule = rules.edges.find(({ record }) => record.index === first?.edge)
+    if (first === undefined || rule === undefined) return []
+    const side = (direction: Association["direction"]) =>
+      group.filter((each) => each.direction === direction).sort((a, b) => a.lane - b.lane)
+    const [inbound, outbound] = [side("in"), side("out")]
+    if (inbound.length !== rule.edge.lanes || outbound.length !== rule.edge.lanes) {
+      for (const { direction, edge, spi } of group) plane.retire({ direction, edge, spi })
+      return []
+    }
+    return [
+      {
+        instance: rule.edge.id,
+        epoch: first.epoch,
+        inbound: inbound.map(({ spi }) => spi),
+        outbound: outbound.map(({ spi }) => spi),
+        active: outbound.every(({ active }) => active),
+        deadlineBootNs: earliest(group),
+      },
+    ]
+  })
+}
+
+const earliest = (group: ReadonlyArray<Association>): bigint =>
+  group.map(({ deadline }) => deadline).sort((a, b) => (a < b ? -1 : 1))[0] ?? 0n

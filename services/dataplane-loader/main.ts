@@ -1,0 +1,29 @@
+import { Config } from "effect"
+import { busConfig } from "../common/bus/bus.ts"
+import { runService } from "../common/process/index.ts"
+import { loaderConfig } from "./config.ts"
+import { runLoader, teardown } from "./service.ts"
+
+runService({
+  name: "dataplane-loader",
+  about:
+    "loads a node's data plane default-deny, has the node attested, and turns releases into keys in the kernel",
+  settings: Config.all({ bus: busConfig("loader"), own: loaderConfig }),
+  variables: [
+    ["VOUCHSAFE_RUN_DIR", "root-only directory where this guest's services leave their public keys"],
+    [
+      "VOUCHSAFE_ANCHORS",
+      "the guest's measured configuration: operators and control plane to believe (JSON)",
+    ],
+    ["VOUCHSAFE_OBJECT", "the compiled data plane, bpf/build/vouchsafe.bpf.o"],
+    ["VOUCHSAFE_PINS", "directory below /sys/fs/bpf for this node's programs and maps"],
+    ["VOUCHSAFE_WIRE_DEVICE", "the untrusted wire (wire0)"],
+    ["VOUCHSAFE_WIRE_ADDRESS", "this node's IPv4 address on it"],
+    ["VOUCHSAFE_INNER_DEVICE", "the far end of the internal veth (m1)"],
+    ["VOUCHSAFE_INNER_MAC", "Ethernet address of its near end, m0"],
+  ],
+  main: runLoader,
+  commands: {
+    "--teardown": { about: "detach and unpin the data plane for good, and end", main: teardown },
+  },
+})

@@ -1,0 +1,239 @@
+/**
+ * The node's life on the bus, around its core: attest, ask, take releases, tell the kernel, acknowledge. One message at a
+ * time; whatever fails is recorded and tried again by the next turn of `live`, while the kernel goes on enforcing.
+ */
+import { Effect } from "effect"
+import { limits } from "../../schemas/limits.ts"
+import type { Signed } from "../../schemas/messages/common.ts"
+import { Ack, Pull } from "../../schemas/messages/release.ts"
+import type { Stats } from "../../schemas/messages/stats.ts"
+import type { Bus } from "../common/bus/bus.ts"
+import { Refused } from "../common/bus/types.ts"
+import { encode } from "../common/codec/index.ts"
+import type { Trust } from "../common/config/anchors.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import { bootNow } from "../common/kernel/clock.ts"
+import { sign } from "../make/envelope.ts"
+import { MakeError } from "../make/errors.ts"
+import { labels } from "../make/labels.ts"
+import { type KernelAction, NodeState } from "../make/node-state.ts"
+import { vouchResult } from "../make/result.ts"
+import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import { attest } from "./attest.ts"
+import type { Plane } from "./dataplane/plane.ts"
+import { carryOut, heldEpochs } from "./kernel-actions.ts"
+import { decodeResult, openSignedRelease } from "./open-release.ts"
+import type { Rules } from "./rules.ts"
+import { type Attested, beginSession, endSession } from "./session.ts"
+import { statsOf } from "./stats.ts"
+
+export interface NodeOptions {
+  readonly crypto: Crypto
+  readonly trust: Trust
+  readonly node: string
+  readonly runDirectory: string
+  readonly plane: Plane
+  readonly backend: string
+}
+
+interface Life {
+  readonly workflow: VerifiedWorkflow
+  readonly rules: Rules
+  readonly attested: Attested
+  readonly state: NodeState
+  /** When the session began, and when the last release was accepted; ns of the boot clock. */
+  readonly sinceNs: bigint
+  releasedNs: bigint
+}
+
+const MS = 1_000_000n
+/** A node proves itself anew this often; its keys live no longer. */
+const SESSION_NS = 300_000n * MS
+/** Without an answer to its requests for this long, a node begins a new session: the releaser may have begun a new term. */
+const UNANSWERED_NS = 6_000n * MS
+const ASK_AGAIN_MS = 1_000
+
+export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
+  const { crypto, trust, node, plane } = options
+  let life: Life | undefined
+  let rules: Rules | undefined
+  let state: Stats["state"] = "denied"
+  let failures = 0
+
+  const data = (more: object) => ({ node, ...more })
+  const recordFailure = ({ code, field, message }: Refused, type: "release" | "attestation") =>
+    bus.event(
+      type === "release"
+        ? { type: "vouchsafe.release.refused", subject: node, data: data({ code, field, message }) }
+        : { type: "vouchsafe.attestation.refused", subject: node, data: data({ code, field, message }) },
+    )
+
+  /** Does what the core decided; installs that the kernel refuses are given up, which the releaser learns by the ack. */
+  const perform = Effect.fnUntraced(function* (current: Life, actions: ReadonlyArray<KernelAction>) {
+    for (const { instance, epoch, error } of carryOut(plane, current.rules, actions)) {
+      carryOut(plane, current.rules, current.state.gaveUp(instance, epoch))
+      yield* bus.event({
+        type: "vouchsafe.dataplane.failed",
+        subject: node,
+        data: data({
+          edge: instance,
+          term: epoch.term,
+          epoch: epoch.n,
+          code: error.code,
+          message: error.message,
+        }),
+      })
+    }
+  })
+
+  const acknowledge = Effect.fnUntraced(function* ({ state: core, attested }: Life) {
+    const ack = core.acknowledgement()
+    if (ack === undefined) return
+    const body = encode(Ack, { v: 1, ...ack, edges: [...ack.edges] })
+    yield* bus.publish("ack", { node }, sign(crypto, labels.signedAck, attested.session.signing, body))
+  })
+
+  const onRelease = Effect.fnUntraced(function* (signed: Signed) {
+    const current = life
+    if (current === undefined) return
+    const { attested, state: core } = current
+    const { control, result, session } = attested
+    const actions = yield* Effect.try({
+      try: () => {
+        const own = { dhSecret: session.dh, result: result.digest }
+        const opened = openSignedRelease(crypto, signed, control.releaserKey, own)
+        const vouch = (peer: Signed) => vouchResult(crypto, [control.verifierKey], peer, decodeResult)
+        const decided = core.accept(opened, vouch)
+        for (const { secret } of opened.payload.edges) secret?.fill(0)
+        return decided
+      },
+      catch: (error) => {
+        if (!(error instanceof MakeError)) throw error
+        return new Refused({
+          code: error.code,
+          field: error.field.slice(0, 128),
+          message: error.message.slice(0, 512),
+        })
+      },
+    }).pipe(Effect.tapError((error) => recordFailure(error, "release")))
+    yield* perform(current, actions)
+    current.releasedNs = bootNow()
+    state = "released"
+    for (const action of actions) {
+      if (action.kind === "setLease") continue
+      yield* Effect.logInfo(`${action.kind} ${action.instance} epoch ${action.epoch.term}.${action.epoch.n}`)
+    }
+    yield* acknowledge(current)
+  })
+
+  const ask = Effect.fnUntraced(function* ({ attested, state: core }: Life) {
+    const { session, result } = attested
+    const body = encode(Pull, {
+      v: 1,
+      node,
+      session: session.id,
+      nonce: core.ask(bootNow()),
+      result: result.signed,
+    })
+    yield* bus.publish("pull", { node }, sign(crypto, labels.signedPull, session.signing, body))
+  })
+
+  /** Attests a fresh session; what the kernel holds stays and is handed to the new core. */
+  const begin = Effect.fnUntraced(function* (workflow: VerifiedWorkflow, compiled: Rules) {
+    if (life === undefined) state = "attesting"
+    const session = beginSession(crypto, node, options.runDirectory)
+    const attested = yield* attest(bus, { crypto, trust, workflow, session }).pipe(
+      Effect.tapError(() => Effect.sync(() => endSession(session))),
+    )
+    const before = life
+    const core = new NodeState({
+      crypto,
+      workflow: compiled.protocol,
+      nodeId: node,
+      session: session.id,
+      dhSecret: session.dh,
+      result: attested.result,
+      held: before === undefined ? heldEpochs(plane, compiled) : before.state.held,
+    })
+    core.followTerm(attested.control.term)
+    const now = bootNow()
+    life = { workflow, rules: compiled, attested, state: core, sinceNs: now, releasedNs: now }
+    before?.state.dispose()
+    if (before !== undefined) endSession(before.attested.session)
+    if (state !== "released") state = "accepted"
+    failures = 0
+    return life
+  })
+
+  /** One turn: a new session when the workflow, its age or silence ask for one; else the standing request anew. */
+  const turn = Effect.fnUntraced(function* (workflow: VerifiedWorkflow, compiled: Rules) {
+    const now = bootNow()
+    const current = life
+    const due =
+      current === undefined ||
+      current.workflow !== workflow ||
+      now - current.sinceNs > SESSION_NS ||
+      now - current.releasedNs > leaseNs(workflow) / 3n + UNANSWERED_NS
+    const present = due ? yield* begin(workflow, compiled) : current
+    yield* ask(present)
+    const asked = bootNow()
+    yield* Effect.sleep(ASK_AGAIN_MS)
+    // Answered: rest until the lease is a third over, a little earlier or later than the others. Else ask again.
+    const third = Number(leaseNs(workflow) / 3n / MS)
+    if (present.releasedNs >= asked)
+      yield* Effect.sleep(Math.max(0, third * (0.9 + Math.random() * 0.2) - ASK_AGAIN_MS))
+  })
+
+  const leaseNs = (workflow: VerifiedWorkflow) =>
+    BigInt(Math.min(workflow.document.lease_seconds * 1000, limits.leaseMsMax)) * MS
+
+  return {
+    onRelease,
+    /** Turns for ever; pauses longer with each refusal in a row, at most 30 s. */
+    live: (next: () => { workflow: VerifiedWorkflow; rules: Rules } | undefined) =>
+      Effect.gen(function* () {
+        const known = next()
+        if (known === undefined) return yield* Effect.sleep(50)
+        rules = known.rules
+        yield* turn(known.workflow, known.rules).pipe(
+          Effect.catchTag("Refused", (error) => refusedTurn(error)),
+          Effect.catchTag("BusError", (error) =>
+            Effect.logWarning(error.message).pipe(Effect.andThen(Effect.sleep(500))),
+          ),
+        )
+      }).pipe(Effect.forever),
+
+    /** Clears away what is past its deadline and publishes the counters. */
+    tell: Effect.suspend(() => {
+      const current = life
+      const overdue = current?.state.expire(bootNow()) ?? []
+      const after = current === undefined ? Effect.void : perform(current, overdue)
+      return after.pipe(
+        Effect.andThen(Effect.forEach(overdue, leaseOver, { discard: true })),
+        Effect.andThen(Effect.suspend(() => bus.publish("stats", { node }, currentStats()))),
+      )
+    }),
+  }
+
+  function currentStats(): Stats {
+    const held = life?.state.held ?? (rules === undefined ? [] : heldEpochs(plane, rules))
+    return statsOf({ node, plane, backend: options.backend, rules, state, held, nowBootNs: bootNow() })
+  }
+
+  function leaseOver({ instance, epoch }: KernelAction) {
+    return bus.event({
+      type: "vouchsafe.lease.over",
+      subject: instance,
+      data: data({ edge: instance, term: epoch.term, epoch: epoch.n }),
+    })
+  }
+
+  function refusedTurn(error: Refused) {
+    if (life === undefined) state = "refused"
+    failures += 1
+    const pauseMs = Math.min(30_000, 250 * 2 ** Math.min(failures, 8))
+    return Effect.logWarning(`refused: ${error.code} ${error.field}: ${error.message}`).pipe(
+      Effect.andThen(Effect.sleep(pauseMs)),
+    )
+  }
+}

@@ -1,0 +1,45 @@
+/** From bytes on the bus to a release that the node's core may look at: signature, header, seal, payload, in this order. */
+import { AttestationResult } from "../../schemas/messages/attestation.ts"
+import type { Signed } from "../../schemas/messages/common.ts"
+import { Release, ReleasePayload } from "../../schemas/messages/release.ts"
+import { decode, type MessageSchema } from "../common/codec/index.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import type { SecretKey } from "../common/crypto/secret-key.ts"
+import { verify } from "../make/envelope.ts"
+import { MakeError } from "../make/errors.ts"
+import { labels } from "../make/labels.ts"
+import { type OpenedRelease, openRelease, type ReleaseHeader } from "../make/release.ts"
+import type { ResultClaims } from "../make/result.ts"
+
+/** @throws MakeError MALFORMED naming the field */
+export const decodeBody = <T>(schema: MessageSchema<T>, bytes: Uint8Array, subject: string): T => {
+  const decoded = decode(schema, bytes, { subject })
+  if (!decoded.ok)
+    throw new MakeError("MALFORMED", `${subject}.${decoded.error.field}`, decoded.error.message)
+  return decoded.value
+}
+
+export const decodeResult = (bytes: Uint8Array): ResultClaims =>
+  decodeBody(AttestationResult, bytes, "result")
+
+/**
+ * @param releaserKey what the accepted control-plane Evidence binds
+ * @param own the attested key that the release is sealed to, and the digest of the result that vouches for it
+ * @throws MakeError
+ */
+export const openSignedRelease = (
+  crypto: Crypto,
+  signed: Signed,
+  releaserKey: Uint8Array,
+  own: { readonly dhSecret: SecretKey; readonly result: Uint8Array },
+): OpenedRelease => {
+  const body = verify(crypto, labels.signedRelease, [releaserKey], signed)
+  const { v: _v, enc, ciphertext, ...header } = decodeBody(Release, body, "release")
+  const packed = openRelease(crypto, own, header satisfies ReleaseHeader, { enc, ciphertext })
+  try {
+    const { v: _version, ...payload } = decodeBody(ReleasePayload, packed, "release.payload")
+    return { header, payload }
+  } finally {
+    packed.fill(0)
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * Loads the data plane default-deny before anything is said on the bus, then lives as the node. When this process ends,
+ * however it ends, the kernel goes on enforcing, and leases still run out.
+ */
+import { Effect, Schedule } from "effect"
+import { Bus, type BusConfig } from "../common/bus/bus.ts"
+import { loadTrust } from "../common/config/anchors.ts"
+import { openRunDirectory } from "../common/config/guest-keys.ts"
+import { crypto } from "../common/crypto/index.ts"
+import { probeHooks } from "../common/kernel/links.ts"
+import { mtuOf } from "../common/kernel/netdev.ts"
+import { knowWorkflow } from "../guest/known-workflow.ts"
+import { MakeError } from "../make/errors.ts"
+import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import { busEndpoint, type LoaderConfig, macBytes } from "./config.ts"
+import { openPlane, type Plane, type PlaneConfig, removePinnedPlane } from "./dataplane/plane.ts"
+import { makeNode } from "./node.ts"
+import { compileRules, ipv4, type Rules } from "./rules.ts"
+
+const ESP_PORT = 4_500
+const TELL_MS = 500
+/** Until the signed workflow says which address is this node's: one that no packet can come from. */
+const NO_ADDRESS = ipv4("255.255.255.255")
+
+export interface LoaderSettings {
+  readonly bus: BusConfig
+  readonly own: LoaderConfig
+}
+
+const planeOptions = ({ own }: LoaderSettings) => ({
+  pins: own.pins,
+  object: own.object,
+  wire: own.wireDevice,
+  inner: own.innerDevice,
+})
+
+export const runLoader = (settings: LoaderSettings) =>
+  Effect.gen(function* () {
+    const { own, bus: busConfig } = settings
+    const { address, port } = yield* busEndpoint(busConfig.url)
+    const trust = loadTrust(own.guest.anchors)
+    openRunDirectory(own.guest.runDirectory)
+    const plane = yield* Effect.acquireRelease(
+      Effect.sync(() => openPlane(planeOptions(settings))),
+      (open) => Effect.sync(open.close),
+    )
+    const planeConfig: PlaneConfig = {
+      innerAddress: NO_ADDRESS,
+      wireAddress: ipv4(own.wireAddress),
+      busAddress: address,
+      busPort: port,
+      espPort: ESP_PORT,
+      innerMac: macBytes(own.innerMac),
+    }
+    // A plane that an earlier loader configured goes on as it is until the workflow has been verified again.
+    if (!plane.configured()) plane.configure(planeConfig)
+    yield* Effect.logInfo(
+      plane.fresh ? "data plane loaded, default deny" : "data plane found, traffic goes on",
+    )
+    yield* live(settings, plane, planeConfig, trust).pipe(Effect.provide(Bus.layer(busConfig)))
+  })
+
+const live = (
+  { own }: LoaderSettings,
+  plane: Plane,
+  planeConfig: PlaneConfig,
+  trust: ReturnType<typeof loadTrust>,
+) =>
+  Effect.gen(function* () {
+    const bus = yield* Bus
+    const node = own.guest.instance
+    let known: { readonly workflow: VerifiedWorkflow; readonly rules: Rules } | undefined
+
+    /** The kernel follows the document before the node asks for keys: edges that vanished lose theirs here. */
+    const enforce = (workflow: VerifiedWorkflow) =>
+      Effect.suspend(() => {
+        try {
+          const wireMtu = mtuOf(own.wireDevice)
+          const rules = compileRules(workflow, {
+            crypto,
+            nodeId: node,
+            wireMtu,
+            espPort: ESP_PORT,
+            present: plane.edges(),
+          })
+          plane.configure({ ...planeConfig, innerAddress: ipv4(rules.node.address) })
+          plane.setEdges({
+            edges: rules.edges.map((r) => r.record),
+            policies: rules.edges.map((r) => r.policy),
+          })
+          known = { workflow, rules }
+          return Effect.void
+        } catch (error) {
+          if (!(error instanceof MakeError)) throw error
+          known = undefined
+          plane.setEdges({ edges: [], policies: [] })
+          const { code, field, message } = error
+          return bus.event({
+            type: "vouchsafe.workflow.refused",
+            subject: node,
+            data: { node, code, field, message },
+          })
+        }
+      })
+
+    const lives = makeNode(bus, {
+      crypto,
+      trust,
+      node,
+      runDirectory: own.guest.runDirectory,
+      plane,
+      backend: `bpf/${probeHooks()}`,
+    })
+    yield* bus.subscribe("release", { node }, (signed) => lives.onRelease(signed))
+    yield* knowWorkflow(crypto, trust, { onChange: enforce })
+    yield* bus.event({
+      type: "vouchsafe.service.ready",
+      subject: node,
+      data: {
+        node,
+        message: plane.fresh ? "data plane loaded, default deny" : "data plane found as it was left",
+      },
+    })
+    yield* Effect.forkScoped(
+      lives.tell.pipe(Effect.ignore({ log: true }), Effect.repeat(Schedule.spaced(TELL_MS))),
+    )
+    yield* Effect.forkScoped(lives.live(() => known))
+    return yield* bus.closed
+  })
+
+/** Detaches and unpins this node's data plane, for good. */
+export const teardown = (settings: LoaderSettings) =>
+  Effect.sync(() => {
+    const { object: _object, ...where } = planeOptions(settings)
+    removePinnedPlane(where)
+  })
