@@ -34,4 +34,10 @@ export { encodeGuestPolicy } from "./snp/guest-policy.ts"
 export type { SnpProduct, Tcb } from "./snp/product.ts"
 export { parseReport, type SnpReport } from "./snp/report.ts"
 export { amdRoots, type HardwareRoot } from "./snp/roots.ts"
-export { type SnpEvidence, type VerifiedSnp, type VerifyOptions, verifyReport } from "./snp/verify.ts"
+export {
+  describePlatform,
+  type SnpEvidence,
+  type VerifiedSnp,
+  type VerifyOptions,
+  verifyReport,
+} from "./snp/verify.ts"

@@ -118,6 +118,10 @@ const verifyOrThrow = (evidence: SnpEvidence, options: VerifyOptions): VerifiedS
   }
 }
 
+/** For results, events and screens: which machine it was, and that it was emulated if it was. */
+export const describePlatform = ({ productName, signingKey, emulated }: VerifiedSnp): string =>
+  `${emulated ? "EMULATED " : ""}AMD SEV-SNP ${productName} (${signingKey})`
+
 /** Version 2 has no CPUID; Turin never made it, and its TCB could be misread as Genoa's. */
 const checkProduct = (report: SnpReport, product: SnpProduct): void => {
   if (report.cpuid === undefined) {
