@@ -42,15 +42,18 @@ export const probeHooks = (): HookKind => (queryTcx(LOOPBACK, "ingress") === und
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
+const parseJson = (text: string, subject: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw invalid("query", subject, "iproute2 gave no JSON")
+  }
+}
+
 /** `tc -j filter show`: an array of filters; a filter's first row of a chain has no `options` and isn't one. */
 export const parseFilters = (text: string, subject: string): ReadonlyArray<Attached> => {
   if (text.trim() === "") return []
-  let rows: unknown
-  try {
-    rows = JSON.parse(text)
-  } catch {
-    throw invalid("query", subject, "tc gave no JSON")
-  }
+  const rows = parseJson(text, subject)
   if (!Array.isArray(rows)) throw invalid("query", subject, "tc gave no list of filters")
   const found: Array<Attached> = []
   const announced = new Set<string>()
@@ -88,7 +91,7 @@ export const queryHook = (ifindex: number, direction: Direction): ReadonlyArray<
 /** Whether an XDP program sits on a device, before everything that we could attach there. */
 export const hasXdp = (ifindex: number): boolean => {
   const device = ifName(ifindex)
-  const rows: unknown = JSON.parse(run("ip", ["-j", "link", "show", "dev", device]))
+  const rows = parseJson(run("ip", ["-j", "link", "show", "dev", device]), device)
   const row: unknown = Array.isArray(rows) && rows.length === 1 ? rows[0] : undefined
   if (!isRecord(row) || row.ifname !== device)
     throw invalid("query", device, "ip gave no description of the device")
