@@ -71,7 +71,7 @@ export const Workflow = Schema.Struct({
   version: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })),
   not_after: Schema.String.check(Schema.isPattern(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/)),
   /** One of `services/make/suites.ts`: what seals releases and encrypts packets. */
-  suite: Schema.Literal("x25519-chacha20poly1305-v1"),
+  suite: Schema.Literal("chacha20-poly1305"),
   lease_seconds: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.leaseMsMax / 1000 })),
   roots: list(HardwareRoot, 16).check(Schema.isMinLength(1)),
   stages: Schema.Record(Token, Stage),
