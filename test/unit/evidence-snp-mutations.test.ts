@@ -96,6 +96,20 @@ describe("evidence", () => {
     }
   })
 
+  it("is refused with any byte of the leaf changed", () => {
+    for (const one of cases()) {
+      const cache = new ChainCache()
+      verify(one, one.evidence, cache)
+      const [leaf] = one.evidence.certificates
+      if (leaf === undefined) expect.fail("has no leaf")
+      for (let i = 0; i < leaf.length; i++) {
+        const evidence = withCertificate(one.evidence, 0, flippedAt(leaf, i))
+        if (!(verify(one, evidence, cache) instanceof SnpError))
+          expect.fail(`${one.name}: byte ${i} isn't covered`)
+      }
+    }
+  })
+
   it("is refused with any 7th byte of a certificate changed, remembered chain or not", () => {
     for (const [k, one] of cases().entries()) {
       const cache = new ChainCache()
@@ -114,7 +128,9 @@ describe("evidence", () => {
     for (const one of cases()) {
       const cache = new ChainCache()
       one.evidence.certificates.forEach((der, c) => {
-        for (let i = 0; i < 20; i++)
+        // The headers in front, and that of the signature with its number of unused bits.
+        const frame = Array.from({ length: 25 }, (_, n) => (n < 20 ? n : der.length - 517 + n - 20))
+        for (const i of frame)
           for (let bit = 0; bit < 8; bit++) {
             const changed = Uint8Array.from(der)
             changed[i] = (changed[i] ?? 0) ^ (1 << bit)
