@@ -46,8 +46,8 @@ export const collectRefused = (seen: Seen, ids: Iterable<string>): Summary["refu
     return refusal === undefined ? [] : [{ id, code: refusal.code ?? "", reason: refusal.message ?? "" }]
   })
 
-/** Edge instances that hold keys, both ends added up. */
-export const collectEdges = (seen: Seen): ReadonlyArray<EdgeSummary> => {
+/** Edge instances that hold keys, both ends added up, in the order of `ids`. */
+export const collectEdges = (seen: Seen, ids: ReadonlyArray<string>): ReadonlyArray<EdgeSummary> => {
   const found = new Map<string, EdgeSummary>()
   for (const { edges } of seen.stats.values()) {
     for (const edge of edges) {
@@ -67,7 +67,7 @@ export const collectEdges = (seen: Seen): ReadonlyArray<EdgeSummary> => {
       })
     }
   }
-  return [...found.values()]
+  return [...found.values()].sort((a, b) => ids.indexOf(a.id) - ids.indexOf(b.id))
 }
 
 /** Drops by reason, of each node that had any. */

@@ -41,15 +41,22 @@ export const untilReleased = async (lab: Lab): Promise<Milestones> => {
     ...genuine.filter(({ id }) => wasAccepted(seen, id) === undefined).map(({ id }) => id),
     ...[...lab.tampered].filter((id) => wasRefused(seen, id) === undefined),
   ]
-  await lab.watch.until("attestation of every node", ATTEST_MS, (seen) =>
-    unanswered(seen).length === 0 ? true : undefined,
-  )
+  await lab.watch
+    .until("attestation", ATTEST_MS, (seen) => (unanswered(seen).length === 0 ? true : undefined))
+    .catch((error: Error) => {
+      throw new Error(`${error.message}; no verdict about ${unanswered(lab.watch).join(", ") || "nobody"}`)
+    })
   const attested = Math.max(...genuine.map(({ id }) => wasAccepted(lab.watch, id)?.at ?? 0))
   const wanted = wantedEdges(lab).map(({ id, from, to }) => `${id}:${from}:${to}`)
-  await lab.watch.until("keys for every edge", RELEASE_MS, (seen) => {
+  const keyless = (seen: Seen): string[] => {
     const active = activeEdges(seen)
-    return wanted.every((instance) => active.has(instance)) ? true : undefined
-  })
+    return wanted.filter((instance) => !active.has(instance))
+  }
+  await lab.watch
+    .until("keys", RELEASE_MS, (seen) => (keyless(seen).length === 0 ? true : undefined))
+    .catch((error: Error) => {
+      throw new Error(`${error.message}; no keys for ${keyless(lab.watch).join(", ") || "nothing"}`)
+    })
   const activated = lab.watch.events
     .filter(({ event }) => event.type === "vouchsafe.edge.active")
     .map(({ at }) => at)

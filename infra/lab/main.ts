@@ -3,9 +3,13 @@
  * isn't, 2 when this machine can't or the command line is wrong, 130 when it was interrupted before its summary.
  */
 import { execFileSync } from "node:child_process"
+import { cpSync, existsSync, rmSync } from "node:fs"
+import { join } from "node:path"
 import { createCleanup } from "./cleanup.ts"
+import { CHECKOUT } from "./hardware.ts"
 import { intrude, moveData, untilReleased } from "./job.ts"
 import { type Lab, startLab } from "./lab.ts"
+import { runNames } from "./names.ts"
 import { type Options, parseOptions, usage } from "./options.ts"
 import { type Machine, preflight, Unfit } from "./preflight.ts"
 import { createNews } from "./progress.ts"
@@ -29,7 +33,6 @@ const createScreen = (json: boolean) => {
     },
   }
 }
-type Screen = ReturnType<typeof createScreen>
 
 const howToLook = (lab: Lab): string => {
   const app = lab.appNetns("n1")
@@ -44,6 +47,16 @@ const howToLook = (lab: Lab): string => {
     "Ctrl-C takes everything down.",
     "",
   ].join("\n")
+}
+
+/** Logs of a failed run outlive it, in the checkout; each failure replaces those of the one before. */
+const keepLogs = (): string | undefined => {
+  const logs = join(runNames(String(process.pid)).directory, "log")
+  if (!existsSync(logs)) return undefined
+  const kept = join(CHECKOUT, ".cache", "failed-run")
+  rmSync(kept, { recursive: true, force: true })
+  cpSync(logs, kept, { recursive: true })
+  return kept
 }
 
 /** The first of the signals that end a program, as a promise that can be waited for and asked. */
@@ -115,9 +128,12 @@ const main = async (options: Options, machine: Machine, interruption: Interrupti
     if (options.once && options.json) process.stdout.write(`${JSON.stringify(summary)}\n`)
     return summary.ok ? 0 : 1
   } catch (error) {
-    screen.say(`FAILED: ${error instanceof Error ? error.message : String(error)}`)
+    const interrupted = interruption.signal.aborted
+    screen.say(`${interrupted ? "" : "FAILED: "}${error instanceof Error ? error.message : String(error)}`)
+    const kept = interrupted ? undefined : keepLogs()
+    if (kept !== undefined) screen.say(`what every process said is kept in ${kept}`)
     await takeDown()
-    return interruption.signal.aborted ? 130 : 1
+    return interrupted ? 130 : 1
   }
 }
 

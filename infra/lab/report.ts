@@ -42,7 +42,10 @@ export const summarise = (run: Run): Summary => {
       kernel: lab.machine.kernel,
       nats_server: lab.bus.version,
       nodes: collectNodes(watch, new Map(lab.nodes.map(({ id, stage }) => [id, stage]))),
-      edges: collectEdges(watch),
+      edges: collectEdges(
+        watch,
+        lab.workflow.edges.map(({ id }) => id),
+      ),
       refused: collectRefused(
         watch,
         lab.nodes.map(({ id }) => id),

@@ -66,18 +66,16 @@ const size = (bytes: number): string => {
 
 const WIDTH = 80
 
-/** Rows of cells in aligned columns; a cell that is a number stands right. */
+/** Rows of cells in aligned columns below the first row's names; numbers stand right, as their column's name does. */
 const table = (rows: ReadonlyArray<ReadonlyArray<string | number>>): ReadonlyArray<string> => {
   const widths: number[] = []
+  const numeric = rows.at(-1)?.map((cell) => typeof cell === "number" || /^[\d.,]+ [kM]?B$/.test(cell)) ?? []
   const text = rows.map((row) => row.map((cell) => (typeof cell === "number" ? count(cell) : cell)))
   for (const row of text)
     for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length)
-  return text.map((row, r) =>
+  return text.map((row) =>
     row
-      .map((cell, i) => {
-        const right = typeof (rows[r]?.[i] ?? "") === "number"
-        return right ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)
-      })
+      .map((cell, i) => (numeric[i] ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))
       .join("  ")
       .trimEnd(),
   )
@@ -101,6 +99,10 @@ export const wrap = (text: string, width: number): ReadonlyArray<string> => {
   lines.push(line)
   return lines.map((one) => one.slice(0, width))
 }
+
+/** Digests in a sentence, cut to what a person compares. */
+const shortDigests = (text: string): string =>
+  text.replace(/\b[0-9a-f]{24,}\b/g, (digest) => `${digest.slice(0, 12)}...`)
 
 const DROPS_SHOWN = 6
 
@@ -128,31 +130,34 @@ export const renderSummary = (s: Summary): string => {
       : []),
     ...block(
       "nodes",
-      table(
-        s.nodes.map((n) => [
+      table([
+        ["node", "stage", "verdict", "vouched for by", "data plane", "hooks"],
+        ...s.nodes.map((n) => [
           n.id,
           n.stage,
           n.verdict,
-          n.platform,
-          `data plane ${n.dataplane.slice(0, 12) || "-"}`,
-          n.backend,
+          n.platform || "-",
+          n.dataplane.slice(0, 12) || "-",
+          n.backend || "-",
         ]),
-      ),
+      ]),
     ),
-    ...s.refused.flatMap((r) => block("refused", wrap(`${r.id}  ${r.code}: ${r.reason}`, WIDTH - 10))),
+    ...s.refused.flatMap(({ id, code, reason }) =>
+      block("refused", wrap(`${id}  ${code}: ${shortDigests(reason)}`, WIDTH - 10)),
+    ),
     "",
     ...block(
       "edges",
       table([
-        ["edge", "from", "to", "epoch", "sealed", "", "opened"],
+        ["edge", "from", "to", "epoch", "packets sealed", "bytes", "packets opened"],
         ...s.edges.map((e) => [
           e.id,
           e.from,
           e.to,
-          `${e.term}.${e.epoch}`,
-          `${count(e.sealed_packets)} packets`,
+          e.epoch,
+          e.sealed_packets,
           size(e.sealed_bytes),
-          `${count(e.opened_packets)} packets`,
+          e.opened_packets,
         ]),
       ]),
     ),
