@@ -150,7 +150,7 @@ export class NodeState {
     this.#expectForUs(release)
     const requestedBootNs = this.#request.answeredBy(header.nonce)
     const deadlineBootNs = leaseDeadline(requestedBootNs, payload.lease_ms)
-    const digest = this.#expectNew(release)
+    this.#expectSequence(header.sequence)
     const listed = checkRelease({
       edges: this.#edges,
       release,
@@ -158,6 +158,7 @@ export class NodeState {
       tombstones: this.#tombstones,
       gone: this.#gone,
     })
+    const digest = this.#expectNew(release)
     const derived = listed.filter(({ install }) => install).map((each) => this.#derive(each, vouch))
 
     // From here on nothing throws.
@@ -237,14 +238,18 @@ export class NodeState {
     if (header.term > this.#term) throw new MakeError("NOT_RISING", "term", "is not bound by Evidence yet")
   }
 
+  #expectSequence(sequence: bigint): void {
+    if (sequence < 1n || sequence < this.#sequence)
+      throw new MakeError("NOT_RISING", "sequence", "is not above the last release's")
+  }
+
   /** The release's digest. The same release may come again; another with its number may not. */
   #expectNew(release: OpenedRelease): Uint8Array {
     const { crypto } = this.#options
     const digest = releaseDigest(crypto, release)
-    const { sequence } = release.header
     const again = this.#digest !== undefined && crypto.equalConstantTime(this.#digest, digest)
-    if (sequence < this.#sequence || sequence < 1n || (sequence === this.#sequence && !again))
-      throw new MakeError("NOT_RISING", "sequence", "is not above the last release's")
+    if (release.header.sequence === this.#sequence && !again)
+      throw new MakeError("NOT_RISING", "sequence", "was another release's")
     return digest
   }
 

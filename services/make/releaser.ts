@@ -349,8 +349,8 @@ export class Releaser {
   ): void {
     if (found === undefined) {
       // The end lost its keys; they can't be installed twice, so only a new epoch helps.
-      if (record.pending === undefined && !record.rotate)
-        this.#failed(record, "edge-missing", generation, nowMs)
+      if (record.pending !== undefined || record.rotate) return
+      this.#failed(record, "edge-missing", generation, nowMs)
       record.rotate = true
       return
     }

@@ -1,0 +1,415 @@
+import { beforeEach, describe, expect, it } from "vitest"
+import { limits } from "../../schemas/limits.ts"
+import { MakeError } from "../../services/make/errors.ts"
+import type { NodeState } from "../../services/make/node-state.ts"
+import type { Ack, AckEdge, EdgeRelease } from "../../services/make/release.ts"
+import type { Releaser, ReleaserOutput } from "../../services/make/releaser.ts"
+import {
+  type Attested,
+  attest,
+  bootNs,
+  crypto,
+  eventsIn,
+  filled,
+  hex,
+  newNode,
+  newReleaser,
+  opened,
+  releasesIn,
+  vouch,
+} from "../support/make-lab.ts"
+
+const LEASE_MS = 30_000
+
+let releaser: Releaser
+let log: Array<ReleaserOutput>
+let nodes: Map<string, { attested: Attested; state: NodeState }>
+
+beforeEach(() => {
+  releaser = newReleaser()
+  log = []
+  nodes = new Map()
+})
+
+const join = (name: string, nowMs = 0, change: Parameters<typeof attest>[2] = {}): Attested => {
+  const attested = attest(name, releaser.beacon(nowMs), change)
+  log.push(...releaser.accept(attested.result, nowMs))
+  const state = newNode(attested)
+  state.followTerm(5n)
+  nodes.set(name, { attested, state })
+  return attested
+}
+
+const pull = (name: string, nowMs = 0): ReadonlyArray<ReleaserOutput> => {
+  const { attested, state } = nodes.get(name) ?? fail(name)
+  const nonce = state.ask(bootNs(nowMs))
+  const outputs = releaser.pull({ node: name, session: attested.result.claims.session, nonce }, nowMs)
+  log.push(...outputs)
+  return outputs
+}
+
+const fail = (what: string): never => {
+  throw new Error(what)
+}
+
+/** Hands everything over at once until nobody has anything to say. `meddle` may change an acknowledgement. */
+const settle = (
+  first: ReadonlyArray<ReleaserOutput>,
+  nowMs = 0,
+  meddle: (ack: Ack) => Ack = (ack) => ack,
+) => {
+  let outputs = first
+  for (let rounds = 0; outputs.length > 0; rounds++) {
+    if (rounds > 12) return
+    const next: Array<ReleaserOutput> = []
+    for (const release of releasesIn(outputs)) {
+      const { state } = nodes.get(release.node) ?? fail(release.node)
+      state.accept(opened(release), vouch)
+      const ack = state.acknowledgement()
+      if (ack !== undefined) next.push(...releaser.ack(meddle(ack), nowMs))
+    }
+    log.push(...next)
+    outputs = next
+  }
+}
+
+const edgesOf = (outputs: ReadonlyArray<ReleaserOutput>, name: string): ReadonlyArray<EdgeRelease> =>
+  releasesIn(outputs).findLast(({ node }) => node === name)?.payload.edges ?? []
+
+/** alpha and beta, both edges between them in use. */
+const established = (nowMs = 0) => {
+  join("alpha", nowMs)
+  join("beta", nowMs)
+  settle(pull("alpha", nowMs), nowMs)
+  settle(pull("beta", nowMs), nowMs)
+}
+
+const current = (instance: string) => releaser.edges().find((edge) => edge.instance === instance)?.current
+
+const codeOf = (run: () => unknown): string => {
+  try {
+    run()
+  } catch (error) {
+    if (error instanceof MakeError) return `${error.code} ${error.field}`
+    throw error
+  }
+  return "accepted"
+}
+
+describe("an edge", () => {
+  it("gets no keys before both ends are vouched for and have asked", () => {
+    join("alpha")
+    expect(edgesOf(pull("alpha"), "alpha")).toEqual([])
+    join("beta")
+    expect(edgesOf(log, "alpha")).toEqual([])
+    const outputs = pull("beta")
+    expect(edgesOf(outputs, "alpha").map(({ state }) => state)).toEqual(["install", "install"])
+    expect(edgesOf(outputs, "beta").map(({ state }) => state)).toEqual(["install", "install"])
+  })
+
+  it("is told to both ends as each other's mirror image", () => {
+    join("alpha")
+    join("beta")
+    pull("alpha")
+    const outputs = pull("beta")
+    const [a, b] = [edgesOf(outputs, "alpha"), edgesOf(outputs, "beta")]
+    a.forEach((mine, i) => {
+      const theirs = b[i]
+      expect(theirs?.instance).toBe(mine.instance)
+      expect(theirs?.inbound).toEqual(mine.outbound)
+      expect(theirs?.outbound).toEqual(mine.inbound)
+      expect(theirs?.secret).toEqual(mine.secret)
+      expect([mine.peer, theirs?.peer]).toEqual(["beta", "alpha"])
+    })
+    expect(new Set([...a, ...b].map(({ secret }) => hex(secret ?? filled(0, 0)))).size).toBe(2)
+    const inboundOfBeta = b.flatMap(({ inbound }) => inbound)
+    expect(new Set(inboundOfBeta).size).toBe(inboundOfBeta.length)
+    for (const spi of inboundOfBeta) expect(spi).toBeGreaterThanOrEqual(256)
+  })
+
+  it("becomes active when both ends confirm the same, and its secret is then told to nobody", () => {
+    established()
+    expect(eventsIn(log).filter((event) => event === "edge-active")).toHaveLength(2)
+    expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 1n })
+    const edges = edgesOf(pull("alpha", 10), "alpha")
+    expect(edges.map(({ state }) => state)).toEqual(["active", "active"])
+    for (const edge of edges) {
+      expect(edge.secret).toBeUndefined()
+      expect(edge.peer_result).toBeUndefined()
+    }
+  })
+
+  it("doesn't become active when they confirm different things, but begins a new epoch", () => {
+    join("alpha")
+    join("beta")
+    settle(pull("alpha"))
+    const lie = (ack: Ack): Ack => ({
+      ...ack,
+      edges: ack.edges.map((edge) =>
+        ack.node === "beta" && edge.epoch === 1n ? { ...edge, exporter: filled(16, 1) } : edge,
+      ),
+    })
+    settle(pull("beta"), 0, lie)
+    expect(eventsIn(log)).toContain("edge-disagrees")
+    expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 2n })
+  })
+
+  it("isn't begun anew without end for a node that always lies: each failure waits longer", () => {
+    join("alpha")
+    join("beta")
+    settle(pull("alpha"))
+    const lie = (ack: Ack): Ack => ({
+      ...ack,
+      edges: ack.edges.map((edge) => (ack.node === "beta" ? { ...edge, exporter: filled(16, 1) } : edge)),
+    })
+    settle(pull("beta"), 0, lie)
+    for (let ms = 100; ms <= 9_000; ms += 100) settle(releaser.tick(ms), ms, lie)
+    expect(current("ask:alpha:beta")).toBeUndefined()
+    const begun = eventsIn(log).filter((event) => event === "edge-disagrees").length / 2
+    expect(begun).toBeGreaterThan(2)
+    expect(begun).toBeLessThan(8)
+  })
+
+  it("takes a new epoch when an end says that it holds none", () => {
+    established()
+    nodes.get("beta")?.state.gaveUp("ask:alpha:beta", { term: 5n, n: 1n })
+    settle(pull("beta", 50), 50)
+    settle(releaser.tick(100), 100)
+    expect(eventsIn(log)).toContain("edge-missing")
+    expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 2n })
+    expect(current("bulk:alpha:beta")).toEqual({ term: 5n, n: 1n })
+  })
+
+  it("rotates without a gap: the old epoch stays until both ends have switched and the grace time is over", () => {
+    established()
+    const outputs = releaser.rotate("ask:alpha:beta", 100)
+    expect(edgesOf(outputs, "alpha").map(({ state, epoch }) => `${state} ${epoch}`)).toEqual([
+      "active 1",
+      "install 2",
+      "active 1",
+    ])
+    settle(outputs, 100)
+    expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 2n })
+    expect(edgesOf(pull("alpha", 200), "alpha").map(({ state, epoch }) => `${state} ${epoch}`)).toEqual([
+      "retire 1",
+      "active 2",
+      "active 1",
+    ])
+    expect(eventsIn(releaser.tick(2_099))).not.toContain("edge-retired")
+    expect(eventsIn(releaser.tick(2_200))).toContain("edge-retired")
+    expect(codeOf(() => releaser.rotate("none:a:b", 0))).toBe("NO_SUCH_EDGE instance")
+  })
+
+  it("stops for both when the lease of either is over, and begins anew when it asks again", () => {
+    established()
+    pull("alpha", LEASE_MS - 1)
+    const outputs = releaser.tick(LEASE_MS)
+    expect(eventsIn(outputs)).toEqual(expect.arrayContaining(["node-lapsed", "edge-stopped"]))
+    expect(edgesOf(outputs, "alpha")).toEqual([])
+    expect(releasesIn(outputs).map(({ node }) => node)).toEqual(["alpha"])
+    settle(pull("alpha", LEASE_MS), LEASE_MS)
+    settle(pull("beta", LEASE_MS), LEASE_MS)
+    expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 2n })
+  })
+
+  it("is sent again while it isn't acknowledged, without lasting longer", () => {
+    join("alpha")
+    join("beta")
+    pull("alpha")
+    const first = releasesIn(pull("beta")).find(({ node }) => node === "alpha")
+    expect(releasesIn(releaser.tick(999))).toEqual([])
+    const again = releasesIn(releaser.tick(1_000)).find(({ node }) => node === "alpha")
+    expect(again?.header.nonce).toEqual(first?.header.nonce)
+    expect(again?.header.sequence).toBeGreaterThan(first?.header.sequence ?? 99n)
+    expect(again?.payload.edges).toEqual(first?.payload.edges)
+  })
+
+  it("that nobody confirms is given up", () => {
+    join("alpha")
+    join("beta")
+    pull("alpha")
+    pull("beta")
+    pull("alpha", LEASE_MS - 10)
+    pull("beta", LEASE_MS - 10)
+    expect(eventsIn(releaser.tick(LEASE_MS))).toContain("edge-overdue")
+  })
+})
+
+describe("a re-attested node", () => {
+  it("gets new epochs, and keeps the old ones in the meantime when it didn't reboot", () => {
+    established()
+    const before = current("ask:alpha:beta")
+    const held = nodes.get("alpha")?.state.held.map(({ exporter: _, ...each }) => each) ?? []
+    const again = attest("alpha", releaser.beacon(2_000))
+    log.push(...releaser.accept(again.result, 2_000))
+    expect(current("ask:alpha:beta")).toEqual(before)
+    const state = newNode(again, { held })
+    state.followTerm(5n)
+    nodes.set("alpha", { attested: again, state })
+    const outputs = pull("alpha", 2_000)
+    expect(edgesOf(outputs, "alpha").map(({ state: s, epoch }) => `${s} ${epoch}`)).toEqual([
+      "active 1",
+      "install 2",
+      "active 1",
+      "install 2",
+    ])
+    settle(outputs, 2_000)
+    expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 2n })
+  })
+
+  it("has lost everything when it did", () => {
+    established()
+    const outputs = releaser.accept(
+      attest("alpha", releaser.beacon(2_000), { boot: filled(16, 0xbb) }).result,
+      2_000,
+    )
+    expect(eventsIn(outputs)).toContain("edge-stopped")
+    expect(edgesOf(outputs, "beta")).toEqual([])
+    expect(current("ask:alpha:beta")).toBeUndefined()
+  })
+
+  it("changes nothing when the result is the one in force", () => {
+    established()
+    const result = nodes.get("alpha")?.attested.result ?? fail("alpha")
+    expect(releaser.accept(result, limits.beaconMs * 2)).toEqual([])
+  })
+})
+
+describe("a result is refused", () => {
+  it("when it is another domain's, workflow's, stage's, or nobody's", () => {
+    const beacon = releaser.beacon(0)
+    const refusedWith = (name: string, change: Parameters<typeof attest>[2]) =>
+      codeOf(() => releaser.accept(attest(name, beacon, change).result, 0))
+    expect(refusedWith("alpha", { domain: "bank" })).toBe("NOT_VOUCHED result.domain")
+    expect(refusedWith("alpha", { workflow: filled(32, 1) })).toBe("NOT_VOUCHED result.workflow")
+    expect(refusedWith("alpha", { stage: "sink" })).toBe("NOT_VOUCHED result.stage")
+    expect(refusedWith("mallory", {})).toBe("NOT_VOUCHED result.node")
+  })
+
+  it("when its beacon isn't this releaser's of this term, or is too old", () => {
+    const old = releaser.beacon(0)
+    expect(codeOf(() => releaser.accept(attest("alpha", filled(32, 1)).result, 0))).toBe("STALE beacon")
+    expect(codeOf(() => releaser.accept(attest("alpha", newReleaser().beacon(0)).result, 0))).toBe(
+      "STALE beacon",
+    )
+    expect(codeOf(() => releaser.accept(attest("alpha", old).result, limits.beaconMs))).toBe("STALE beacon")
+  })
+
+  it("when a newer one is in force, or replaced it", () => {
+    const old = attest("alpha", releaser.beacon(0))
+    const beacon = releaser.beacon(2_000)
+    const first = attest("alpha", beacon)
+    releaser.accept(first.result, 2_000)
+    expect(codeOf(() => releaser.accept(old.result, 2_000))).toBe("STALE result.beacon")
+    releaser.accept(attest("alpha", beacon).result, 2_000)
+    expect(codeOf(() => releaser.accept(first.result, 2_000))).toBe("STALE result")
+  })
+
+  it("when another machine holds the node's place and its lease", () => {
+    established()
+    const double = attest("alpha", releaser.beacon(1_000), { chip: filled(64, 0xcc) })
+    expect(codeOf(() => releaser.accept(double.result, 1_000))).toBe("INCUMBENT result.chip")
+    releaser.tick(LEASE_MS)
+    expect(codeOf(() => releaser.accept(double.result, LEASE_MS))).toBe("accepted")
+  })
+})
+
+describe("requests and acknowledgements", () => {
+  it("are refused from whom there is no result, from another session, and replayed", () => {
+    const alpha = join("alpha")
+    const { session } = alpha.result.claims
+    const nonce = nodes.get("alpha")?.state.ask(0n) ?? fail("nonce")
+    expect(codeOf(() => releaser.pull({ node: "beta", session, nonce }, 0))).toBe("NOT_VOUCHED node")
+    expect(codeOf(() => releaser.pull({ node: "alpha", session: filled(16, 9), nonce }, 0))).toBe(
+      "MISDIRECTED session",
+    )
+    expect(codeOf(() => releaser.pull({ node: "alpha", session, nonce }, 0))).toBe("accepted")
+    expect(codeOf(() => releaser.pull({ node: "alpha", session, nonce }, 0))).toBe("STALE nonce")
+    expect(codeOf(() => releaser.pull({ node: "alpha", session, nonce: filled(31, 1) }, 0))).toBe(
+      "MALFORMED nonce",
+    )
+  })
+
+  it("are held against the very release that they acknowledge", () => {
+    join("alpha")
+    join("beta")
+    pull("alpha")
+    const outputs = pull("beta")
+    const release = releasesIn(outputs).find(({ node }) => node === "alpha") ?? fail("release")
+    const { state } = nodes.get("alpha") ?? fail("alpha")
+    state.accept(opened(release), vouch)
+    const ack = state.acknowledgement() ?? fail("ack")
+    const [edge] = ack.edges
+    const doubled: ReadonlyArray<AckEdge> = edge === undefined ? [] : [edge, edge]
+    expect(codeOf(() => releaser.ack({ ...ack, sequence: 99n }, 0))).toBe("STALE sequence")
+    expect(codeOf(() => releaser.ack({ ...ack, term: 4n }, 0))).toBe("MISDIRECTED term")
+    expect(codeOf(() => releaser.ack({ ...ack, session: filled(16, 9) }, 0))).toBe("MISDIRECTED session")
+    expect(codeOf(() => releaser.ack({ ...ack, edges: doubled }, 0))).toBe("MALFORMED edges")
+    expect(releaser.ack(ack, 0)).toEqual([])
+    expect(releaser.ack({ ...ack, sequence: 1n, edges: [] }, 0), "overtaken").toEqual([])
+  })
+})
+
+describe("a revoked node", () => {
+  it("gets a last release that names nothing; its peers' edges stop; then it gets nothing at all", () => {
+    established()
+    const outputs = releaser.revoke("alpha", 100)
+    expect(eventsIn(outputs)).toEqual(expect.arrayContaining(["node-revoked", "edge-stopped"]))
+    expect(
+      releasesIn(outputs)
+        .map(({ node, payload }) => [node, payload.edges])
+        .sort(),
+    ).toEqual([
+      ["alpha", []],
+      ["beta", []],
+    ])
+    expect(codeOf(() => pull("alpha", 200))).toBe("REVOKED node")
+    expect(codeOf(() => releaser.accept(attest("alpha", releaser.beacon(200)).result, 200))).toBe(
+      "REVOKED node",
+    )
+    expect(releaser.revoke("alpha", 300)).toEqual([])
+    expect(edgesOf(pull("beta", 300), "beta")).toEqual([])
+    expect(codeOf(() => releaser.revoke("mallory", 0))).toBe("NOT_VOUCHED node")
+  })
+})
+
+describe("a releaser", () => {
+  it("refuses a lease or term outside the limits", () => {
+    expect(() => newReleaser({ leaseMs: limits.leaseMsMax + 1 })).toThrow(MakeError)
+    expect(() => newReleaser({ term: 0n })).toThrow(MakeError)
+  })
+
+  it("never puts a secret where it doesn't belong: events hold ids only", () => {
+    established()
+    const events = log.filter(({ kind }) => kind === "event")
+    expect(events.length).toBeGreaterThan(3)
+    for (const event of events)
+      for (const value of Object.values(event)) expect(value).not.toBeInstanceOf(Uint8Array)
+  })
+
+  it("gives a 40-node mesh its keys, every index unique at its receiver", () => {
+    const ids = Array.from({ length: 40 }, (_, i) => `n${i}`)
+    const mesh = newReleaser({
+      workflow: {
+        domain: "hospital",
+        digest: filled(32, 0x77),
+        version: 1,
+        stages: [{ id: "all" }],
+        nodes: ids.map((id, i) => ({ id, stage: "all", address: `10.0.0.${i}`, wire: `192.0.2.${i}` })),
+        edges: [{ id: "m", from: "all", to: "all", protocol: "tcp", port: 1, lanes: 1 }],
+      },
+    })
+    const last = new Map<string, ReadonlyArray<EdgeRelease>>()
+    for (const id of ids) {
+      const { result } = attest(id, mesh.beacon(0), { stage: "all" })
+      mesh.accept(result, 0)
+      const nonce = crypto.randomBytes(32)
+      const outputs = mesh.pull({ node: id, session: result.claims.session, nonce }, 0)
+      for (const { node, payload } of releasesIn(outputs)) last.set(node, payload.edges)
+    }
+    for (const edges of last.values()) {
+      expect(edges).toHaveLength(78)
+      expect(new Set(edges.flatMap(({ inbound }) => inbound)).size).toBe(78)
+    }
+  })
+})
