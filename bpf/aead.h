@@ -3,7 +3,6 @@
 #ifndef VS_AEAD_H
 #define VS_AEAD_H
 
-#include "chacha20.h"
 #include "poly1305.h"
 
 /* Encrypts or decrypts len bytes of text. Up to 63 bytes after them are changed too: nothing that matters lies there. */

@@ -70,30 +70,27 @@ VS_GLOBAL int vs_chacha20_xor(struct vs_work *w, u32 at, u32 counter)
 	return 0;
 }
 
-/* The one-time Poly1305 key from block 0 (RFC 8439 section 2.6): r, clamped, in w->r and w->s; the rest in w->pad. */
-VS_GLOBAL int vs_poly1305_key(struct vs_work *w)
+/*
+ * The one-time Poly1305 key from block 0 (RFC 8439 section 2.6): eight words, r and then the pad, in key. Poly1305 itself is in
+ * poly1305.h; this is here for the sake of the sixteen locals.
+ */
+VS_INLINE void vs_chacha20_first(struct vs_work *w, u32 key[8])
 {
-	if (!w)
-		return 1;
 	w->chacha[12] = 0;
 	{
 		VS_CHACHA_LOAD(w->chacha);
 		VS_CHACHA_ROUNDS
 
-		u32 *s = w->chacha;
-		x0 += s[0]; x1 += s[1]; x2 += s[2]; x3 += s[3]; x4 += s[4]; x5 += s[5]; x6 += s[6]; x7 += s[7];
-		w->r[0] = x0 & 0x0fffffff;
-		w->r[1] = x1 & 0x0ffffffc;
-		w->r[2] = x2 & 0x0ffffffc;
-		w->r[3] = x3 & 0x0ffffffc;
-		w->pad[0] = x4 | (u64)x5 << 32;
-		w->pad[1] = x6 | (u64)x7 << 32;
-		/* The second half of the block is not used; saying so keeps the compiler from a warning, not from work. */
+		key[0] = x0 + w->chacha[0];
+		key[1] = x1 + w->chacha[1];
+		key[2] = x2 + w->chacha[2];
+		key[3] = x3 + w->chacha[3];
+		key[4] = x4 + w->chacha[4];
+		key[5] = x5 + w->chacha[5];
+		key[6] = x6 + w->chacha[6];
+		key[7] = x7 + w->chacha[7];
 		(void)x8; (void)x9; (void)x10; (void)x11; (void)x12; (void)x13; (void)x14; (void)x15;
 	}
-	for (u32 i = 1; i < 4; i++)
-		w->s[i] = w->r[i] + (w->r[i] >> 2);
-	return 0;
 }
 
 #endif

@@ -14,7 +14,32 @@
 #ifndef VS_POLY1305_H
 #define VS_POLY1305_H
 
-#include "types.h"
+#include "chacha20.h"
+
+/* Splits a one-time key: r, clamped (section 2.5), and the pad. */
+VS_INLINE void vs_poly1305_init(struct vs_work *w, const u32 key[8])
+{
+	w->r[0] = key[0] & 0x0fffffff;
+	w->r[1] = key[1] & 0x0ffffffc;
+	w->r[2] = key[2] & 0x0ffffffc;
+	w->r[3] = key[3] & 0x0ffffffc;
+	for (u32 i = 1; i < 4; i++)
+		w->s[i] = w->r[i] + (w->r[i] >> 2); /* r is a multiple of 4 there: this is r * 5 / 4, exactly */
+	w->pad[0] = key[4] | (u64)key[5] << 32;
+	w->pad[1] = key[6] | (u64)key[7] << 32;
+}
+
+/* Takes the one-time key for the nonce that vs_chacha20_init has set. */
+VS_GLOBAL int vs_poly1305_key(struct vs_work *w)
+{
+	u32 key[8];
+
+	if (!w)
+		return 1;
+	vs_chacha20_first(w, key);
+	vs_poly1305_init(w, key);
+	return 0;
+}
 
 #define VS_LOW32 0xffffffffull
 

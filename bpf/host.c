@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The ciphers, the window and the parsers outside the kernel, for sanitizers and for lengths that a test run can't have.
+ *
+ *   host serve         requests on standard input, answers on standard output, until the input ends:
+ *                        's' | 'o'  struct request, text, 16 bytes   ->  u32 status, text, 16 bytes  (seal, open)
+ *                        'p'        32 bytes of one-time key, u32 len, text  ->  16 bytes  (Poly1305 of text and lengths)
+ *                        'w'        u64 sequence number              ->  u8 look, u8 accepted        (one window)
+ *                        'r'        u64 top, u32 low                 ->  u64                         (RFC 4303 appendix A)
+ *                        'z'                                         ->  nothing; the window is empty again
+ *   host fuzz N SEED   N rounds of hostile packets through parsers and padding, held against what must be true of any answer
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include "aead.h"
+#include "esp.h"
+#include "replay.h"
+
+struct request {
+	u8 key[32];
+	u64 iv;
+	u64 aad[2];
+	u8 salt[4];
+	u32 aad_len;
+	u32 len;
+	u32 status;
+};
+
+static struct vs_work work;
+static struct vs_window window;
+
+static void need(void *to, size_t len)
+{
+	if (len && fread(to, len, 1, stdin) != 1)
+		exit(2);
+}
+
+static void give(const void *from, size_t len)
+{
+	if (len && fwrite(from, len, 1, stdout) != 1)
+		exit(2);
+}
+
+static void aead(int opens)
+{
+	struct request r;
+	u32 status;
+
+	need(&r, sizeof(r));
+	if (r.len > VS_TEXT_MAX || r.aad_len > 16)
+		exit(3);
+	need(work.frame + VS_HEAD_ROOM, r.len + VS_ICV_LEN);
+	work.aad[0] = r.aad[0];
+	work.aad[1] = r.aad[1];
+	work.aad_len = r.aad_len;
+	vs_chacha20_init(&work, r.key, r.salt, r.iv);
+	status = (u32)(opens ? vs_aead_open(&work, r.len) : vs_aead_seal(&work, r.len));
+	give(&status, sizeof(status));
+	give(work.frame + VS_HEAD_ROOM, r.len + VS_ICV_LEN);
+}
+
+static void poly(void)
+{
+	u32 key[8], len;
+
+	need(key, sizeof(key));
+	need(&len, sizeof(len));
+	if (len > VS_TEXT_MAX || len % VS_POLY_BLOCK)
+		exit(3);
+	need(work.frame + VS_HEAD_ROOM, len);
+	work.aad_len = 0;
+	vs_poly1305_init(&work, key);
+	vs_poly1305_tag(&work, len);
+	give(work.tag, sizeof(work.tag));
+}
+
+static int serve(void)
+{
+	for (int op = getchar(); op != EOF; op = getchar()) {
+		u64 seq;
+		u32 low;
+		u8 answer[2];
+
+		switch (op) {
+		case 's':
+		case 'o':
+			aead(op == 'o');
+			break;
+		case 'p':
+			poly();
+			break;
+		case 'w':
+			need(&seq, sizeof(seq));
+			answer[0] = (u8)vs_window_may_accept(&window, seq);
+			answer[1] = (u8)vs_window_accept(&window, seq);
+			give(answer, sizeof(answer));
+			break;
+		case 'r':
+			need(&seq, sizeof(seq));
+			need(&low, sizeof(low));
+			seq = vs_esn(seq, low);
+			give(&seq, sizeof(seq));
+			break;
+		case 'z':
+			memset(&window, 0, sizeof(window));
+			break;
+		default:
+			return 3;
+		}
+	}
+	return 0;
+}
+
+static u64 state;
+
+static u32 random32(void)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (u32)(state >> 16);
+}
+
+#define HOLD(what)                                                          \
+	do {                                                                \
+		if (!(what)) {                                              \
+			fprintf(stderr, "round %lu: %s\n", round, #what);   \
+			return 1;                                           \
+		}                                                           \
+	} while (0)
+
+/* A packet of `room` bytes in memory that ends where the parser may read no further, so that the sanitizer sees any step too far. */
+static int fuzz_parser(unsigned long round)
+{
+	u32 room = random32() % 128, readable = room < 40 ? 40 : room;
+	u8 *packet = malloc(readable);
+	struct vs_tuple t = { 0 };
+	u32 verdict;
+
+	for (u32 i = 0; i < readable; i++)
+		packet[i] = (u8)random32();
+	/* Mostly nearly right, or nothing but the first check is ever reached. */
+	if (random32() % 16)
+		packet[0] = 0x45;
+	if (random32() % 16) {
+		packet[2] = 0;
+		packet[3] = (u8)(random32() % 8 ? room : random32());
+	}
+	if (random32() % 8)
+		packet[6] = packet[7] = 0;
+	if (random32() % 8)
+		packet[9] = (u8[]){ 1, 6, 17, 50 }[random32() % 4];
+	if (random32() % 4) {
+		packet[24] = 0;
+		packet[25] = (u8)(packet[3] - 20);
+	}
+	if (packet[9] == 1 && random32() % 4)
+		packet[20] = packet[21] = (u8)(random32() % 2 * 8), packet[21] = 0;
+	verdict = vs_parse_inner(packet, room, &t);
+	HOLD(verdict == VS_GO_ON || verdict == VS_V_BAD_IPV4 || verdict == VS_V_FRAGMENT || verdict == VS_V_NO_POLICY);
+	if (verdict == VS_GO_ON) {
+		HOLD(packet[0] == 0x45 && !(packet[6] & 0x3f) && !packet[7]);
+		HOLD(t.total_len >= 28 && t.total_len <= room && t.total_len == (u32)(packet[2] << 8 | packet[3]));
+		HOLD(t.protocol == 1 || t.protocol == 6 || t.protocol == 17);
+		HOLD(t.protocol != 1 || (t.sport == t.dport && (t.way == VS_REQUEST || t.way == VS_REPLY)));
+		HOLD(t.protocol == 1 || t.way == VS_EITHER_WAY);
+		HOLD(vs_flow_hash(&t) == vs_flow_hash(&t));
+	}
+	free(packet);
+	return 0;
+}
+
+/* What was padded comes back; what was not is refused, or is a shorter packet with right padding. */
+static int fuzz_padding(unsigned long round)
+{
+	u32 inner = random32() % 4 ? random32() % 300 + 20 : random32() % (VS_INNER_MAX - 20) + 20;
+	u32 len = vs_text_len(inner), got;
+	u8 *end = work.frame + VS_HEAD_ROOM + len;
+
+	HOLD(len % 4 == 0 && len >= inner + 2 && len <= inner + 5 && len <= VS_TEXT_MAX);
+	vs_esp_pad(&work, inner);
+	HOLD(vs_esp_unpad(&work, len) == inner);
+	for (u32 i = 0; i < 1 + random32() % 6; i++)
+		end[-1 - (int)(random32() % 6)] = (u8)random32();
+	if (random32() % 2)
+		end[-1] = VS_NEXT_IPV4;
+	got = vs_esp_unpad(&work, len);
+	HOLD(got < len);
+	if (got) {
+		HOLD(end[-1] == VS_NEXT_IPV4 && got + end[-2] + 2u == len);
+		for (u32 i = 0; i < end[-2]; i++)
+			HOLD(work.frame[VS_HEAD_ROOM + got + i] == (u8)(i + 1));
+	}
+	return 0;
+}
+
+/* The header checksum sums to all ones, whatever is in the header. */
+static int fuzz_head(unsigned long round)
+{
+	struct vs_config c = { .wire_addr = random32(), .esp_port = (be16)random32() };
+	struct vs_edge e = { .peer_wire = random32(), .peer_port = (be16)random32() };
+	u32 sum = 0;
+
+	vs_esp_head(&work, &c, &e, random32() % VS_MAX_LANES, random32(), random32(), (u8)random32(), random32() % VS_TEXT_MAX & ~3u);
+	for (u32 i = 0; i < VS_IP_LEN; i += 2)
+		sum += (u32)(work.frame[VS_FRAME_AT + VS_ETH_LEN + i] << 8 | work.frame[VS_FRAME_AT + VS_ETH_LEN + i + 1]);
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	HOLD(sum == 0xffff);
+	return 0;
+}
+
+/* Forged text of any length: refused, and no byte outside the frame is touched. */
+static int fuzz_open(unsigned long round)
+{
+	u32 len = random32() % (VS_TEXT_MAX + 16);
+	u8 key[32] = { (u8)round }, salt[4] = { 0 };
+
+	vs_chacha20_init(&work, key, salt, random32());
+	vs_esp_aad(&work, random32(), random32(), random32() & VS_SA_ESN);
+	HOLD(vs_aead_open(&work, len) == 1);
+	return 0;
+}
+
+static int fuzz(unsigned long rounds, u64 seed)
+{
+	state = seed | 1;
+	for (unsigned long round = 0; round < rounds; round++)
+		if (fuzz_parser(round) || fuzz_padding(round) || fuzz_head(round) || (round % 64 == 0 && fuzz_open(round)))
+			return 1;
+	printf("%lu rounds\n", rounds);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && !strcmp(argv[1], "serve"))
+		return serve();
+	if (argc == 4 && !strcmp(argv[1], "fuzz"))
+		return fuzz(strtoul(argv[2], NULL, 10), strtoull(argv[3], NULL, 10));
+	fprintf(stderr, "host serve | host fuzz ROUNDS SEED\n");
+	return 2;
+}
