@@ -13,11 +13,19 @@ export const InstanceId = Schema.String.check(
 
 export const text = (charactersMax: number) => Schema.String.check(Schema.isMaxLength(charactersMax))
 
+/** Bounds of byte fields, kept where the generator of JSON Schema finds them. */
+const length = (minimum: number, maximum: number) => ({
+  representation: { id: "vouchsafe/bytes", payload: { minimum, maximum } },
+})
 const ofLength = (wanted: number) =>
-  Schema.makeFilter<Uint8Array>((b) => (b.length === wanted ? undefined : `${wanted} bytes, not ${b.length}`))
+  Schema.makeFilter<Uint8Array>(
+    (b) => (b.length === wanted ? undefined : `${wanted} bytes, not ${b.length}`),
+    length(wanted, wanted),
+  )
 const upTo = (most: number) =>
-  Schema.makeFilter<Uint8Array>((b) =>
-    b.length <= most ? undefined : `at most ${most} bytes, not ${b.length}`,
+  Schema.makeFilter<Uint8Array>(
+    (b) => (b.length <= most ? undefined : `at most ${most} bytes, not ${b.length}`),
+    length(0, most),
   )
 
 /** Exactly `length` bytes. */

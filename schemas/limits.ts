@@ -7,7 +7,7 @@ export const limits = {
   messageBytes: 262_144,
   /** Deepest nesting and most values of one msgpack message. */
   messageDepth: 16,
-  messageItems: 16_384,
+  messageItems: 32_768,
   /** Evidence: one attestation report with its certificates. */
   evidenceBytes: 65_536,
   certificateBytes: 8_192,

@@ -1,5 +1,5 @@
 /** Runs a program with a bus for each of some identities of a test's server; all are closed at its end. */
-import { Context, Effect, Layer, type Scope } from "effect"
+import { Context, Effect, Layer, Logger, type Scope } from "effect"
 import { Bus, type BusShape } from "../../services/common/bus/bus.ts"
 import type { TestNats } from "./nats.ts"
 
@@ -24,5 +24,5 @@ export const withBuses = <const W extends ReadonlyArray<Who>, A>(
         const buses = yield* Effect.forEach(who, (one) => openBus(nats, one[0], one[1]))
         return yield* program(...(buses as unknown as Buses<W>))
       }),
-    ),
+    ).pipe(Effect.provide(Logger.layer([]))),
   )

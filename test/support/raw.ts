@@ -36,8 +36,7 @@ export const rawUser = async (nats: TestNats, { role, instance }: TestUser): Pro
   watching.catch(() => {})
   const settle = async (): Promise<void> => {
     await nc.flush()
-    await new Promise((resolve) => setTimeout(resolve, 30))
-    await nc.flush()
+    await new Promise((resolve) => setTimeout(resolve, 5))
   }
   return {
     send: (subject, data, reply) => nc.publish(subject, data, reply === undefined ? {} : { reply }),

@@ -1,0 +1,282 @@
+/** Every message by name, with an example that fills in every field: golden vectors and tests are made from these. */
+import type { Schema } from "effect"
+import * as attestation from "../messages/attestation.ts"
+import * as common from "../messages/common.ts"
+import * as event from "../messages/event.ts"
+import * as release from "../messages/release.ts"
+import * as stats from "../messages/stats.ts"
+import * as workflow from "../workflow.ts"
+
+export interface Message {
+  readonly schema: Schema.ConstraintCodec<unknown, unknown, never, never>
+  readonly example: unknown
+}
+
+const message = <T>(schema: Schema.ConstraintCodec<T, T, never, never>, example: T): Message => ({
+  schema,
+  example,
+})
+
+/** Bytes that differ along the field and between fields. */
+const bytes = (length: number, seed: number): Uint8Array =>
+  Uint8Array.from({ length }, (_, i) => (seed * 31 + i * 7 + (i >> 5)) & 0xff)
+
+const signed: common.Signed = { v: 1, key: bytes(32, 1), body: bytes(40, 2), signature: bytes(64, 3) }
+const evidence: common.Evidence = {
+  kind: "snp",
+  report: bytes(300, 4),
+  certificates: [bytes(20, 5), bytes(21, 6)],
+}
+const refusal: common.Refusal = {
+  v: 1,
+  kind: "refused",
+  by: "verifier-v1",
+  code: "MEASUREMENT_UNKNOWN",
+  field: "evidence.report.measurement",
+  message: "not one of the measurements of stage source",
+}
+const check: common.Check = { name: "measurement", result: "passed", found: "aa55", wanted: "aa55" }
+const controlEvidence: attestation.ControlEvidence = {
+  v: 1,
+  kind: "control-evidence",
+  control: "cp",
+  claims: {
+    domain: "lab",
+    operators: bytes(32, 7),
+    roots: bytes(32, 8),
+    workflow: bytes(32, 9),
+    verifier_key: bytes(32, 10),
+    releaser_key: bytes(32, 11),
+    term: 18_446_744_073_709_551_615n,
+    merkle_root: bytes(32, 12),
+    leaves: 3,
+  },
+  evidence,
+}
+const offer: attestation.Offer = {
+  v: 1,
+  kind: "offer",
+  control: controlEvidence,
+  index: 2,
+  path: [bytes(32, 24), bytes(32, 25)],
+  challenge: signed,
+}
+const nodeEvidence: attestation.NodeEvidence = {
+  v: 1,
+  kind: "node-evidence",
+  verifier_nonce: bytes(32, 13),
+  beacon: bytes(32, 14),
+  claims: {
+    suites: ["x25519-chacha20poly1305-v1"],
+    domain: "lab",
+    workflow: bytes(32, 9),
+    control: bytes(32, 15),
+    nonce: bytes(32, 16),
+    challenge: bytes(32, 17),
+    node: "n1",
+    session: bytes(16, 18),
+    signing_key: bytes(32, 19),
+    dh_key: bytes(32, 20),
+    kem_key: bytes(0, 21),
+    dataplane: bytes(48, 22),
+    boot: bytes(16, 23),
+  },
+  evidence,
+}
+const workflowExample: workflow.Workflow = {
+  workflow: "example",
+  domain: "lab",
+  version: 1,
+  not_after: "2027-01-01T00:00:00Z",
+  suite: workflow.Workflow.fields.suite.literal,
+  lease_seconds: 30,
+  roots: [{ vendor: "amd", product: "Milan", key_digest: "0a".repeat(32), emulated: true }],
+  stages: {
+    source: {
+      assurance: "emulated",
+      platforms: ["sev-snp"],
+      measurements: ["0b".repeat(48)],
+      dataplane: ["0c".repeat(48)],
+      policy: { debug: false, migration_agent: false, smt: false, vmpl_max: 0 },
+      minimum_tcb: { bootloader: 3, tee: 0, snp: 8, microcode: 115, fmc: 0 },
+    },
+  },
+  nodes: [{ id: "n1", stage: "source", chip: "0d".repeat(64), address: "10.77.0.1", wire: "10.99.0.11" }],
+  edges: [{ id: "raw", from: "source", to: "transform", protocol: "tcp", port: 5_000, lanes: 1 }],
+}
+
+/** Messages that travel as msgpack, alone or as the body of a signed one. */
+export const messages = {
+  hello: message(attestation.Hello, {
+    v: 1,
+    domain: "lab",
+    node: "n1",
+    session: bytes(16, 18),
+    nonce: bytes(32, 16),
+  }),
+  "hello-reply": message(attestation.HelloReply, offer),
+  challenge: message(attestation.Challenge, {
+    v: 1,
+    domain: "lab",
+    node: "n1",
+    session: bytes(16, 18),
+    verifier: "v1",
+    verifier_nonce: bytes(32, 13),
+    beacon: bytes(32, 14),
+    workflow: bytes(32, 9),
+  }),
+  "attest-control": message(attestation.AttestControl, {
+    v: 1,
+    kind: "attest-control",
+    merkle_root: bytes(32, 12),
+    leaves: 3,
+  }),
+  "attest-node": message(attestation.AttestNode, { v: 1, kind: "attest-node", offer }),
+  "control-evidence": message(attestation.ControlEvidence, controlEvidence),
+  "node-evidence": message(attestation.NodeEvidence, nodeEvidence),
+  "attestation-result": message(attestation.AttestationResult, {
+    v: 1,
+    domain: "lab",
+    workflow: bytes(32, 9),
+    node: "n1",
+    session: bytes(16, 18),
+    stage: "source",
+    assurance: "emulated",
+    platform: "sev-snp Milan",
+    chip: bytes(64, 26),
+    boot: bytes(16, 23),
+    signing_key: bytes(32, 19),
+    dh_key: bytes(32, 20),
+    kem_key: bytes(0, 21),
+    dataplane: bytes(48, 22),
+    verifier: "v1",
+    control: "cp",
+    verifier_nonce: bytes(32, 13),
+    beacon: bytes(32, 14),
+    issued_ms: 1_795_406_400_123,
+    checks: [check],
+  }),
+  "evidence-reply": message(attestation.EvidenceReply, { v: 1, kind: "result", result: signed }),
+  refusal: message(common.Refusal, refusal),
+  signed: message(common.Signed, signed),
+  beacon: message(release.Beacon, { v: 1, releaser: "r1", term: 7n, nonce: bytes(32, 14) }),
+  pull: message(release.Pull, {
+    v: 1,
+    node: "n1",
+    session: bytes(16, 18),
+    nonce: bytes(32, 27),
+    result: signed,
+  }),
+  release: message(release.Release, {
+    v: 1,
+    domain: "lab",
+    workflow: bytes(32, 9),
+    node: "n1",
+    session: bytes(16, 18),
+    releaser: "r1",
+    term: 7n,
+    sequence: 1n,
+    nonce: bytes(32, 27),
+    suite: "x25519-chacha20poly1305-v1",
+    enc: bytes(32, 28),
+    ciphertext: bytes(70, 29),
+  }),
+  "release-payload": message(release.ReleasePayload, {
+    v: 1,
+    lease_ms: 30_000,
+    edges: [
+      {
+        instance: "raw:n1:n2",
+        term: 7n,
+        epoch: 1n,
+        state: "install",
+        peer: "n2",
+        inbound: [256, 65_536],
+        outbound: [4_294_967_295],
+        secret: bytes(32, 30),
+        peer_result: signed,
+      },
+    ],
+  }),
+  ack: message(release.Ack, {
+    v: 1,
+    node: "n1",
+    session: bytes(16, 18),
+    term: 7n,
+    sequence: 1n,
+    edges: [{ instance: "raw:n1:n2", term: 7n, epoch: 1n, state: "active", exporter: bytes(16, 31) }],
+  }),
+  event: message(event.Event, {
+    v: 1,
+    specversion: "1.0",
+    id: "01234567-89ab-4cde-8f01-23456789abcd",
+    source: "/vouchsafe/verifier-v1",
+    type: "vouchsafe.attestation.accepted",
+    subject: "n1",
+    time: "2026-11-23T04:00:00.000Z",
+    data: {
+      node: "n1",
+      stage: "source",
+      platform: "sev-snp Milan",
+      emulated: true,
+      dataplane: "0c".repeat(48),
+      edge: "raw:n1:n2",
+      term: 7n,
+      epoch: 9_223_372_036_854_775_808n,
+      workflow: "0e".repeat(32),
+      code: "ACCEPTED",
+      field: "",
+      message: "every check passed \u2713",
+      checks: [check, { ...check, name: "debug", result: "failed" }],
+      elapsed_ms: 12,
+    },
+  }),
+  stats: message(stats.Stats, {
+    v: 1,
+    node: "n1",
+    stage: "source",
+    state: "released",
+    backend: "tc",
+    dataplane: "0c".repeat(48),
+    edges: [
+      {
+        instance: "raw:n1:n2",
+        from: "n1",
+        to: "n2",
+        peer: "n2",
+        role: "initiator",
+        state: "active",
+        term: 7n,
+        epoch: 1n,
+        lease_left_ms: 29_500,
+        sealed_packets: 4_294_967_295,
+        sealed_bytes: 4_294_967_296,
+        opened_packets: 0,
+        opened_bytes: 9_007_199_254_740_991,
+      },
+    ],
+    verdicts: { SEALED: 127, NO_POLICY: 128 },
+  }),
+  "signed-workflow": message(workflow.SignedWorkflow, {
+    v: 1,
+    document: new TextEncoder().encode("workflow: example\n"),
+    signatures: [{ key: bytes(32, 32), signature: bytes(64, 33) }],
+  }),
+} as const satisfies Record<string, Message>
+
+export type MessageName = keyof typeof messages
+
+/** Documents that people write or that are measured: YAML or JSON, never msgpack. */
+export const documents = {
+  workflow: message(workflow.Workflow, workflowExample),
+  anchors: message(workflow.Anchors, {
+    domain: "lab",
+    operator_keys: ["0f".repeat(32)],
+    operator_threshold: 1,
+    control_plane: {
+      roots: workflowExample.roots,
+      measurements: ["0b".repeat(48)],
+      chip_ids: ["0d".repeat(64)],
+    },
+  }),
+} as const satisfies Record<string, Message>
