@@ -52,14 +52,15 @@ export const startCapture = async (
     if (latest === undefined) throw new Error("the capture has counted nothing yet")
     return latest
   }
+  const withoutMark = ({ final: _, ...line }: CaptureLine): WireCounts => line
   return {
-    counts,
+    counts: () => withoutMark(counts()),
     stop: async () => {
       await watcher.stop(5_000)
       await drained
       const last = counts()
       if (!last.final) throw new Error(`the capture ended early: ${lastLines(watcher.log, 5)}`)
-      return last
+      return withoutMark(last)
     },
   }
 }

@@ -43,7 +43,9 @@ export const collectNodes = (seen: Seen, stages: ReadonlyMap<string, string>): R
 export const collectRefused = (seen: Seen, ids: Iterable<string>): Summary["refused"] =>
   [...ids].flatMap((id) => {
     const refusal = wasRefused(seen, id)?.event.data
-    return refusal === undefined ? [] : [{ id, code: refusal.code ?? "", reason: refusal.message ?? "" }]
+    if (refusal === undefined) return []
+    const { code = "", field = "", message = "" } = refusal
+    return [{ id, code, reason: `${field}: ${message}` }]
   })
 
 /** Edge instances that hold keys, both ends added up, in the order of `ids`. */

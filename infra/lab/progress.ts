@@ -1,5 +1,6 @@
 /** Events of the bus as lines for a person. Pure. */
 import type { Event } from "../../schemas/messages/event.ts"
+import { shortDigests } from "./summary.ts"
 
 const short = (digest: string | undefined): string => (digest ?? "").slice(0, 12)
 
@@ -56,7 +57,7 @@ export const createNews = () => {
     const text = describeEvent(identity, event)
     if (text === undefined || said.has(text)) return undefined
     said.add(text)
-    const clean = Array.from(text, (character) =>
+    const clean = Array.from(shortDigests(text), (character) =>
       character < " " || character === "\u007f" ? " " : character,
     )
     return clean.length > LINE_MAX ? `${clean.slice(0, LINE_MAX - 3).join("")}...` : clean.join("")

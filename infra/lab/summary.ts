@@ -77,7 +77,8 @@ const table = (rows: ReadonlyArray<ReadonlyArray<string | number>>): ReadonlyArr
     row
       .map((cell, i) => (numeric[i] ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))
       .join("  ")
-      .trimEnd(),
+      .trimEnd()
+      .slice(0, WIDTH),
   )
 }
 
@@ -101,7 +102,7 @@ export const wrap = (text: string, width: number): ReadonlyArray<string> => {
 }
 
 /** Digests in a sentence, cut to what a person compares. */
-const shortDigests = (text: string): string =>
+export const shortDigests = (text: string): string =>
   text.replace(/\b[0-9a-f]{24,}\b/g, (digest) => `${digest.slice(0, 12)}...`)
 
 const DROPS_SHOWN = 6
@@ -128,39 +129,31 @@ export const renderSummary = (s: Summary): string => {
           "",
         ]
       : []),
-    ...block(
-      "nodes",
-      table([
-        ["node", "stage", "verdict", "vouched for by", "data plane", "hooks"],
-        ...s.nodes.map((n) => [
-          n.id,
-          n.stage,
-          n.verdict,
-          n.platform || "-",
-          n.dataplane.slice(0, 12) || "-",
-          n.backend || "-",
-        ]),
+    ...table([
+      ["node", "stage", "verdict", "vouched for by", "data plane", "hooks"],
+      ...s.nodes.map((n) => [
+        n.id,
+        n.stage,
+        n.verdict,
+        n.platform || "-",
+        n.dataplane.slice(0, 12) || "-",
+        n.backend || "-",
       ]),
-    ),
-    ...s.refused.flatMap(({ id, code, reason }) =>
-      block("refused", wrap(`${id}  ${code}: ${shortDigests(reason)}`, WIDTH - 10)),
-    ),
+    ]),
+    ...s.refused.flatMap(({ id, reason }) => wrap(`${id} was refused: ${shortDigests(reason)}`, WIDTH)),
     "",
-    ...block(
-      "edges",
-      table([
-        ["edge", "from", "to", "epoch", "packets sealed", "bytes", "packets opened"],
-        ...s.edges.map((e) => [
-          e.id,
-          e.from,
-          e.to,
-          e.epoch,
-          e.sealed_packets,
-          size(e.sealed_bytes),
-          e.opened_packets,
-        ]),
+    ...table([
+      ["edge", "from", "to", "epoch", "packets sealed", "bytes", "packets opened"],
+      ...s.edges.map((e) => [
+        e.id,
+        e.from,
+        e.to,
+        e.epoch,
+        e.sealed_packets,
+        size(e.sealed_bytes),
+        e.opened_packets,
       ]),
-    ),
+    ]),
     ...block("drops", dropLines(s.drops)),
     "",
     ...block("pipeline", [
