@@ -225,10 +225,17 @@ describe("what is refused", () => {
     const ours = programInfo(load(compiler.compile("base", small())).programFd("vs_seal"))
     expect(ours.btfId).toBeGreaterThan(0)
     const replacing = { ...ours, id: 1, name: "other", type: programType.EXT, targetBtfId: ours.btfId }
-    expect(findExtension([ours], [ours, replacing])).toBe(replacing)
-    expect(findExtension([ours], [ours, { ...replacing, type: programType.TRACING }])?.name).toBe("other")
-    expect(findExtension([ours], [ours, { ...replacing, targetBtfId: ours.btfId + 1 }])).toBeUndefined()
-    expect(findExtension([{ ...ours, btfId: 0 }], [{ ...replacing, targetBtfId: 0 }])).toBeUndefined()
+    const find = (others: ReadonlyArray<typeof ours>, targetId?: number) =>
+      findExtension([ours], [ours, ...others], targetId === undefined ? [] : [{ programId: 1, targetId }])
+    expect(find([replacing])).toBe(replacing)
+    expect(find([{ ...replacing, type: programType.TRACING }])?.name).toBe("other")
+    expect(find([{ ...replacing, targetBtfId: ours.btfId + 1 }])).toBeUndefined()
+    // Attached, the program no longer says to what: the link does.
+    expect(find([{ ...replacing, targetBtfId: 0 }])).toBeUndefined()
+    expect(find([{ ...replacing, targetBtfId: 0 }], ours.id)?.name).toBe("other")
+    expect(find([{ ...replacing, targetBtfId: 0 }], ours.id + 1)).toBeUndefined()
+    // A kernel function whose module's types happen to have our program's number.
+    expect(find([{ ...replacing, targetBtfId: ours.btfId + 1 }], ours.id)).toBeUndefined()
   })
 })
 

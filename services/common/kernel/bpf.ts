@@ -27,6 +27,7 @@ export const command = {
   LINK_CREATE: 28,
   LINK_UPDATE: 29,
   LINK_GET_FD_BY_ID: 30,
+  LINK_GET_NEXT_ID: 31,
   LINK_DETACH: 34,
 } as const
 

@@ -7,11 +7,13 @@ import { type Direction, hasXdp, queryHook } from "./links.ts"
 import { BpfMap, MAP_FLAG_RDONLY_PROG, type MapInfo, mapFdById, mapType } from "./maps.ts"
 import {
   allPrograms,
+  allTracingLinks,
   describeProgram,
   type ProgramInfo,
   programFdById,
   programInfo,
   programType,
+  type TracingLink,
   translated,
 } from "./programs.ts"
 import { VS_LAYOUT } from "./records.ts"
@@ -213,19 +215,25 @@ const addProgram = (to: Encoding, fd: number, mapIds: Map<string, number>): Prog
   return about
 }
 
-/** The first of `all` that replaces or traces a function of one of the `measured`. */
+/** The first of `all` that replaces or traces a function of one of the `measured`, or is loaded for that. */
 export const findExtension = (
   measured: ReadonlyArray<ProgramInfo>,
   all: ReadonlyArray<ProgramInfo>,
+  links: ReadonlyArray<TracingLink>,
 ): ProgramInfo | undefined => {
-  const targets = new Set(measured.map((about) => about.btfId).filter((id) => id !== 0))
-  const reaches = (type: number): boolean => type === programType.EXT || type === programType.TRACING
-  return all.find((about) => reaches(about.type) && targets.has(about.targetBtfId))
+  const btfs = new Set(measured.map((about) => about.btfId).filter((id) => id !== 0))
+  const ids = new Set(measured.map((about) => about.id))
+  const linked = new Set(links.filter((link) => ids.has(link.targetId)).map((link) => link.programId))
+  return all.find((about) => {
+    if (about.type !== programType.EXT && about.type !== programType.TRACING) return false
+    // A link's target may also be the id of a module's types; its program then still says so itself.
+    return about.targetBtfId === 0 ? linked.has(about.id) : btfs.has(about.targetBtfId)
+  })
 }
 
 /** Function replacement and tracing leave a program's own instructions as they are: found from the other side. */
 const refuseExtensions = (measured: ReadonlyArray<ProgramInfo>): void => {
-  const found = findExtension(measured, allPrograms())
+  const found = findExtension(measured, allPrograms(), allTracingLinks())
   if (found !== undefined)
     throw new KernelError(
       "measure",

@@ -17,7 +17,10 @@ export interface ProgramInfo {
   readonly ifindex: number
   /** Id of the program's own type information, or 0. */
   readonly btfId: number
-  /** For EXT and TRACING programs: id of the type information of the program that they attach to, or 0. */
+  /**
+   * For EXT and TRACING programs: id of the type information of what they are meant for. 0 once they are attached to a
+   * BPF program: from then on only their link names it.
+   */
   readonly targetBtfId: number
 }
 
@@ -106,22 +109,61 @@ export const describeProgram = (id: number): string => {
   return fd < 0 ? `program id ${id}` : withFd(fd, () => `${programInfo(fd).name} (id ${id})`)
 }
 
-const PROGRAMS_MAX = 65536
+const OBJECTS_MAX = 65536
 
-/** Every program that is loaded in this kernel. Those that go away meanwhile are left out. */
+/** Runs `use` on a descriptor of every object that a pair of commands lists. Those that go away meanwhile are left out. */
+const forEachObject = (
+  nextCommand: number,
+  openCommand: number,
+  what: string,
+  use: (fd: number) => void,
+): void => {
+  let id = 0
+  for (let step = 0; step < OBJECTS_MAX; step++) {
+    const next = new Attr(12).u32(0, id)
+    const result = tryBpf(nextCommand, next)
+    if (result === -2) return
+    if (result < 0) throw fromErrno(`list ${what}s after`, `id ${id}`, -result)
+    id = next.readU32(4)
+    const fd = tryBpf(openCommand, new Attr(12).u32(0, id))
+    if (fd === -2) continue
+    if (fd < 0) throw fromErrno("open", `${what} id ${id}`, -fd)
+    withFd(fd, use)
+  }
+  throw invalid(`list ${what}s`, "kernel", `has more than ${OBJECTS_MAX}`)
+}
+
+/** Every program that is loaded in this kernel. */
 export const allPrograms = (): ReadonlyArray<ProgramInfo> => {
   const found: Array<ProgramInfo> = []
-  let id = 0
-  for (let step = 0; step < PROGRAMS_MAX; step++) {
-    const next = new Attr(12).u32(0, id)
-    const result = tryBpf(command.PROG_GET_NEXT_ID, next)
-    if (result === -2) return found
-    if (result < 0) throw fromErrno("list programs after", `id ${id}`, -result)
-    id = next.readU32(4)
-    const fd = tryBpf(command.PROG_GET_FD_BY_ID, new Attr(12).u32(0, id))
-    if (fd === -2) continue
-    if (fd < 0) throw fromErrno("open", `program id ${id}`, -fd)
-    found.push(withFd(fd, () => programInfo(fd)))
-  }
-  throw invalid("list programs", "kernel", `has more than ${PROGRAMS_MAX}`)
+  forEachObject(command.PROG_GET_NEXT_ID, command.PROG_GET_FD_BY_ID, "program", (fd) =>
+    found.push(programInfo(fd)),
+  )
+  return found
+}
+
+export interface TracingLink {
+  readonly programId: number
+  /** Id of the program that is traced or extended; for a function of the kernel or a module the id of its types. */
+  readonly targetId: number
+}
+
+const LINK_TYPE_TRACING = 2
+
+/** Every link by which a program traces or replaces a function. */
+export const allTracingLinks = (): ReadonlyArray<TracingLink> => {
+  const found: Array<TracingLink> = []
+  forEachObject(command.LINK_GET_NEXT_ID, command.LINK_GET_FD_BY_ID, "link", (fd) => {
+    const info = new Uint8Array(64)
+    bpf(
+      command.OBJ_GET_INFO_BY_FD,
+      new Attr(16).u32(0, fd).u32(4, info.length).pointer(8, info),
+      "info",
+      "link",
+    )
+    const view = new DataView(info.buffer)
+    if (view.getUint32(0, true) !== LINK_TYPE_TRACING) return
+    found.push({ programId: view.getUint32(8, true), targetId: view.getUint32(20, true) })
+  })
+  return found
 }
