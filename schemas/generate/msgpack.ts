@@ -5,6 +5,10 @@ const head = (out: number[], value: number, tag: number, width: 1 | 2 | 4): void
   for (let shift = 8 * (width - 1); shift >= 0; shift -= 8) out.push((value >>> shift) & 0xff)
 }
 
+const append = (out: number[], bytes: Uint8Array): void => {
+  for (const byte of bytes) out.push(byte)
+}
+
 /** The shortest of a fixed form below `fixed.limit` and the forms with 1, 2 or 4 bytes of length (0: no such form). */
 const sized = (
   out: number[],
@@ -36,10 +40,10 @@ const write = (out: number[], value: unknown): void => {
   } else if (typeof value === "string") {
     const bytes = new TextEncoder().encode(value)
     sized(out, bytes.length, { tag: 0xa0, limit: 32 }, [0xd9, 0xda, 0xdb])
-    out.push(...bytes)
+    append(out, bytes)
   } else if (value instanceof Uint8Array) {
     sized(out, value.length, { tag: 0, limit: 0 }, [0xc4, 0xc5, 0xc6])
-    out.push(...value)
+    append(out, value)
   } else if (Array.isArray(value)) {
     sized(out, value.length, { tag: 0x90, limit: 16 }, [0, 0xdc, 0xdd])
     for (const item of value) write(out, item)

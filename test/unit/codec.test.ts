@@ -17,7 +17,7 @@ import {
 const Numbers = Schema.Struct({ v: Version, big: U64, count: Count })
 const beacon: Beacon = { v: 1, releaser: "r1", term: 7n, nonce: new Uint8Array(32).fill(5) }
 
-const refused = <T>(schema: MessageSchema<T>, bytes: Uint8Array, bytesMax?: number): DecodeError => {
+const refused = (schema: MessageSchema, bytes: Uint8Array, bytesMax?: number): DecodeError => {
   const found = decode(schema, bytes, { subject: "test", ...(bytesMax === undefined ? {} : { bytesMax }) })
   if (found.ok) throw new Error(`accepted: ${JSON.stringify(found.value)}`)
   expect(found.error).toBeInstanceOf(DecodeError)

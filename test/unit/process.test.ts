@@ -19,6 +19,7 @@ beforeAll(async () => {
     { role: "verifier", instance: "v1" },
     { role: "loader", instance: "n1" },
   ])
+  await withBuses(nats, [["operator", "lab"]], (operator) => operator.ensureStreams)
   seedPath = join(nats.directory, "verifier.seed")
   writeFileSync(seedPath, nats.seed("verifier", "v1"), { mode: 0o600 })
 })

@@ -65,15 +65,8 @@ type Admission<N extends RequestName> =
   | { readonly ok: false; readonly code: string; readonly text: string }
 
 /** The sender of a request that may be answered, or the code and sentence of why it may not. Looks at no payload. */
-const admit = <N extends RequestName>(
-  core: Core,
-  name: N,
-  message: Message,
-  bytesMax: number,
-): Admission<N> => {
+const admit = <N extends RequestName>(core: Core, name: N, message: Message): Admission<N> => {
   const no = (code: string, text: string): Admission<N> => ({ ok: false, code, text })
-  if (message.data.length > bytesMax)
-    return no("TOO_LARGE", `${message.data.length} bytes, at most ${bytesMax}`)
   const tokens = parse(core.config.prefix, name, message.subject)
   const sender = tokens === undefined ? null : senderOf(name, tokens)
   if (tokens === undefined || sender === null || sender === undefined)
@@ -95,7 +88,7 @@ export const server =
       const run = yield* FiberSet.runtime(running)<Effect.Services<ReturnType<typeof handler>>>()
 
       const onMessage = (message: Message): void => {
-        const admitted = admit(core, name, message, row.bytesMax)
+        const admitted = admit(core, name, message)
         if (!admitted.ok) {
           core.refuse({ code: admitted.code, subject: message.subject, field: "", message: admitted.text })
           return

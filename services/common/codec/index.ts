@@ -43,7 +43,7 @@ const check = (schema: MessageSchema): Decode => {
 }
 
 /** Encodes a value of our own. Throws `EncodeError` when it does not fit the schema. The bytes own their memory. */
-export const encode = <T>(schema: MessageSchema<T>, value: T): Uint8Array => {
+export const encode = <S extends MessageSchema>(schema: S, value: S["Type"]): Uint8Array => {
   const checked = check(schema)(value)
   if (EffectResult.isFailure(checked)) {
     const { field, message } = fault(checked.failure)
@@ -63,12 +63,12 @@ export interface DecodeOptions {
  * Decodes hostile bytes. Byte fields of the value are copies of their own, never views of `bytes`.
  * Never throws for anything that `bytes` may hold.
  */
-export const decode = <T>(
-  schema: MessageSchema<T>,
+export const decode = <S extends MessageSchema>(
+  schema: S,
   bytes: Uint8Array,
   { subject, bytesMax = limits.messageBytes }: DecodeOptions,
-): Result<T, DecodeError> => {
-  const refuse = (error: DecodeError): Result<T, DecodeError> => ({ ok: false, error })
+): Result<S["Type"], DecodeError> => {
+  const refuse = (error: DecodeError): Result<S["Type"], DecodeError> => ({ ok: false, error })
   if (bytes.length > bytesMax)
     return refuse(new DecodeError("TOO_LARGE", subject, "", `${bytes.length} bytes, at most ${bytesMax}`))
   const found = scan(bytes)
@@ -81,7 +81,7 @@ export const decode = <T>(
     return refuse(new DecodeError("NOT_MSGPACK", subject, "", "the decoder refused it"))
   }
   const checked = check(schema)(value)
-  if (EffectResult.isSuccess(checked)) return { ok: true, value: checked.success as T }
+  if (EffectResult.isSuccess(checked)) return { ok: true, value: checked.success }
   const { code, field, message } = fault(checked.failure, value)
   return refuse(new DecodeError(code, subject, field, message))
 }
