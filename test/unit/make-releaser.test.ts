@@ -350,6 +350,24 @@ describe("requests and acknowledgements", () => {
   })
 })
 
+describe("an overtaken acknowledgement", () => {
+  it("doesn't undo what a newer one has confirmed", () => {
+    join("alpha")
+    join("beta")
+    pull("alpha")
+    pull("beta")
+    const { state } = nodes.get("alpha") ?? fail("alpha")
+    const [older, newer] = [1_000, 2_000].map((nowMs) => {
+      const outputs = releaser.tick(nowMs)
+      const release = releasesIn(outputs).find(({ node }) => node === "alpha") ?? fail("release")
+      state.accept(opened(release), vouch)
+      return state.acknowledgement() ?? fail("ack")
+    })
+    releaser.ack(newer ?? fail("newer"), 2_000)
+    expect(releaser.ack({ ...(older ?? fail("older")), edges: [] }, 2_000)).toEqual([])
+  })
+})
+
 describe("a revoked node", () => {
   it("gets a last release that names nothing; its peers' edges stop; then it gets nothing at all", () => {
     established()
