@@ -145,6 +145,11 @@ check_node() {
     fail "the pinned Node doesn't start: $("$root/node_modules/.bin/node" --version 2>&1 | head -1)"
 }
 
+build_bpf() {
+  said=$(sh "$root/infra/build-bpf.sh" 2>&1) || { say "$said"; fail "the BPF programs could not be compiled (the compiler's own words are above)."; }
+  case $said in *'nothing to do'*) ;; *) step "$said" ;; esac
+}
+
 # --- the kernel that the guest test boots: unpacked, never installed, so the machine's own boot isn't touched ---
 
 guest_kernel() {
@@ -181,5 +186,5 @@ fi
 install_packages
 install_node_modules
 check_node
-sh "$root/infra/build-bpf.sh" >&2
+build_bpf
 [ "$mode" != test ] || guest_kernel
