@@ -2,7 +2,6 @@
  * Releases and their acknowledgements: what they say, and how one is sealed to a node. A release is the node's full
  * desired state. Field names are those of the messages.
  */
-import { limits } from "../../schemas/limits.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
 import type { Signed } from "./envelope.ts"
@@ -82,7 +81,6 @@ export interface Ack {
 
 /** Epochs of one edge that a release may name: a new one, the one in use, one in its grace time. */
 export const GENERATIONS_MAX = 3
-export const RELEASE_EDGES_MAX = GENERATIONS_MAX * limits.nodeEdges
 
 /** The recipient as its Attestation Result names it. */
 export interface Recipient {
