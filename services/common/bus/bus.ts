@@ -1,5 +1,5 @@
 /** The bus as services see it: values of the table's schemas in and out, every hostile message ended here. */
-import { Context, Effect, Layer, Redacted, Schedule } from "effect"
+import { Context, Effect, Layer, Redacted, Schedule, Scope } from "effect"
 import { limits } from "../../../schemas/limits.ts"
 import { type SubjectName, subjects } from "../../../schemas/subjects.ts"
 import { decode, EncodeError, encode, type MessageSchema } from "../codec/index.ts"
@@ -33,6 +33,8 @@ export interface Core {
   }) => void
   /** Runs an effect beside the caller, with the bus's logger. */
   readonly fork: (effect: Effect.Effect<unknown>) => void
+  /** Where everything that answers or listens lives: closed, all at once, before events and the connection are. */
+  readonly work: Scope.Scope
   /** Subject and bytes of a message of our own, or why there are none. */
   readonly pack: <N extends SubjectName>(
     name: N,
@@ -112,6 +114,17 @@ const connected = (config: BusConfig, onStatus: (status: Status) => void) =>
     { interruptible: true },
   )
 
+/**
+ * Ends with the caller's scope or with the bus, whichever closes first: a service that is told to stop answers what it
+ * began while there still is a connection, wherever its author put the layer.
+ */
+const inBoth = <A, E, R>(core: Core, effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const own = yield* Scope.fork(core.work)
+    yield* Effect.addFinalizer((exit) => Scope.close(own, exit))
+    return yield* Scope.provide(effect, own)
+  })
+
 const make = (config: BusConfig) =>
   Effect.gen(function* () {
     const counting = new Counting()
@@ -138,12 +151,14 @@ const make = (config: BusConfig) =>
     const connection = yield* connected(config, onStatus)
     const packer = pack(config.prefix)
     const events = yield* makeEvents({ config, connection, counting, fork, pack: packer })
+    const work = yield* Scope.fork(yield* Effect.scope, "parallel")
     const refusals = new Pace(10, 1_000)
     const core: Core = {
       config,
       connection,
       counting,
       fork,
+      work,
       pack: packer,
       refuse: ({ code, subject: at, field, message }) => {
         counting.refuse(code)
@@ -158,6 +173,7 @@ const make = (config: BusConfig) =>
         )
       },
     }
+    const workflows = makeWorkflows(core)
     const shape: BusShape = {
       identity: config.identity,
       prefix: config.prefix,
@@ -165,9 +181,12 @@ const make = (config: BusConfig) =>
       publish: publish(core),
       event: events.event,
       history: events.history,
-      serve: server(core),
-      subscribe: listener(core),
-      workflows: makeWorkflows(core),
+      serve: (...of) => inBoth(core, server(core)(...of)),
+      subscribe: (...of) => inBoth(core, listener(core)(...of)),
+      workflows: {
+        ...workflows,
+        watch: (...of) => inBoth(core, workflows.watch(...of)),
+      },
       ensureStreams: events.ensureStreams,
       counters: () => counting.snapshot(),
       closed: Effect.promise(() => connection.closed).pipe(
