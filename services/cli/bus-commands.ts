@@ -1,0 +1,114 @@
+/** Commands that go over the bus as the operator: apply and show the workflow, read events, watch nodes. */
+import { readFileSync } from "node:fs"
+import { Effect, Logger } from "effect"
+import type { Stats } from "../../schemas/messages/stats.ts"
+import { verdicts } from "../../schemas/verdicts.ts"
+import { Bus, busConfig } from "../common/bus/bus.ts"
+import type { StoredEvent } from "../common/bus/types.ts"
+import { crypto } from "../common/crypto/index.ts"
+import { workflowDigest } from "../make/transcript.ts"
+import { parseWorkflow, workflowSigningBytes } from "../make/workflow-document.ts"
+import { readOperatorKey } from "./operator-key.ts"
+import type { Output } from "./output.ts"
+
+/** Runs with a connection as `operator-<VOUCHSAFE_INSTANCE>`; the settings come from the environment. */
+const onBus = <A, E>(
+  run: (bus: Bus["Service"]) => Effect.Effect<A, E, import("effect").Scope.Scope>,
+): Promise<A> =>
+  Effect.runPromise(
+    Effect.gen(function* () {
+      const settings = yield* busConfig("operator")
+      return yield* Effect.scoped(Effect.flatMap(Bus, run)).pipe(Effect.provide(Bus.layer(settings)))
+    }).pipe(Effect.provide(Logger.layer([]))),
+  )
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
+
+/** Signs the file's bytes and stores them where every guest of the domain looks. */
+export const applyWorkflow = async (out: Output, path: string, keyPath: string): Promise<void> => {
+  const document = new Uint8Array(readFileSync(path))
+  const parsed = parseWorkflow(new TextDecoder("utf-8", { fatal: true }).decode(document))
+  using key = readOperatorKey(crypto, keyPath)
+  const signature = crypto.ed25519.sign(workflowSigningBytes(document), key)
+  const signed = { v: 1 as const, document, signatures: [{ key: key.publicKey, signature }] }
+  const revision = await onBus((bus) =>
+    bus.ensureStreams.pipe(Effect.andThen(bus.workflows.put(parsed.domain, signed))),
+  )
+  const digest = hex(workflowDigest(crypto, document))
+  out.result({ workflow: parsed.workflow, version: parsed.version, digest, revision }, [
+    `${parsed.workflow} version ${parsed.version} is signed and applied (digest ${digest.slice(0, 16)}...).`,
+    "Guests say so in events of type vouchsafe.workflow.applied, or why they refuse it.",
+  ])
+}
+
+const BATCH = 256
+const POLL_MS = 300
+
+const line = ({ sequence, identity, event }: StoredEvent): string => {
+  const { code, field, message, edge, epoch, stage } = event.data
+  const what = event.type.replace("vouchsafe.", "")
+  const details = [
+    event.subject,
+    stage,
+    event.data.emulated === true ? "EMULATED" : undefined,
+    edge === event.subject ? undefined : edge,
+    epoch === undefined ? undefined : `epoch ${epoch}`,
+    code === undefined ? undefined : `${code}${field ? ` (${field})` : ""}`,
+    message,
+  ]
+  return `${String(sequence).padStart(6)}  ${event.time}  ${identity.padEnd(14)} ${what.padEnd(22)} ${details.filter((d) => d !== undefined).join("  ")}`
+}
+
+/** Prints stored events, oldest first; with `follow` it goes on until interrupted. */
+export const showEvents = (out: Output, options: { after: number; follow: boolean }): Promise<void> =>
+  onBus((bus) =>
+    Effect.gen(function* () {
+      let after = options.after
+      for (;;) {
+        const found = yield* bus.history({ after, most: BATCH })
+        for (const stored of found) {
+          out.item(stored, line(stored))
+          after = stored.sequence
+        }
+        if (found.length === BATCH) continue
+        if (!options.follow) return
+        yield* Effect.sleep(POLL_MS)
+      }
+    }),
+  )
+
+/** Twice the interval in which every loader publishes. */
+const LISTEN_MS = 1_200
+
+const passing = new Set(verdicts.filter(({ outcome }) => outcome === "pass").map(({ name }) => name))
+
+const statusLines = (stats: ReadonlyArray<Stats>): ReadonlyArray<string> =>
+  stats.flatMap((node) => {
+    const drops = Object.entries(node.verdicts).filter(([name, count]) => count > 0 && !passing.has(name))
+    return [
+      `${node.node.padEnd(12)} ${node.stage.padEnd(14)} ${node.state.padEnd(10)} ${node.backend}  data plane ${node.dataplane.slice(0, 12)}`,
+      ...node.edges.map(
+        (edge) =>
+          `  ${edge.instance.padEnd(28)} ${edge.state.padEnd(8)} epoch ${edge.term}.${edge.epoch}  lease ${(edge.lease_left_ms / 1000).toFixed(1)} s  sealed ${edge.sealed_packets}  opened ${edge.opened_packets}`,
+      ),
+      ...(drops.length === 0
+        ? []
+        : [`  drops: ${drops.map(([name, count]) => `${name} ${count}`).join(", ")}`]),
+    ]
+  })
+
+/** Listens long enough to hear every loader twice and prints the newest of each. */
+export const showStatus = async (out: Output): Promise<void> => {
+  const stats = await onBus((bus) =>
+    Effect.gen(function* () {
+      const heard = new Map<string, Stats>()
+      yield* bus.subscribe("stats", {}, (one) => Effect.sync(() => heard.set(one.node, one)))
+      yield* Effect.sleep(LISTEN_MS)
+      return [...heard.values()].sort((a, b) => (a.node < b.node ? -1 : 1))
+    }),
+  )
+  out.result(
+    stats,
+    stats.length === 0 ? ["No loader was heard: is any running on this bus?"] : statusLines(stats),
+  )
+}

@@ -1,0 +1,124 @@
+/** Commands that need no bus: keys, documents, reference values, and the configuration of a NATS server. */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { join, resolve } from "node:path"
+import { type NatsUser, nameOf, serverConfig } from "../../schemas/generate/permissions.ts"
+import type { Role } from "../../schemas/subjects.ts"
+import { identity, newUser } from "../common/bus/bus.ts"
+import { crypto } from "../common/crypto/index.ts"
+import { measureObject } from "../common/kernel/measure.ts"
+import { measureFiles } from "../evidence/index.ts"
+import { protocolWorkflow } from "../guest/protocol-workflow.ts"
+import { compileWorkflow } from "../make/edges.ts"
+import { workflowDigest } from "../make/transcript.ts"
+import { parseWorkflow } from "../make/workflow-document.ts"
+import { createOperatorKey } from "./operator-key.ts"
+import { type Output, UsageError } from "./output.ts"
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
+
+export const keygen = (out: Output, path: string): void => {
+  const key = hex(createOperatorKey(crypto, resolve(path)))
+  out.result({ file: resolve(path), public_key: key }, [
+    `The operator's key is in ${resolve(path)} (keep it offline).`,
+    `Its public half, for the anchors of every guest: ${key}`,
+  ])
+}
+
+/** Decodes, checks that it is consistent, and shows what it allows; says nothing about signatures. */
+export const checkWorkflow = (out: Output, path: string): void => {
+  const bytes = new Uint8Array(readFileSync(path))
+  const document = parseWorkflow(new TextDecoder("utf-8", { fatal: true }).decode(bytes))
+  const digest = workflowDigest(crypto, bytes)
+  const instances = compileWorkflow(protocolWorkflow({ document, digest }))
+  out.result(
+    {
+      workflow: document.workflow,
+      version: document.version,
+      digest: hex(digest),
+      nodes: document.nodes.length,
+      edges: instances.map(({ id, protocol, port, lanes }) => ({ id, protocol, port: port ?? null, lanes })),
+    },
+    [
+      `${document.workflow} version ${document.version} of domain ${document.domain}, until ${document.not_after}`,
+      `digest ${hex(digest)}`,
+      ...document.nodes.map(({ id, stage, chip, address }) => {
+        const machine = chip === "any" ? "ANY MACHINE (identity: any)" : `chip ${chip.slice(0, 16)}...`
+        return `node  ${id.padEnd(12)} ${stage.padEnd(14)} ${address.padEnd(15)} ${machine}`
+      }),
+      ...instances.map(
+        ({ initiator, responder, protocol, port, edge }) =>
+          `edge  ${edge.padEnd(12)} ${initiator} -> ${responder}  ${protocol}${port === undefined ? "" : `/${port}`}`,
+      ),
+      ...document.roots
+        .filter((root) => root.emulated)
+        .map(() => "accepts EMULATED hardware of a lab's root"),
+    ],
+  )
+}
+
+export const measureDataplane = (out: Output, object: string): void => {
+  const { digest, programs } = measureObject(object)
+  out.result(
+    { dataplane: hex(digest), programs: programs.map((p) => ({ name: p.name, digest: hex(p.digest) })) },
+    [
+      `dataplane: ${hex(digest)}`,
+      ...programs.map((program) => `  ${program.name.padEnd(12)} ${hex(program.digest)}`),
+      "Valid for this object on this kernel; name it in the stages of the workflow.",
+    ],
+  )
+}
+
+/** Of an emulated guest only: real hardware measures memory, not files. */
+export const measureGuest = (out: Output, base: string, paths: ReadonlyArray<string>): void => {
+  const measurement = hex(measureFiles(base, [...paths]))
+  out.result({ measurement, emulated: true }, [
+    `measurement: ${measurement}`,
+    "EMULATED: a digest over files, the launch measurement of a lab's guest.",
+  ])
+}
+
+const ROLES: ReadonlyArray<Role> = ["attester", "verifier", "releaser", "loader", "operator", "auditor"]
+
+const parseIdentity = (text: string): { role: Role; instance: string } => {
+  const role = ROLES.find((each) => text.startsWith(`${each}-`))
+  if (role === undefined) {
+    throw new UsageError(`"${text}" is no identity: <role>-<instance>, with a role of ${ROLES.join(", ")}`)
+  }
+  return identity(role, text.slice(role.length + 1))
+}
+
+export interface BusOrder {
+  readonly directory: string
+  readonly host: string
+  readonly port: number
+  readonly identities: ReadonlyArray<string>
+}
+
+/** Writes a server configuration with exactly the permissions of these identities, and a seed file for each. */
+export const makeBus = (out: Output, order: BusOrder): void => {
+  if (order.identities.length === 0) throw new UsageError("name at least one identity, such as verifier-v1")
+  const directory = resolve(order.directory)
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  const users = order.identities.map(parseIdentity).map(({ role, instance }): NatsUser => {
+    const { seed, publicKey } = newUser()
+    writeFileSync(join(directory, `${role}-${instance}.nk`), seed, { mode: 0o600, flag: "wx" })
+    seed.fill(0)
+    return { role, instance, publicKey }
+  })
+  const path = join(directory, "nats.conf")
+  const { host, port } = order
+  writeFileSync(
+    path,
+    serverConfig({ identities: users, host, port, storeDir: join(directory, "jetstream") }),
+    {
+      mode: 0o600,
+    },
+  )
+  out.result(
+    { config: path, identities: users.map((who) => ({ name: nameOf(who), seed: `${nameOf(who)}.nk` })) },
+    [
+      `nats-server -c ${path}`,
+      ...users.map((who) => `seed of ${nameOf(who)}: ${join(directory, `${nameOf(who)}.nk`)}`),
+    ],
+  )
+}

@@ -1,0 +1,105 @@
+/** `vouchsafe`: the operator's tool. Exit status 0 done, 1 failed, 64 wrong usage. */
+import { fileURLToPath } from "node:url"
+import { parseArgs } from "node:util"
+import { applyWorkflow, showEvents, showStatus } from "./bus-commands.ts"
+import { checkWorkflow, keygen, makeBus, measureDataplane, measureGuest } from "./local-commands.ts"
+import { createOutput, type Output, UsageError } from "./output.ts"
+
+const OBJECT = fileURLToPath(new URL("../../bpf/build/vouchsafe.bpf.o", import.meta.url))
+
+const usage = `vouchsafe: the operator's tool
+
+  keygen FILE                          make an operator's signing key
+  workflow check FILE                  is the document sound, and what does it allow
+  workflow apply FILE --key KEYFILE    sign it and put it in force
+  events [--after N] [--follow]        what happened, and why
+  status                               nodes, edges, leases and drops, as the loaders tell them
+  measure dataplane [OBJECT]           the digest that a workflow names, ahead of time, on this kernel
+  measure guest BASE PATH...           the launch measurement of an emulated guest over these files
+  bus DIR IDENTITY... [--host A] [--port N]
+                                       a NATS server's configuration with exactly these identities' permissions,
+                                       and their seeds; an identity is <role>-<instance>, such as loader-n1
+
+  --json everywhere prints for scripts. Commands that use the bus take VOUCHSAFE_NATS_URL, VOUCHSAFE_NATS_SEED and
+  VOUCHSAFE_INSTANCE (of the operator's identity, operator-<instance>) from the environment.
+`
+
+const options = {
+  json: { type: "boolean", default: false },
+  help: { type: "boolean", short: "h", default: false },
+  key: { type: "string" },
+  after: { type: "string", default: "0" },
+  follow: { type: "boolean", default: false },
+  host: { type: "string", default: "127.0.0.1" },
+  port: { type: "string", default: "4222" },
+} as const
+
+type Values = ReturnType<typeof parse>["values"]
+const parse = (args: ReadonlyArray<string>) =>
+  parseArgs({ args: [...args], options, allowPositionals: true, strict: true })
+
+const wanted = (value: string | undefined, what: string): string => {
+  if (value === undefined) throw new UsageError(`${what} is missing`)
+  return value
+}
+
+const whole = (text: string, what: string, most: number): number => {
+  const value = Number(text)
+  if (!/^\d{1,15}$/.test(text) || value > most)
+    throw new UsageError(`${what} must be a whole number up to ${most}`)
+  return value
+}
+
+const dispatch = async (out: Output, positionals: ReadonlyArray<string>, values: Values): Promise<void> => {
+  const [command, first, ...rest] = positionals
+  switch (command === "workflow" || command === "measure" ? `${command} ${first}` : command) {
+    case "keygen":
+      return keygen(out, wanted(first, "FILE"))
+    case "workflow check":
+      return checkWorkflow(out, wanted(rest[0], "FILE"))
+    case "workflow apply":
+      return applyWorkflow(out, wanted(rest[0], "FILE"), wanted(values.key, "--key KEYFILE"))
+    case "events":
+      return showEvents(out, {
+        after: whole(values.after, "--after", Number.MAX_SAFE_INTEGER),
+        follow: values.follow,
+      })
+    case "status":
+      return showStatus(out)
+    case "measure dataplane":
+      return measureDataplane(out, rest[0] ?? OBJECT)
+    case "measure guest":
+      return measureGuest(out, wanted(rest[0], "BASE"), rest.slice(1))
+    case "bus":
+      return makeBus(out, {
+        directory: wanted(first, "DIR"),
+        identities: rest,
+        host: values.host,
+        port: whole(values.port, "--port", 65_535),
+      })
+    default:
+      throw new UsageError(command === undefined ? "no command" : `unknown command "${command}"`)
+  }
+}
+
+const main = async (): Promise<number> => {
+  try {
+    const { values, positionals } = parse(process.argv.slice(2))
+    if (values.help) {
+      process.stdout.write(usage)
+      return 0
+    }
+    await dispatch(createOutput(values.json), positionals, values)
+    return 0
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    const wrong = error instanceof UsageError || (error instanceof TypeError && "code" in error)
+    process.stderr.write(`vouchsafe: ${message}\n${wrong ? `\n${usage}` : ""}`)
+    return wrong ? 64 : 1
+  }
+}
+
+// A reader that went away (`vouchsafe events | head`) is the end of the work, not a failure.
+process.stdout.on("error", () => process.exit(0))
+process.exitCode = await main()
+process.exit()

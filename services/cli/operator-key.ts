@@ -1,0 +1,39 @@
+/** The operator's signing key: an Ed25519 secret in a file that nobody else can read. It never leaves this process. */
+import { closeSync, openSync, writeSync } from "node:fs"
+import { readOwned } from "../common/config/files.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import type { SecretKey } from "../common/crypto/secret-key.ts"
+
+const HEX_32 = /^[0-9a-f]{64}\n?$/
+
+/**
+ * Makes a key file. Never overwrites one: a lost operator key can't be had back.
+ * @returns the public key, 32 bytes
+ */
+export const createOperatorKey = (crypto: Crypto, path: string): Uint8Array => {
+  const secret = crypto.randomBytes(32)
+  const key = crypto.ed25519.fromSecret(secret)
+  const fd = openSync(path, "wx", 0o600)
+  try {
+    writeSync(fd, `${Buffer.from(secret).toString("hex")}\n`)
+  } finally {
+    closeSync(fd)
+    secret.fill(0)
+  }
+  const { publicKey } = key
+  key.dispose()
+  return publicKey
+}
+
+/** @throws FileError, or Error when the file holds something else */
+export const readOperatorKey = (crypto: Crypto, path: string): SecretKey => {
+  const bytes = readOwned(path, { secret: true })
+  const text = Buffer.from(bytes).toString("latin1")
+  bytes.fill(0)
+  if (!HEX_32.test(text))
+    throw new Error(`${path}: does not hold an operator's key (64 hex digits); make one with keygen`)
+  const secret = new Uint8Array(Buffer.from(text.trim(), "hex"))
+  const key = crypto.ed25519.fromSecret(secret)
+  secret.fill(0)
+  return key
+}
