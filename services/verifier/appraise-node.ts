@@ -10,7 +10,7 @@ import { appraise } from "../evidence/appraisal/appraise.ts"
 import type { AppraisalPolicy } from "../evidence/appraisal/policy.ts"
 import type { ChainCache } from "../evidence/snp/chain.ts"
 import { SnpError } from "../evidence/snp/error.ts"
-import { verifyReport } from "../evidence/snp/verify.ts"
+import { type VerifiedSnp, verifyReport } from "../evidence/snp/verify.ts"
 import type { Challenge } from "../make/challenge.ts"
 import { nodeReportData } from "../make/transcript.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
@@ -95,6 +95,23 @@ const policyOf = (workflow: VerifiedWorkflow, stage: Stage, chip: string): Appra
 })
 
 /**
+ * Keys go to a machine that can be told from others: a result without a chip id would let one machine pass for another
+ * under `identity: any`.
+ */
+const chipCheck = (verified: VerifiedSnp | SnpError): Check => {
+  if (verified instanceof SnpError) {
+    return { name: "chip-known", result: "not-applicable", found: "no genuine evidence", wanted: "a chip id" }
+  }
+  const known = verified.chip.id !== undefined
+  return {
+    name: "chip-known",
+    result: known ? "passed" : "failed",
+    found: known ? "known" : "masked by the host, and the signing key is not the chip's own",
+    wanted: "a chip id",
+  }
+}
+
+/**
  * @param now for certificate dates; also the record's time of issue
  * @returns an accepted result ready to be signed, or every check and the first that failed. Never throws on what a node sent.
  */
@@ -150,9 +167,15 @@ export const appraiseNode = (
     reportData,
     dataplane: hex(claims.dataplane),
   })
-  const checks = [...claimChecks(crypto, evidence, asked), ...appraisal.checks]
+  const checks = [...claimChecks(crypto, evidence, asked), chipCheck(verified), ...appraisal.checks]
   const reason = checks.find(({ result }) => result === "failed")
-  if (reason !== undefined || appraisal.verdict !== "accepted" || verified instanceof SnpError) {
+  const chip = verified instanceof SnpError ? undefined : verified.chip.id
+  if (
+    reason !== undefined ||
+    appraisal.verdict !== "accepted" ||
+    verified instanceof SnpError ||
+    chip === undefined
+  ) {
     const failed = reason ?? {
       name: "evidence",
       result: "failed",
@@ -175,7 +198,7 @@ export const appraiseNode = (
       stage: node.stage,
       assurance: verified.emulated ? "emulated" : "hardware",
       platform: `sev-snp ${verified.productName}`.slice(0, 64),
-      chip: new Uint8Array(Buffer.from(verified.chip.id ?? "00".repeat(64), "hex")),
+      chip: new Uint8Array(Buffer.from(chip, "hex")),
       boot: claims.boot,
       signing_key: claims.signing_key,
       dh_key: claims.dh_key,
