@@ -134,6 +134,8 @@ export const serverConfig = (options: ServerOptions): string => {
   const { identities, prefix = DEFAULT_PREFIX, host = "127.0.0.1", port, storeDir } = options
   const names = new Set(identities.map(nameOf))
   if (names.size !== identities.length) throw new Error("two users of one name")
+  // A list without users would switch authorization off.
+  if (names.size === 0) throw new Error("a server needs at least one user")
   return `# Generated from the table of subjects.
 host: ${JSON.stringify(host)}
 port: ${port}

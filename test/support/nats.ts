@@ -13,6 +13,12 @@ export interface TestUser {
   readonly instance: string
 }
 
+interface Changes {
+  /** Names of users that the server forgets. */
+  readonly without?: ReadonlyArray<string>
+  readonly edit?: (configuration: string) => string
+}
+
 export interface TestNats {
   readonly url: string
   readonly directory: string
@@ -20,11 +26,8 @@ export interface TestNats {
   readonly config: (role: Role, instance: string) => BusConfig
   /** The nkey seed of a user, for raw connections. */
   readonly seed: (role: Role, instance: string) => Uint8Array
-  /** Ends the server and starts it again on the same port with the same store, and without the users of these names. */
-  readonly restart: (options?: {
-    readonly downMs?: number
-    readonly without?: ReadonlyArray<string>
-  }) => Promise<void>
+  /** Ends the server and starts it again on the same port with the same store, without some users or with other settings. */
+  readonly restart: (changes?: Changes & { readonly downMs?: number }) => Promise<void>
   readonly stop: () => Promise<void>
 }
 
@@ -86,21 +89,14 @@ export const startNats = async (
     seeds.set(identity(role, instance).name, keys.seed)
     return { role, instance, domain, publicKey: keys.publicKey }
   })
-  const write = (port: number, without: ReadonlyArray<string> = []): string => {
+  const write = (port: number, { without = [], edit = (text) => text }: Changes = {}): string => {
     const known = identities.filter((who) => !without.includes(identity(who.role, who.instance).name))
+    // A server without any user would let everyone in.
     if (known.length === 0)
       known.push({ role: "auditor", instance: "nobody", publicKey: newUser().publicKey })
+    const storeDir = join(directory, "store")
     const path = join(directory, "nats.conf")
-    writeFileSync(
-      path,
-      serverConfig({
-        prefix,
-        identities: known,
-        host: "127.0.0.1",
-        port,
-        storeDir: join(directory, "store"),
-      }),
-    )
+    writeFileSync(path, edit(serverConfig({ prefix, identities: known, host: "127.0.0.1", port, storeDir })))
     return path
   }
   let running = await launch(directory, write(-1))
@@ -126,10 +122,10 @@ export const startNats = async (
       seed: Redacted.make(seed(role, instance)),
       identity: identity(role, instance),
     }),
-    restart: async ({ downMs = 0, without = [] } = {}) => {
+    restart: async ({ downMs = 0, ...changes } = {}) => {
       await end()
       await pause(downMs)
-      running = await launch(directory, write(Number(new URL(url).port), without))
+      running = await launch(directory, write(Number(new URL(url).port), changes))
     },
     stop: async () => {
       await end()

@@ -1,4 +1,4 @@
-import { Deferred, Effect, Exit, Fiber, Layer, Redacted } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Logger, Redacted } from "effect"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { AttestReply, Hello, HelloReply } from "../../schemas/messages/attestation.ts"
 import type { Event } from "../../schemas/messages/event.ts"
@@ -437,9 +437,30 @@ describe("a connection", () => {
             yield* Effect.promise(() => own.restart({ without: ["verifier-v1"] }))
             return yield* Effect.flip(bus.closed)
           }),
-        ),
+        ).pipe(Effect.provide(Logger.layer([]))),
       )
       expect(error.reason).toBe("Closed")
+    } finally {
+      await own.stop()
+    }
+  }, 20_000)
+
+  it("whose subscription the server takes away ends the service too", async () => {
+    const own = await startNats([{ role: "verifier", instance: "v1" }])
+    try {
+      const error = await Effect.runPromise(
+        Effect.scoped(
+          Effect.gen(function* () {
+            const bus = yield* openBus(own, "verifier", "v1")
+            yield* bus.serve("hello", {}, () => Effect.succeed(no("DONE")))
+            yield* Effect.promise(() =>
+              own.restart({ edit: (text) => text.replace('"vs.v1.hello.* verifier"', "") }),
+            )
+            return yield* Effect.flip(bus.closed)
+          }),
+        ).pipe(Effect.provide(Logger.layer([]))),
+      )
+      expect(error).toMatchObject({ reason: "Denied", subject: "vs.v1.hello.*" })
     } finally {
       await own.stop()
     }

@@ -82,6 +82,7 @@ describe("permissions, as text", () => {
     expect(() => serverConfig({ ...options, identities: [{ ...who, publicKey: "UA" }] })).toThrow(
       /public nkey/,
     )
+    expect(() => serverConfig({ ...options, identities: [] })).toThrow(/at least one user/)
     const { publicKey } = newUser()
     expect(() =>
       serverConfig({

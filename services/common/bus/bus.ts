@@ -1,5 +1,5 @@
 /** The bus as services see it: values of the table's schemas in and out, every hostile message ended here. */
-import { Context, Effect, Layer, Redacted, Schedule, Scope } from "effect"
+import { Context, Deferred, Effect, Layer, Redacted, Schedule, Scope } from "effect"
 import { limits } from "../../../schemas/limits.ts"
 import { type SubjectName, subjects } from "../../../schemas/subjects.ts"
 import { decode, EncodeError, encode, type MessageSchema } from "../codec/index.ts"
@@ -35,6 +35,8 @@ export interface Core {
   readonly fork: (effect: Effect.Effect<unknown>) => void
   /** Where everything that answers or listens lives: closed, all at once, before events and the connection are. */
   readonly work: Scope.Scope
+  /** Ends the service through `closed`: it has become deaf, and must not go on as if it were not. */
+  readonly fail: (error: BusError) => void
   /** Subject and bytes of a message of our own, or why there are none. */
   readonly pack: <N extends SubjectName>(
     name: N,
@@ -114,6 +116,21 @@ const connected = (config: BusConfig, onStatus: (status: Status) => void) =>
     { interruptible: true },
   )
 
+const ended = (connection: Connection): Effect.Effect<never, BusError> =>
+  Effect.flatMap(
+    Effect.promise(() => connection.closed),
+    (code) => {
+      const why = code === "" ? "" : ` (${code})`
+      return Effect.fail(
+        new BusError({
+          reason: "Closed",
+          subject: "",
+          message: `the connection to the NATS server is closed for good${why}`,
+        }),
+      )
+    },
+  )
+
 /**
  * Ends with the caller's scope or with the bus, whichever closes first: a service that is told to stop answers what it
  * began while there still is a connection, wherever its author put the layer.
@@ -151,6 +168,7 @@ const make = (config: BusConfig) =>
     const connection = yield* connected(config, onStatus)
     const packer = pack(config.prefix)
     const events = yield* makeEvents({ config, connection, counting, fork, pack: packer })
+    const deaf = yield* Deferred.make<never, BusError>()
     const work = yield* Scope.fork(yield* Effect.scope, "parallel")
     const refusals = new Pace(10, 1_000)
     const core: Core = {
@@ -159,6 +177,7 @@ const make = (config: BusConfig) =>
       counting,
       fork,
       work,
+      fail: (error) => Deferred.doneUnsafe(deaf, Effect.fail(error)),
       pack: packer,
       refuse: ({ code, subject: at, field, message }) => {
         counting.refuse(code)
@@ -189,17 +208,7 @@ const make = (config: BusConfig) =>
       },
       ensureStreams: events.ensureStreams,
       counters: () => counting.snapshot(),
-      closed: Effect.promise(() => connection.closed).pipe(
-        Effect.flatMap((code) =>
-          Effect.fail(
-            new BusError({
-              reason: "Closed",
-              subject: "",
-              message: `the connection to the NATS server is closed for good${code === "" ? "" : ` (${code})`}`,
-            }),
-          ),
-        ),
-      ),
+      closed: Effect.raceFirst(Deferred.await(deaf), ended(connection)),
     }
     return shape
   })

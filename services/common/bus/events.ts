@@ -14,7 +14,7 @@ const QUEUE = 1_024
 const ATTEMPTS = 8
 const ACK_MS = 2_000
 
-type Parts = Omit<Core, "refuse" | "work">
+type Parts = Pick<Core, "config" | "connection" | "counting" | "fork" | "pack">
 
 export const sourceOf = (identity: string): string => `/vouchsafe/${identity}`
 

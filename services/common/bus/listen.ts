@@ -18,9 +18,10 @@ export const subscribed = (
   Effect.acquireRelease(
     Effect.gen(function* () {
       let refusal: BusError | undefined
+      let established = false
       const onRefused = (error: BusError): void => {
         refusal = error
-        core.fork(Effect.logError("a subscription ended", { subject: at, reason: error.reason }))
+        if (established) core.fail(error)
       }
       const subscription = yield* Effect.try({
         try: () => core.connection.subscribe(at, queue, onMessage, onRefused),
@@ -28,6 +29,7 @@ export const subscribed = (
       })
       yield* Effect.tryPromise({ try: () => core.connection.flush(), catch: (error) => error as BusError })
       if (refusal !== undefined) return yield* Effect.fail(refusal)
+      established = true
       return subscription
     }),
     (subscription) => Effect.promise(() => subscription.drain()).pipe(Effect.timeoutOption("2 seconds")),
