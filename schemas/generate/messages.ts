@@ -154,7 +154,7 @@ export const messages = {
     verifier_nonce: bytes(32, 13),
     beacon: bytes(32, 14),
     issued_ms: 1_795_406_400_123,
-    checks: [check],
+    appraisal: bytes(32, 28),
   }),
   "evidence-reply": message(attestation.EvidenceReply, { v: 1, kind: "result", result: signed }),
   refusal: message(common.Refusal, refusal),

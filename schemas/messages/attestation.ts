@@ -18,7 +18,7 @@ import {
   Version,
 } from "../fields.ts"
 import { limits } from "../limits.ts"
-import { Assurance, Check, Evidence, Refusal, Signed } from "./common.ts"
+import { Assurance, Evidence, Refusal, Signed } from "./common.ts"
 
 /** A node asks to be attested; `nonce` must come back inside the control plane's Evidence. */
 export const Hello = Schema.Struct({
@@ -157,7 +157,8 @@ export const AttestationResult = Schema.Struct({
   beacon: Nonce,
   /** The verifier's clock, in ms since the epoch: for readers of the record, never for a decision. */
   issued_ms: Count,
-  checks: list(Check, 64),
+  /** SHA-256 of the packed list of checks, which the event of the acceptance carries: results stay small. */
+  appraisal: Digest,
 })
 export type AttestationResult = typeof AttestationResult.Type
 

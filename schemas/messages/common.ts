@@ -39,5 +39,9 @@ export const Check = Schema.Struct({
 })
 export type Check = typeof Check.Type
 
+/** Every check of one appraisal, in its order. */
+export const Checks = list(Check, 64)
+export type Checks = typeof Checks.Type
+
 export const Assurance = Schema.Literals(["hardware", "tpm-only", "emulated"])
 export type Assurance = typeof Assurance.Type

@@ -1,7 +1,7 @@
 /** What happened, for auditors and automation: CloudEvents 1.0 attributes around data of one shape. */
 import { Schema } from "effect"
-import { Count, InstanceId, list, Token, text, U64, Version } from "../fields.ts"
-import { Check } from "./common.ts"
+import { Count, InstanceId, Token, text, U64, Version } from "../fields.ts"
+import { Checks } from "./common.ts"
 
 export const EventType = Schema.Literals([
   "vouchsafe.service.ready",
@@ -47,7 +47,7 @@ export const EventData = Schema.Struct({
   code: Schema.optionalKey(text(64)),
   field: Schema.optionalKey(text(128)),
   message: Schema.optionalKey(text(512)),
-  checks: Schema.optionalKey(list(Check, 64)),
+  checks: Schema.optionalKey(Checks),
   elapsed_ms: Schema.optionalKey(Count),
 })
 export type EventData = typeof EventData.Type

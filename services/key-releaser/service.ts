@@ -24,7 +24,7 @@ import { vouchResult } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { makeKnownVerifiers } from "./known-verifiers.ts"
 
-const TICK_MS = 250
+const TICK_MS = 100
 const nowMs = () => performance.now()
 
 /** Seconds since 2026: rises from one start of the releaser to the next without anything kept, see `nextTerm`. */
@@ -90,9 +90,9 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   }
 
   const send = Effect.fnUntraced(function* (output: ReleaseOutput) {
-    for (const edge of output.payload.edges) if (edge.secret !== undefined) secretsToForget.push(edge.secret)
-    yield* bus.publish("release", { node: output.node }, sealed(output))
-    for (const secret of secretsToForget.splice(0)) secret.fill(0)
+    const signed = sealed(output)
+    for (const { secret } of output.payload.edges) secret?.fill(0)
+    yield* bus.publish("release", { node: output.node }, signed)
     yield* bus.event({
       type: "vouchsafe.release.sent",
       subject: output.node,
@@ -103,8 +103,6 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
       },
     })
   })
-  const secretsToForget: Array<Uint8Array> = []
-
   const tell = ({ event, node, instance: edge, epoch }: ReleaserEvent) => {
     const subject = node ?? edge
     return bus.event({
@@ -160,19 +158,20 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
       return value
     })
     const keys = yield* verifiers(workflow, pull.result.key)
-    const outputs = yield* attempt(() => {
+    const accepted = yield* attempt(() => {
       const result = vouchResult(crypto, keys, pull.result, (bytes) =>
         body(AttestationResult, bytes, "result"),
       )
       if (result.claims.node !== node || !crypto.equalConstantTime(result.claims.signing_key, signed.key)) {
         throw new MakeError("NOT_VOUCHED", "pull.key", "is not the key that the result vouches for")
       }
-      const now = nowMs()
-      const accepted = core.accept(result, now)
+      const outputs = core.accept(result, nowMs())
       signingKeys.set(node, result.claims.signing_key)
-      return [...accepted, ...core.pull(pull, now)]
+      return outputs
     })
-    yield* carryOut(outputs)
+    // What became known goes out even when the request itself is then refused.
+    yield* carryOut(accepted)
+    yield* carryOut(yield* attempt(() => core.pull(pull, nowMs())))
   })
 
   const onAck = Effect.fnUntraced(function* (signed: Signed, node: string) {

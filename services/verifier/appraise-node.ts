@@ -3,8 +3,9 @@
  * hardware vouch for exactly that, and is it what the signed workflow demands of the stage?
  */
 import type { AttestationResult, NodeEvidence } from "../../schemas/messages/attestation.ts"
-import type { Check } from "../../schemas/messages/common.ts"
+import { type Check, Checks } from "../../schemas/messages/common.ts"
 import type { Stage } from "../../schemas/workflow.ts"
+import { encode } from "../common/codec/index.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { appraise } from "../evidence/appraisal/appraise.ts"
 import type { AppraisalPolicy } from "../evidence/appraisal/policy.ts"
@@ -31,12 +32,12 @@ export interface Verifier {
 }
 
 export type Verdict =
-  | { readonly accepted: true; readonly result: AttestationResult }
+  | { readonly accepted: true; readonly result: AttestationResult; readonly checks: Checks }
   | {
       readonly accepted: false
       readonly code: string
       readonly reason: Check
-      readonly checks: ReadonlyArray<Check>
+      readonly checks: Checks
       readonly stage: string
       readonly emulated: boolean
     }
@@ -189,6 +190,7 @@ export const appraiseNode = (
   }
   return {
     accepted: true,
+    checks,
     result: {
       v: 1,
       domain: claims.domain,
@@ -209,7 +211,7 @@ export const appraiseNode = (
       verifier_nonce: asked.verifierNonce,
       beacon: asked.beacon,
       issued_ms: now.getTime(),
-      checks,
+      appraisal: crypto.sha256(encode(Checks, checks)),
     },
   }
 }

@@ -156,7 +156,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
               platform: verdict.result.platform,
               emulated: verdict.result.assurance === "emulated",
               dataplane: Buffer.from(verdict.result.dataplane).toString("hex"),
-              checks: verdict.result.checks,
+              checks: verdict.checks,
               elapsed_ms,
             },
           }
