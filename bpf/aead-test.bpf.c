@@ -3,7 +3,7 @@
  * Entry points for tests, never loaded by the product: the same ciphers and window, reached through BPF_PROG_TEST_RUN with
  * requests as packets. Each gives VS_PASS when its request was understood, and writes the answer into the packet.
  */
-#include "aead.h"
+#include "aead-test.h"
 #include "replay.h"
 #include <bpf/bpf_helpers.h>
 
@@ -23,18 +23,7 @@ struct {
 	__uint(max_entries, 16);
 } windows SEC(".maps");
 
-/* A request: 14 bytes in place of an Ethernet header, this, then the text and 16 bytes for or of the tag. */
-struct vs_request {
-	u8 key[32];
-	u64 iv;
-	u64 aad[2];
-	u8 salt[4];
-	u32 aad_len;
-	u32 len;
-	u32 status; /* answer: 0, or 1 when not authentic */
-};
-_Static_assert(sizeof(struct vs_request) == 72, "test/kernel/packets.ts writes it");
-
+/* A frame: 14 bytes in place of an Ethernet header, then the request. */
 VS_INLINE int vs_run(struct __sk_buff *skb, int opens)
 {
 	u32 zero = 0, len, failed;
@@ -48,11 +37,7 @@ VS_INLINE int vs_run(struct __sk_buff *skb, int opens)
 		return VS_DROP;
 	if (bpf_skb_load_bytes(skb, VS_ETH_LEN + sizeof(request), w->frame + VS_HEAD_ROOM, vs_copy_size(len + VS_ICV_LEN)))
 		return VS_DROP;
-	w->aad[0] = request.aad[0];
-	w->aad[1] = request.aad[1];
-	w->aad_len = request.aad_len;
-	vs_chacha20_init(w, request.key, request.salt, request.iv);
-	failed = opens ? vs_aead_open(w, len) : vs_aead_seal(w, len);
+	failed = vs_answer_request(w, &request, opens);
 	if (bpf_skb_store_bytes(skb, VS_ETH_LEN + __builtin_offsetof(struct vs_request, status), &failed, sizeof(failed), 0))
 		return VS_DROP;
 	if (bpf_skb_store_bytes(skb, VS_ETH_LEN + sizeof(request), w->frame + VS_HEAD_ROOM, vs_copy_size(len + VS_ICV_LEN), 0))

@@ -3,7 +3,7 @@
  * The ciphers, the window and the parsers outside the kernel, for sanitizers and for lengths that a test run can't have.
  *
  *   host serve         requests on standard input, answers on standard output, until the input ends:
- *                        's' | 'o'  struct request, text, 16 bytes   ->  u32 status, text, 16 bytes  (seal, open)
+ *                        's' | 'o'  struct vs_request, text, 16 bytes   ->  u32 status, text, 16 bytes  (seal, open)
  *                        'p'        32 bytes of one-time key, u32 len, text  ->  16 bytes  (Poly1305 of text and lengths)
  *                        'w'        u64 sequence number              ->  u8 look, u8 accepted        (one window)
  *                        'r'        u64 top, u32 low                 ->  u64                         (RFC 4303 appendix A)
@@ -12,19 +12,9 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include "aead.h"
+#include "aead-test.h"
 #include "esp.h"
 #include "replay.h"
-
-struct request {
-	u8 key[32];
-	u64 iv;
-	u64 aad[2];
-	u8 salt[4];
-	u32 aad_len;
-	u32 len;
-	u32 status;
-};
 
 static struct vs_work work;
 static struct vs_window window;
@@ -43,18 +33,14 @@ static void give(const void *from, size_t len)
 
 static void aead(int opens)
 {
-	struct request r;
+	struct vs_request r;
 	u32 status;
 
 	need(&r, sizeof(r));
 	if (r.len > VS_TEXT_MAX || r.aad_len > 16)
 		exit(3);
 	need(work.frame + VS_HEAD_ROOM, r.len + VS_ICV_LEN);
-	work.aad[0] = r.aad[0];
-	work.aad[1] = r.aad[1];
-	work.aad_len = r.aad_len;
-	vs_chacha20_init(&work, r.key, r.salt, r.iv);
-	status = (u32)(opens ? vs_aead_open(&work, r.len) : vs_aead_seal(&work, r.len));
+	status = vs_answer_request(&work, &r, opens);
 	give(&status, sizeof(status));
 	give(work.frame + VS_HEAD_ROOM, r.len + VS_ICV_LEN);
 }

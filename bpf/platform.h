@@ -25,7 +25,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are loaded as l
  * every call, and the ciphers called from a loop of 160 blocks then exceed the limit of a million instructions.
  */
 #define VS_GLOBAL __attribute__((noinline))
-#define VS_SECRET_MAPS 1
 /* Unaligned words are fine on every machine whose JIT we run on; the verifier knows which those are. */
 typedef u32 __attribute__((may_alias)) vs_word32;
 typedef u64 __attribute__((may_alias)) vs_word64;

@@ -2,7 +2,6 @@
  * One node's data plane, loaded from the product's object and never attached: packets go through it by BPF_PROG_TEST_RUN.
  * The node is 10.77.0.1 and has two edges with 10.77.0.2: on edge 1 it is the initiator, on edge 2 the peer is.
  */
-import { readFileSync } from "node:fs"
 import { VERDICTS_MAX, verdicts } from "../../schemas/verdicts.ts"
 import { bootNow } from "../../services/common/kernel/clock.ts"
 import {
@@ -236,5 +235,3 @@ export const readyPlane = (changes: Partial<ConfigRecord> = {}): Plane => {
   for (const keys of [edge1, edge2, edge3]) plane.endpoint(keys.edge).keys(keys)
   return plane
 }
-
-export const verdictsHeaderFile = (): string => readFileSync("bpf/verdicts.h", "utf8")

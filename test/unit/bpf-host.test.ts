@@ -1,12 +1,15 @@
 /** The data plane's portable parts in a host program, under the address and undefined-behaviour sanitizers. */
 import { spawnSync } from "node:child_process"
-import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { join, resolve } from "node:path"
 import { poly1305 } from "@noble/ciphers/_poly1305.js"
 import { chacha20poly1305 } from "@noble/ciphers/chacha.js"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { verdictsHeader } from "../../schemas/generate/verdicts-header.ts"
+import { limits } from "../../schemas/limits.ts"
+import { VERDICTS_MAX } from "../../schemas/verdicts.ts"
+import { SPI_MIN, VS_LAYOUT } from "../../services/common/kernel/records.ts"
 import { vectors } from "../kernel/aead-vectors.ts"
 import { aeadRequest, byteSource, concat, ETHERNET, hex } from "../kernel/packets.ts"
 import { exactSteps, reconstructions } from "../kernel/window-table.ts"
@@ -58,6 +61,43 @@ const aead = (op: "s" | "o", ...rest: Parameters<typeof aeadRequest>): Uint8Arra
 
 test("bpf/verdicts.h is what the table of verdicts generates", () => {
   expect(readFileSync("bpf/verdicts.h", "utf8")).toBe(verdictsHeader())
+})
+
+test("bpf/consts.h has the bounds that user space has", () => {
+  const text = readFileSync("bpf/consts.h", "utf8")
+  const constant = (name: string): number =>
+    Number(new RegExp(`^#define ${name} (\\d+)\\b`, "m").exec(text)?.[1])
+  expect({
+    nodeEdges: constant("VS_MAX_EDGES"),
+    policies: constant("VS_MAX_POLICIES"),
+    associations: constant("VS_MAX_SAS"),
+    flows: constant("VS_MAX_FLOWS"),
+    lanes: constant("VS_MAX_LANES"),
+    verdicts: constant("VS_MAX_VERDICTS"),
+    layout: constant("VS_LAYOUT"),
+    spi: constant("VS_SPI_MIN"),
+  }).toEqual({
+    nodeEdges: limits.nodeEdges,
+    policies: limits.policies,
+    associations: limits.associations,
+    flows: limits.flows,
+    lanes: limits.lanes,
+    verdicts: VERDICTS_MAX,
+    layout: VS_LAYOUT,
+    spi: SPI_MIN,
+  })
+})
+
+test("the objects' bytes don't depend on where the checkout lies", () => {
+  const copy = join(directory, "elsewhere")
+  for (const part of ["bpf", "infra"]) cpSync(part, join(copy, part), { recursive: true })
+  rmSync(join(copy, "bpf/build"), { recursive: true, force: true })
+  for (const root of [".", copy]) expect(spawnSync("sh", [join(root, "infra/build-bpf.sh")]).status).toBe(0)
+  for (const object of ["vouchsafe.bpf.o", "aead-test.bpf.o"]) {
+    const here = readFileSync(join("bpf/build", object))
+    expect(here.equals(readFileSync(join(copy, "bpf/build", object))), object).toBe(true)
+    expect(here.includes(resolve("."))).toBe(false)
+  }
 })
 
 describe("ChaCha20-Poly1305", () => {
