@@ -63,7 +63,7 @@ export interface Plane {
   readonly swept: number
   /** Whether the programs have a configuration; until then they drop everything. */
   readonly configured: () => boolean
-  /** Writes the configuration; for the moment of writing everything is dropped. */
+  /** Writes the configuration unless it is there already; for the moment of writing everything is dropped. */
   readonly configure: (config: PlaneConfig) => void
   /** Full desired state. Keys, leases and flows of edges that vanish or get another peer are removed. */
   readonly setEdges: (desired: EdgeState) => void
@@ -146,10 +146,13 @@ const writeConfig = (maps: Maps, config: PlaneConfig, wireIfindex: number, inner
   const before = maps.config.lookup(KEY)
   const mark = before === undefined ? 0 : records.decodeConfig(before).mark
   const record = { ...config, wireIfindex, innerIfindex, mark: mark === 0 ? newMark() : mark }
+  const wanted = records.encodeConfig({ ...record, layout: records.VS_LAYOUT })
+  // A loader that finds its plane as it should be must not cost a single packet.
+  if (before !== undefined && Buffer.compare(before, wanted) === 0) return
   // A running program may see half of an array element that is being written: the layout, which switches the plane on,
   // is written when everything else is in place.
   maps.config.update(KEY, records.encodeConfig({ ...record, layout: 0 }))
-  maps.config.update(KEY, records.encodeConfig({ ...record, layout: records.VS_LAYOUT }))
+  maps.config.update(KEY, wanted)
 }
 
 /**
