@@ -77,16 +77,29 @@ export interface Lab {
   /** In every frame that the lab's own intruder sends. */
   readonly tag: Buffer
   readonly times: LabTimes
-  /** Starts a node's loader again after it ended or was killed. */
+  /** Starts a node's loader: one that was held back, or again after it ended or was killed. */
   startLoader(id: string): Running
   loader(id: string): Running
+  /** A service by its identity's name, e.g. `verifier-v1`, `attester-n1`, `loader-n1`. */
+  service(identity: string): Running
+  /** Starts a service again after it ended or was killed. */
+  startService(identity: string): Running
+  /** Ends every service but leaves network and capture; for looking at the wire to the very end. */
+  stopServices(): Promise<void>
   place(id: string): LabNode
   /** Full name of a node's application namespace. */
   appNetns(id: string): string
   /** Runs a program in a namespace and gives its stdout; throws when it fails. */
   exec(netns: string, command: ReadonlyArray<string>): string
-  /** Ends every service but leaves network and capture; for looking at the wire to the very end. */
-  stopServices(): Promise<void>
+}
+
+/** What a lab may have otherwise than the example. */
+export interface LabVariation {
+  readonly leaseSeconds?: number
+  /** In addition to the example's. */
+  readonly edges?: Workflow["edges"]
+  /** Nodes whose loader isn't started with the others. */
+  readonly heldBack?: ReadonlyArray<string>
 }
 
 export interface LabOrder {
@@ -95,6 +108,7 @@ export interface LabOrder {
   /** What happens, a line each. */
   readonly say: (line: string) => void
   readonly onEvent: (seen: SeenEvent) => void
+  readonly variation?: LabVariation
 }
 
 const createRunDirectory = (names: RunNames, cleanup: Cleanup): void => {
@@ -113,7 +127,7 @@ interface Hardware {
 }
 
 /** A chip and a launched guest for the control plane and for each node, the anchors in them, and the workflow that names them. */
-const createHardware = (names: RunNames, dataplane: string): Hardware => {
+const createHardware = (names: RunNames, dataplane: string, variation: LabVariation): Hardware => {
   const root = emulatedRoot()
   const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
   const image = imageMeasurement()
@@ -131,13 +145,15 @@ const createHardware = (names: RunNames, dataplane: string): Hardware => {
     launch(chip, { measurement, stateFile: deviceFile(names, id) })
     return { ...nodePlace(id, i + 1), stage, chip: hex(chip.chipId) }
   })
-  const workflow = exampleWorkflow({
+  const example = exampleWorkflow({
     root: root.hardwareRoot,
     nodes,
     measurement: hex(measurement),
     dataplane,
     notAfter: new Date(Date.now() + 30 * 86_400_000),
   })
+  const { leaseSeconds = example.lease_seconds, edges = [] } = variation
+  const workflow = { ...example, lease_seconds: leaseSeconds, edges: [...example.edges, ...edges] }
   return { nodes, anchors, workflow, operator }
 }
 
@@ -158,7 +174,7 @@ const obituary = (process: Running, how: string): string =>
 
 /** Starts everything. What was made is registered with `cleanup` as it is made, so a failure half-way leaves nothing. */
 export const startLab = async (order: LabOrder): Promise<Lab> => {
-  const { machine, cleanup, say } = order
+  const { machine, cleanup, say, variation = {} } = order
   const began = Date.now()
   const names = runNames(String(process.pid))
   createRunDirectory(names, cleanup)
@@ -206,7 +222,7 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
   })
   starting.catch(() => undefined)
   const dataplane = Buffer.from(measureObject(OBJECT).digest).toString("hex")
-  const { nodes, anchors, workflow, operator } = createHardware(names, dataplane)
+  const { nodes, anchors, workflow, operator } = createHardware(names, dataplane, variation)
   const bus = await starting
   const busUp = Date.now()
   say(`bus: nats-server ${bus.version} with JetStream at ${bus.url}`)
@@ -225,22 +241,34 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
   const tampered = new Set(EXAMPLE.filter((one) => one.tampered).map(({ id }) => id as string))
   const altered = join(names.directory, "tampered.bpf.o")
   tamper(OBJECT, altered)
-  const loaders = new Map<string, Running>()
   const place = (id: string): LabNode => {
     const found = nodes.find((node) => node.id === id)
     if (found === undefined) throw new Error(`the lab has no node ${id}`)
     return found
   }
-  const startLoader = (id: string): Running => {
-    const running = processes.start(nodeLoader(context, place(id), tampered.has(id) ? altered : OBJECT))
-    loaders.set(id, running)
+  const loaderOf = (id: string): string => `loader-${id}`
+  const programs = [
+    ...controlPlane(context),
+    ...nodes.flatMap((node) => [
+      nodeAttester(context, node),
+      nodeLoader(context, node, tampered.has(node.id) ? altered : OBJECT),
+    ]),
+  ]
+  const services = new Map<string, Running>()
+  const startService = (identity: string): Running => {
+    const program = programs.find(({ name }) => name === identity)
+    if (program === undefined) throw new Error(`the lab has no service ${identity}`)
+    const running = processes.start(program)
+    services.set(identity, running)
     return running
   }
-  const services = controlPlane(context).map(processes.start)
-  for (const node of nodes) {
-    services.push(processes.start(nodeAttester(context, node)))
-    startLoader(node.id)
+  const service = (identity: string): Running => {
+    const found = services.get(identity)
+    if (found === undefined) throw new Error(`${identity} was not started`)
+    return found
   }
+  const heldBack = new Set(variation.heldBack?.map(loaderOf))
+  for (const { name } of programs) if (!heldBack.has(name)) startService(name)
   const servicesStarted = Date.now()
   await client.apply(DOMAIN, signWorkflow(workflowText(workflow), operator))
   writeFileSync(join(names.directory, "workflow.yaml"), workflowText(workflow))
@@ -260,12 +288,10 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
     marker,
     tag,
     times: { began, networkUp, busUp, servicesStarted },
-    startLoader,
-    loader: (id) => {
-      const found = loaders.get(id)
-      if (found === undefined) throw new Error(`no loader of ${id}`)
-      return found
-    },
+    startLoader: (id) => startService(loaderOf(id)),
+    loader: (id) => service(loaderOf(id)),
+    service,
+    startService,
     place,
     appNetns: (id) => names.netns(place(id).appNs),
     exec: (netns, [command = "true", ...args]) =>
@@ -276,7 +302,7 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
     stopServices: async () => {
       await watch.stop()
       await client.close()
-      await Promise.all([...services, ...loaders.values()].map((one) => one.stop()))
+      await Promise.all([...services.values()].map((one) => one.stop()))
     },
   }
 }
