@@ -1,4 +1,7 @@
 /** The product's programs, packet by packet: every verdict, every byte of the wire format, every rule of flows. */
+
+import { resolve } from "node:path"
+import { Worker } from "node:worker_threads"
 import { chacha20poly1305 } from "@noble/ciphers/chacha.js"
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest"
 import { verdicts } from "../../schemas/verdicts.ts"
@@ -6,6 +9,7 @@ import { bootNow } from "../../services/common/kernel/clock.ts"
 import { loadObject } from "../../services/common/kernel/libbpf.ts"
 import { BpfMap } from "../../services/common/kernel/maps.ts"
 import { indexKey, inSaKey, laneKey, outSaKey } from "../../services/common/kernel/records.ts"
+import type { HammerResult, HammerWork } from "./hammer.ts"
 import {
   arpFrame,
   byteSource,
@@ -1026,6 +1030,19 @@ describe("sequence numbers and keys", () => {
       expect(new DataView(record.buffer).getBigUint64(0, true)).toBe(last)
     })
 
+  test("a forgery moves no window: neither its top nor a bit", () => {
+    const plane = ready()
+    expect(plane.run(open, sealedBy(edge2, 1n, incoming())).verdict).toBe("OPENED")
+    const before = plane.map("windows").lookup(inSaKey(edge2.in.spi))
+    for (const number of [2n, 900n, 0x7fff_ffffn]) {
+      const forged = sealedBy(edge2, number, incoming())
+      forged[forged.length - 20] = (forged[forged.length - 20] ?? 0) ^ 1
+      expect(plane.run(open, forged).verdict).toBe("BAD_TAG")
+    }
+    expect(plane.map("windows").lookup(inSaKey(edge2.in.spi))).toEqual(before)
+    expect(plane.run(open, sealedBy(edge2, 2n, incoming())).verdict).toBe("OPENED")
+  })
+
   test("a lane's SA is changed by one update; what the old one sealed still opens", () => {
     const plane = ready()
     const next = {
@@ -1055,6 +1072,47 @@ describe("sequence numbers and keys", () => {
     )
     const text = chacha20poly1305(edge1.out.key, nonce, associated).decrypt(out.packet.slice(ETHERNET + 44))
     expect(Buffer.from(text).includes(Buffer.from("secret"))).toBe(true)
+  })
+})
+
+describe("two CPUs at once", () => {
+  /** Runs each list of packets in a thread of its own, all from the same moment. */
+  const hammer = (
+    programFd: number,
+    lists: ReadonlyArray<ReadonlyArray<Uint8Array>>,
+  ): Promise<ReadonlyArray<HammerResult>> => {
+    const gate = new SharedArrayBuffer(8)
+    new Int32Array(gate)[1] = lists.length
+    return Promise.all(
+      lists.map(
+        (packets) =>
+          new Promise<HammerResult>((done, fail) => {
+            const workerData: HammerWork = { programFd, packets, gate }
+            const worker = new Worker(resolve("test/kernel/hammer.ts"), { workerData })
+            worker.once("message", done)
+            worker.once("error", fail)
+          }),
+      ),
+    )
+  }
+
+  test("no sequence number is given out twice", async () => {
+    const plane = ready()
+    const packets = Array.from({ length: 3000 }, () => frame(request()))
+    const results = await hammer(plane.object.programFd(seal), [packets, packets])
+    expect(results.flatMap((result) => result.retvals).every((retval) => retval === REDIRECT)).toBe(true)
+    expect(new Set(results.flatMap((result) => result.numbers)).size).toBe(6000)
+  })
+
+  test("a packet that arrives on both is opened on one", async () => {
+    const plane = ready()
+    const packets = Array.from({ length: 3000 }, (_, i) => sealedBy(edge2, BigInt(i) + 1n, incoming()))
+    const results = await hammer(plane.object.programFd(open), [packets, packets])
+    const opened = packets.map((_, i) => results.filter((result) => result.retvals[i] === REDIRECT).length)
+    // Whichever thread is ahead opens it; for the other it is a replay, or, 1,984 numbers behind, too old.
+    expect(Math.max(...opened)).toBe(1)
+    expect(opened.filter((count) => count === 1).length).toBe(3000)
+    expect(plane.stats(2).openedPackets).toBe(3000n)
   })
 })
 
