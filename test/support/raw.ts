@@ -9,6 +9,8 @@ export interface Raw {
   readonly listen: (subject: string) => Promise<Msg[]>
   /** Whether the server lets it subscribe; the subscription is given up at once. */
   readonly maySubscribe: (subject: string, queue?: string) => Promise<boolean>
+  /** Answers requests with whatever `make` gives. */
+  readonly answer: (subject: string, queue: string, make: () => Uint8Array) => Promise<void>
   /** Asks with a reply inside the user's own inbox. */
   readonly ask: (subject: string, data: Uint8Array, timeoutMs?: number) => Promise<Uint8Array>
   /** Waits until the server has seen all that was sent, and its complaints have come back. */
@@ -58,6 +60,10 @@ export const rawUser = async (nats: TestNats, { role, instance }: TestUser): Pro
       await settle()
       subscription.unsubscribe()
       return refused.length === before
+    },
+    answer: async (subject, queue, make) => {
+      nc.subscribe(subject, { queue, callback: (_, msg) => void msg.respond(make()) })
+      await settle()
     },
     ask: async (subject, data, timeoutMs = 1_000) =>
       (await nc.request(subject, data, { timeout: timeoutMs })).data,

@@ -2,13 +2,15 @@ import { Deferred, Effect, Exit, Fiber, Layer, Logger, Redacted } from "effect"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { AttestReply, Hello, HelloReply } from "../../schemas/messages/attestation.ts"
 import type { Event } from "../../schemas/messages/event.ts"
-import type { Beacon } from "../../schemas/messages/release.ts"
+import { Beacon } from "../../schemas/messages/release.ts"
 import type { SignedWorkflow } from "../../schemas/workflow.ts"
 import { Bus, type BusError, newUser, Refused } from "../../services/common/bus/bus.ts"
 import { Pace } from "../../services/common/bus/counters.ts"
 import { Pending } from "../../services/common/bus/pending.ts"
+import { encode } from "../../services/common/codec/index.ts"
 import { openBus, withBuses } from "../support/buses.ts"
 import { startNats, type TestNats } from "../support/nats.ts"
+import { rawUser } from "../support/raw.ts"
 
 let nats: TestNats
 
@@ -148,6 +150,25 @@ describe("requests", () => {
       ),
     15_000,
   )
+
+  it("answered with anything but the table's reply fail, and name the field", async () => {
+    const impostor = await rawUser(nats, { role: "verifier", instance: "v2" })
+    try {
+      const answers = [new Uint8Array([0xc1]), encode(Beacon, beacon(1n)), new Uint8Array(200_000)]
+      await impostor.answer("vs.v1.hello.*", "verifier", () => answers.shift() ?? new Uint8Array(0))
+      await withBuses(nats, [["loader", "n1"]], (loader) =>
+        Effect.gen(function* () {
+          for (const wanted of ["NOT_MSGPACK", "BAD_FIELD", "TRAILING"]) {
+            const error = yield* Effect.flip(loader.request("hello", n1, hello, soon))
+            expect(error.reason).toBe("Decode")
+            expect(error.message).toContain(wanted)
+          }
+        }),
+      )
+    } finally {
+      await impostor.close()
+    }
+  })
 
   it("are refused by the handler in its words, and never with a defect's", () =>
     withBuses(
@@ -425,6 +446,12 @@ describe("a connection", () => {
     const exit = await Effect.runPromiseExit(Effect.scoped(Layer.build(Bus.layer(config))))
     expect(Exit.isFailure(exit)).toBe(true)
     expect(JSON.stringify(exit)).toContain("does not accept this identity")
+  })
+
+  it("is not made in the clear when TLS was asked for", async () => {
+    const config = { ...nats.config("verifier", "v1"), url: nats.url.replace("nats://", "tls://") }
+    const exit = await Effect.runPromiseExit(Effect.scoped(Layer.build(Bus.layer(config))))
+    expect(JSON.stringify(exit)).toContain("does not speak TLS")
   })
 
   it("that is closed for good ends the service", async () => {

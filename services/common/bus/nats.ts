@@ -77,6 +77,7 @@ const hopeless: ReadonlySet<string> = new Set([
   ErrorCode.BadAuthentication,
   ErrorCode.BadCreds,
   ErrorCode.InvalidOption,
+  ErrorCode.ServerOptionNotAvailable,
 ])
 
 const codeOf = (error: unknown): string =>
@@ -212,7 +213,10 @@ export const mayRetry = (error: BusError): boolean => error.reason === "Closed"
 /** Makes one attempt to connect (2 s); after that the connection comes back by itself. Rejects with BusError. */
 export const connect = async (options: ConnectOptions): Promise<Connection> => {
   try {
+    // The client takes no notice of the scheme: without this option it would go on in the clear.
+    const tls = options.url.split(",").some((url) => url.startsWith("tls://")) ? { tls: {} } : {}
     const nc = await dial({
+      ...tls,
       servers: options.url.split(","),
       name: options.name,
       authenticator: nkeyAuthenticator(options.seed),
@@ -229,9 +233,12 @@ export const connect = async (options: ConnectOptions): Promise<Connection> => {
   } catch (error) {
     const code = codeOf(error)
     const refused = hopeless.has(code)
-    const message = refused
-      ? `the NATS server does not accept this identity (${code}): check its seed and the server's list of users`
-      : `no connection to a NATS server (${code})`
+    const message =
+      code === ErrorCode.ServerOptionNotAvailable
+        ? "the NATS server does not speak TLS, which the URL asks for"
+        : refused
+          ? `the NATS server does not accept this identity (${code}): check its seed and the server's list of users`
+          : `no connection to a NATS server (${code})`
     throw new BusError({ reason: refused ? "Denied" : "Closed", subject: "", message })
   }
 }
