@@ -41,22 +41,22 @@ export const untilReleased = async (lab: Lab): Promise<Milestones> => {
     ...genuine.filter(({ id }) => wasAccepted(seen, id) === undefined).map(({ id }) => id),
     ...[...lab.tampered].filter((id) => wasRefused(seen, id) === undefined),
   ]
-  await lab.watch
-    .until("attestation", ATTEST_MS, (seen) => (unanswered(seen).length === 0 ? true : undefined))
-    .catch((error: Error) => {
-      throw new Error(`${error.message}; no verdict about ${unanswered(lab.watch).join(", ") || "nobody"}`)
-    })
+  await lab.watch.until(
+    () => `a verdict about ${unanswered(lab.watch).join(", ")}`,
+    ATTEST_MS,
+    (seen) => (unanswered(seen).length === 0 ? true : undefined),
+  )
   const attested = Math.max(...genuine.map(({ id }) => wasAccepted(lab.watch, id)?.at ?? 0))
   const wanted = wantedEdges(lab).map(({ id, from, to }) => `${id}:${from}:${to}`)
   const keyless = (seen: Seen): string[] => {
     const active = activeEdges(seen)
     return wanted.filter((instance) => !active.has(instance))
   }
-  await lab.watch
-    .until("keys", RELEASE_MS, (seen) => (keyless(seen).length === 0 ? true : undefined))
-    .catch((error: Error) => {
-      throw new Error(`${error.message}; no keys for ${keyless(lab.watch).join(", ") || "nothing"}`)
-    })
+  await lab.watch.until(
+    () => `keys for ${keyless(lab.watch).join(", ")}`,
+    RELEASE_MS,
+    (seen) => (keyless(seen).length === 0 ? true : undefined),
+  )
   const activated = lab.watch.events
     .filter(({ event }) => event.type === "vouchsafe.edge.active")
     .map(({ at }) => at)
@@ -92,11 +92,15 @@ export const intrude = async (lab: Lab): Promise<Intrusion> => {
     ...frames.map((frame) => frame.toString("hex")),
   ])
   await lab.watch
-    .until("the intruder's frames in the nodes' counters", COUNT_MS, (seen) => {
-      const now = addDrops(collectDropsByNode(seen))
-      const grown = (name: string): number => (now[name] ?? 0) - (before[name] ?? 0)
-      return grown("UNKNOWN_SPI") >= each && grown("FOREIGN_IN") >= each ? true : undefined
-    })
+    .until(
+      () => "the intruder's frames in the nodes' counters",
+      COUNT_MS,
+      (seen) => {
+        const now = addDrops(collectDropsByNode(seen))
+        const grown = (name: string): number => (now[name] ?? 0) - (before[name] ?? 0)
+        return grown("UNKNOWN_SPI") >= each && grown("FOREIGN_IN") >= each ? true : undefined
+      },
+    )
     // That they were not counted is a finding of the summary, which says it better.
     .catch(() => undefined)
   return { sealed_looking: each, plain: each }
@@ -140,13 +144,17 @@ const untilCounted = async (lab: Lab): Promise<void> => {
   let last = trafficFingerprint(lab.watch)
   let since = performance.now()
   await lab.watch
-    .until("counters that stand still", COUNT_MS, (seen) => {
-      const now = trafficFingerprint(seen)
-      if (now !== last) {
-        last = now
-        since = performance.now()
-      }
-      return performance.now() - since > QUIET_MS ? true : undefined
-    })
+    .until(
+      () => "counters that stand still",
+      COUNT_MS,
+      (seen) => {
+        const now = trafficFingerprint(seen)
+        if (now !== last) {
+          last = now
+          since = performance.now()
+        }
+        return performance.now() - since > QUIET_MS ? true : undefined
+      },
+    )
     .catch(() => undefined)
 }

@@ -38,12 +38,17 @@ const howToLook = (lab: Lab): string => {
   const app = lab.appNetns("n1")
   return [
     "The lab stays up. Look at it from another terminal:",
-    `  nsenter --net=/run/netns/${app} bash      a shell where n1's applications live`,
-    `  nsenter --net=${lab.names.netnsPath("bridge")} tcpdump -ni any    the untrusted wire`,
-    `  ls ${lab.names.directory}/log                  what every process says`,
-    `  cat ${lab.names.directory}/workflow.yaml       the workflow that was signed`,
-    `  VOUCHSAFE_NATS_URL=${lab.bus.url} VOUCHSAFE_NATS_SEED=${lab.bus.seed("auditor-lab")} \\`,
-    "    VOUCHSAFE_INSTANCE=lab npm run vouchsafe -- events       what happened and why",
+    `  nsenter --net=/run/netns/${app} bash`,
+    "      a shell where n1's applications live",
+    `  nsenter --net=${lab.names.netnsPath("bridge")} tcpdump -ni any`,
+    "      the untrusted wire",
+    `  ls ${lab.names.directory}/log`,
+    "      what every process says",
+    `  cat ${lab.names.directory}/workflow.yaml`,
+    "      the workflow that was signed",
+    `  VOUCHSAFE_NATS_URL=${lab.bus.url} VOUCHSAFE_INSTANCE=lab \\`,
+    `  VOUCHSAFE_NATS_SEED=${lab.bus.seed("auditor-lab")} npm run vouchsafe -- events`,
+    "      what happened and why",
     "Ctrl-C takes everything down.",
     "",
   ].join("\n")
@@ -114,7 +119,7 @@ const main = async (options: Options, machine: Machine, interruption: Interrupti
     if (!options.once) {
       if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`)
       screen.write(howToLook(lab))
-      await interruptible(lab.watch.until("", 2 ** 31 - 1, () => undefined)).catch((error: unknown) => {
+      await interruptible(lab.watch.untilBroken).catch((error: unknown) => {
         if (!interruption.signal.aborted) throw error
       })
       screen.say("taking everything down")

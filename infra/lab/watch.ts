@@ -16,8 +16,10 @@ export interface Seen {
 }
 
 export interface Watch extends Seen {
-  /** Waits until `find` gives something; looks again at whatever arrives. Rejects after `timeoutMs` or when the watch breaks. */
-  until<T>(what: string, timeoutMs: number, find: (seen: Seen) => T | undefined): Promise<T>
+  /** Waits until `find` gives something; looks again at whatever arrives. Rejects after `timeoutMs`, naming `what` is missing, or when the watch breaks. */
+  until<T>(what: () => string, timeoutMs: number, find: (seen: Seen) => T | undefined): Promise<T>
+  /** Rejects when the watch breaks; never resolves. */
+  readonly untilBroken: Promise<never>
   /** Makes every wait, now and later, reject with this. */
   fail(error: Error): void
   stop(): Promise<void>
@@ -42,9 +44,15 @@ export const startWatch = (
   let broken: Error | undefined
   let stopped = false
   const seen: Seen = { events, stats }
+  let tell: (error: Error) => void = () => undefined
+  const untilBroken = new Promise<never>((_, reject) => {
+    tell = reject
+  })
+  untilBroken.catch(() => undefined)
 
   const fail = (error: Error): void => {
     broken ??= error
+    tell(broken)
     for (const waiter of waiters) waiter.reject(broken)
     waiters.clear()
   }
@@ -75,7 +83,7 @@ export const startWatch = (
         if (broken !== undefined) return reject(broken)
         const clock = setTimeout(() => {
           waiters.delete(waiter)
-          reject(new Error(`${what}: not within ${timeoutMs / 1_000} s`))
+          reject(new Error(`not within ${timeoutMs / 1_000} s: ${what()}`))
         }, timeoutMs)
         const waiter: Waiter = {
           look: () => {
@@ -92,6 +100,7 @@ export const startWatch = (
         }
         if (!waiter.look()) waiters.add(waiter)
       }),
+    untilBroken,
     fail,
     stop: async () => {
       stopped = true
