@@ -34,7 +34,7 @@ export const stale = (): {
   readonly changed: ReadonlyArray<string>
   readonly left: ReadonlyArray<string>
 } => {
-  const wanted = outputs()
+  const wanted = outputs(present("README.md") ?? "")
   return {
     changed: [...wanted].filter(([path, text]) => present(path) !== text).map(([path]) => path),
     left: found().filter((path) => !wanted.has(path)),
@@ -42,7 +42,7 @@ export const stale = (): {
 }
 
 const write = (): void => {
-  const wanted = outputs()
+  const wanted = outputs(present("README.md") ?? "")
   const { changed, left } = stale()
   for (const path of left) rmSync(join(root, path))
   for (const path of changed) {

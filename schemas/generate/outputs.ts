@@ -5,7 +5,7 @@ import { type Json, jsonSchema, twin } from "./json-schema.ts"
 import { documents, messages } from "./messages.ts"
 import { msgpack } from "./msgpack.ts"
 import { permissionsFor } from "./permissions.ts"
-import { subjectsTable, verdictsTable } from "./tables.ts"
+import { subjectsTable, verdictsTable, withVerdicts } from "./tables.ts"
 import { verdictsHeader } from "./verdicts-header.ts"
 
 /** Everything in this directory is generated; what is there besides is removed. */
@@ -30,8 +30,10 @@ const permissions = (): Json =>
     }),
   )
 
-export const outputs = (): ReadonlyMap<string, string> => {
+/** @param readme the README as it is: one table of it is generated */
+export const outputs = (readme: string): ReadonlyMap<string, string> => {
   const files = new Map<string, string>([
+    ["README.md", withVerdicts(readme)],
     ["bpf/verdicts.h", verdictsHeader()],
     [`${DIRECTORY}/asyncapi.json`, json(asyncapi())],
     [`${DIRECTORY}/permissions.json`, json(permissions())],
