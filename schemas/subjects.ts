@@ -130,7 +130,7 @@ export const subjects = {
     payload: Event,
     publishers: everyone.map((role) => by(role, "identity")),
     subscribers: [by("auditor"), by("operator")],
-    bytesMax: 32_768,
+    bytesMax: 65_536,
     meaning: "what happened and why, kept in the stream EVENTS",
   },
   stats: {
