@@ -30,6 +30,8 @@ export interface Running {
   readonly stdout: Readable | undefined
   /** Settles when the process has ended; never rejects. */
   readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>
+  /** Says that its end, whenever it comes, is no surprise. */
+  expectEnd(): void
   /** SIGTERM, then SIGKILL after `graceMs`. Gives when it is gone; again is safe. */
   stop(graceMs?: number): Promise<void>
 }
@@ -112,6 +114,9 @@ export const createProcesses = (directory: string, baseEnv: Readonly<Record<stri
       child,
       stdout: child.stdout ?? undefined,
       ended,
+      expectEnd: () => {
+        expected.add(self)
+      },
       stop,
     }
     running.add(self)

@@ -26,6 +26,8 @@ export interface Watch extends Seen {
 }
 
 const EVERY_MS = 50
+/** How long the bus may leave us without an answer before the run is given up. */
+const PATIENCE_MS = 10_000
 
 interface Waiter {
   /** Whether the wait is over. */
@@ -57,23 +59,34 @@ export const startWatch = (
     waiters.clear()
   }
 
-  const follow = async (): Promise<void> => {
-    let after = 0
-    while (!stopped) {
-      const found = await client.events(after)
-      for (const { sequence, identity, event } of found) {
-        after = sequence
-        const one = { identity, event, at: Date.parse(event.time) }
-        events.push(one)
-        onEvent(one)
+  /** Reads what is new; an answer that didn't come is asked for again, for a while. */
+  const readNew = async (after: number): Promise<number> => {
+    const deadline = performance.now() + PATIENCE_MS
+    for (;;) {
+      try {
+        const found = await client.events(after)
+        for (const { identity, event } of found) {
+          const one = { identity, event, at: Date.parse(event.time) }
+          events.push(one)
+          onEvent(one)
+        }
+        return found.at(-1)?.sequence ?? after
+      } catch (error) {
+        if (stopped || performance.now() > deadline) throw error
       }
+    }
+  }
+
+  const follow = async (): Promise<void> => {
+    for (let after = 0; !stopped; ) {
+      after = await readNew(after)
       for (const waiter of waiters) if (waiter.look()) waiters.delete(waiter)
       await new Promise((resolve) => setTimeout(resolve, EVERY_MS))
     }
   }
   const following = follow().catch((error: unknown) => {
-    if (!stopped)
-      fail(new Error(`the events can't be read: ${error instanceof Error ? error.message : String(error)}`))
+    if (stopped) return
+    fail(new Error(`the events can't be read: ${error instanceof Error ? error.message : String(error)}`))
   })
 
   return {
