@@ -2,18 +2,17 @@
 import { Effect } from "effect"
 import type { AttestRequest } from "../../schemas/messages/attestation.ts"
 import { Bus } from "../common/bus/bus.ts"
-import { Refused } from "../common/bus/types.ts"
+import type { Refused } from "../common/bus/types.ts"
 import { FileError } from "../common/config/files.ts"
 import { KernelError } from "../common/kernel/errors.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
+import { refuse } from "../guest/refusals.ts"
 import { MakeError } from "../make/errors.ts"
 import { answerControl, answerNode, type Guest, type NodeGuest } from "./answer.ts"
 
 export type Role =
   | { readonly role: "control-plane"; readonly guest: Guest }
   | { readonly role: "node"; readonly guest: NodeGuest }
-
-const refuse = (code: string, field: string, message: string) => new Refused({ code, field, message })
 
 /** Errors that say what is wrong without saying a secret; anything else is a defect and tells the sender nothing. */
 const toRefused = (error: unknown): Refused => {

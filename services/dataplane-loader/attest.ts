@@ -3,10 +3,11 @@ import { Effect } from "effect"
 import type { Offer } from "../../schemas/messages/attestation.ts"
 import type { Refusal, Signed } from "../../schemas/messages/common.ts"
 import type { Bus } from "../common/bus/bus.ts"
-import { type BusError, Refused } from "../common/bus/types.ts"
+import type { BusError } from "../common/bus/types.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { controlCheck, controlTrust } from "../guest/control-check.ts"
+import { attempt, refuse } from "../guest/refusals.ts"
 import { MakeError } from "../make/errors.ts"
 import { type AcceptedOffer, acceptOffer } from "../make/offer.ts"
 import { type VouchedResult, vouchResult } from "../make/result.ts"
@@ -16,22 +17,10 @@ import type { Attested, Session } from "./session.ts"
 
 const TIMEOUT_MS = 5_000
 
-const refused = (code: string, field: string, message: string) =>
-  new Refused({ code, field: field.slice(0, 128), message: message.slice(0, 512) })
-
 const fromBus = (step: string) => (error: BusError) =>
-  refused(`BUS_${error.reason.toUpperCase()}`, step, error.message)
+  refuse(`BUS_${error.reason.toUpperCase()}`, step, error.message)
 
-const fromRefusal = ({ code, field, message }: Refusal) => refused(code, field, message)
-
-const attempt = <A>(run: () => A) =>
-  Effect.try({
-    try: run,
-    catch: (error) => {
-      if (!(error instanceof MakeError)) throw error
-      return refused(error.code, error.field, error.message)
-    },
-  })
+const fromRefusal = ({ code, field, message }: Refusal) => refuse(code, field, message)
 
 export interface AttestOptions {
   readonly crypto: Crypto
@@ -80,7 +69,7 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
     )
     .pipe(Effect.mapError(fromBus("attest")))
   if (evidence.kind === "refused") return yield* fromRefusal(evidence)
-  if (evidence.kind !== "node-evidence") return yield* refused("WRONG_KIND", "evidence", evidence.kind)
+  if (evidence.kind !== "node-evidence") return yield* refuse("WRONG_KIND", "evidence", evidence.kind)
 
   const reply = yield* bus
     .request("evidence", { instance: accepted.challenge.verifier, node }, evidence, { timeoutMs: TIMEOUT_MS })

@@ -8,16 +8,16 @@ import type { Signed } from "../../schemas/messages/common.ts"
 import { Ack, Pull } from "../../schemas/messages/release.ts"
 import type { Stats } from "../../schemas/messages/stats.ts"
 import type { Bus } from "../common/bus/bus.ts"
-import { Refused } from "../common/bus/types.ts"
+import type { Refused } from "../common/bus/types.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { bootNow } from "../common/kernel/clock.ts"
+import { attempt } from "../guest/refusals.ts"
 import { sign } from "../make/envelope.ts"
-import { MakeError } from "../make/errors.ts"
 import { labels } from "../make/labels.ts"
 import { type KernelAction, NodeState } from "../make/node-state.ts"
-import { vouchResult } from "../make/result.ts"
+import { type VouchedResult, vouchResult } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { attest } from "./attest.ts"
 import type { Plane } from "./dataplane/plane.ts"
@@ -44,6 +44,8 @@ interface Life {
   /** When the session began, and when the last release was accepted; ns of the boot clock. */
   readonly sinceNs: bigint
   releasedNs: bigint
+  /** Peers' results that were verified in this session, by signature: a peer's comes once for each edge to it. */
+  readonly vouched: Map<string, VouchedResult>
 }
 
 const MS = 1_000_000n
@@ -61,12 +63,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   let failures = 0
 
   const data = (more: object) => ({ node, ...more })
-  const recordFailure = ({ code, field, message }: Refused, type: "release" | "attestation") =>
-    bus.event(
-      type === "release"
-        ? { type: "vouchsafe.release.refused", subject: node, data: data({ code, field, message }) }
-        : { type: "vouchsafe.attestation.refused", subject: node, data: data({ code, field, message }) },
-    )
+  const recordRefusal = ({ code, field, message }: Refused) =>
+    bus.event({ type: "vouchsafe.release.refused", subject: node, data: data({ code, field, message }) })
 
   /** Does what the core decided; installs that the kernel refuses are given up, which the releaser learns by the ack. */
   const perform = Effect.fnUntraced(function* (current: Life, actions: ReadonlyArray<KernelAction>) {
@@ -93,29 +91,28 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     yield* bus.publish("ack", { node }, sign(crypto, labels.signedAck, attested.session.signing, body))
   })
 
+  const vouchOnce = ({ attested, vouched }: Life, peer: Signed): VouchedResult => {
+    const name = Buffer.from(peer.signature).toString("hex")
+    const known = vouched.get(name)
+    // The signature alone names no body: a known one under another body must be verified like any other.
+    if (known !== undefined && Buffer.compare(known.signed.body, peer.body) === 0) return known
+    const result = vouchResult(crypto, [attested.control.verifierKey], peer, decodeResult)
+    vouched.set(name, result)
+    return result
+  }
+
   const onRelease = Effect.fnUntraced(function* (signed: Signed) {
     const current = life
     if (current === undefined) return
     const { attested, state: core } = current
     const { control, result, session } = attested
-    const actions = yield* Effect.try({
-      try: () => {
-        const own = { dhSecret: session.dh, result: result.digest }
-        const opened = openSignedRelease(crypto, signed, control.releaserKey, own)
-        const vouch = (peer: Signed) => vouchResult(crypto, [control.verifierKey], peer, decodeResult)
-        const decided = core.accept(opened, vouch)
-        for (const { secret } of opened.payload.edges) secret?.fill(0)
-        return decided
-      },
-      catch: (error) => {
-        if (!(error instanceof MakeError)) throw error
-        return new Refused({
-          code: error.code,
-          field: error.field.slice(0, 128),
-          message: error.message.slice(0, 512),
-        })
-      },
-    }).pipe(Effect.tapError((error) => recordFailure(error, "release")))
+    const actions = yield* attempt(() => {
+      const own = { dhSecret: session.dh, result: result.digest }
+      const opened = openSignedRelease(crypto, signed, control.releaserKey, own)
+      const decided = core.accept(opened, (peer) => vouchOnce(current, peer))
+      for (const { secret } of opened.payload.edges) secret?.fill(0)
+      return decided
+    }).pipe(Effect.tapError(recordRefusal))
     yield* perform(current, actions)
     current.releasedNs = bootNow()
     state = "released"
@@ -157,7 +154,15 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     })
     core.followTerm(attested.control.term)
     const now = bootNow()
-    life = { workflow, rules: compiled, attested, state: core, sinceNs: now, releasedNs: now }
+    life = {
+      workflow,
+      rules: compiled,
+      attested,
+      state: core,
+      sinceNs: now,
+      releasedNs: now,
+      vouched: new Map(),
+    }
     before?.state.dispose()
     if (before !== undefined) endSession(before.attested.session)
     if (state !== "released") state = "accepted"

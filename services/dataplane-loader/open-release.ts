@@ -2,22 +2,13 @@
 import { AttestationResult } from "../../schemas/messages/attestation.ts"
 import type { Signed } from "../../schemas/messages/common.ts"
 import { Release, ReleasePayload } from "../../schemas/messages/release.ts"
-import { decode, type MessageSchema } from "../common/codec/index.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
+import { decodeBody } from "../guest/refusals.ts"
 import { verify } from "../make/envelope.ts"
-import { MakeError } from "../make/errors.ts"
 import { labels } from "../make/labels.ts"
 import { type OpenedRelease, openRelease, type ReleaseHeader } from "../make/release.ts"
 import type { ResultClaims } from "../make/result.ts"
-
-/** @throws MakeError MALFORMED naming the field */
-export const decodeBody = <T>(schema: MessageSchema<T>, bytes: Uint8Array, subject: string): T => {
-  const decoded = decode(schema, bytes, { subject })
-  if (!decoded.ok)
-    throw new MakeError("MALFORMED", `${subject}.${decoded.error.field}`, decoded.error.message)
-  return decoded.value
-}
 
 export const decodeResult = (bytes: Uint8Array): ResultClaims =>
   decodeBody(AttestationResult, bytes, "result")

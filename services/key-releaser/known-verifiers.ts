@@ -4,10 +4,11 @@
  */
 import { Effect } from "effect"
 import type { Bus } from "../common/bus/bus.ts"
-import { type BusError, Refused } from "../common/bus/types.ts"
+import type { BusError } from "../common/bus/types.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { controlCheck, controlTrust } from "../guest/control-check.ts"
+import { attempt, refuse } from "../guest/refusals.ts"
 import { acceptControl } from "../make/control-plane.ts"
 import { MakeError } from "../make/errors.ts"
 import { buildTree, helloLeaf } from "../make/merkle.ts"
@@ -44,27 +45,21 @@ export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersO
       .pipe(Effect.mapError((error: BusError) => refuse("NO_CONTROL_EVIDENCE", "control", error.message)))
     if (reply.kind === "refused") return yield* refuse(reply.code, "control", reply.message)
     if (reply.kind !== "control-evidence") return yield* refuse("WRONG_KIND", "control", reply.kind)
-    return yield* Effect.try({
-      try: () => {
-        const accepted = acceptControl(
-          crypto,
-          reply,
-          {
-            ...controlTrust(crypto, trust, workflow),
-            asker: { role: "releaser", id: instance, nonce },
-            inclusion: tree.inclusion(0),
-          },
-          controlCheck(crypto, trust, () => new Date()),
-        )
-        if (!crypto.equalConstantTime(accepted.releaserKey, options.ownKey)) {
-          throw new MakeError("MISDIRECTED", "control.releaser_key", "is another releaser's")
-        }
-        return accepted.verifierKey
-      },
-      catch: (error) => {
-        if (error instanceof MakeError) return refuse(error.code, error.field, error.message)
-        throw error
-      },
+    return yield* attempt(() => {
+      const accepted = acceptControl(
+        crypto,
+        reply,
+        {
+          ...controlTrust(crypto, trust, workflow),
+          asker: { role: "releaser", id: instance, nonce },
+          inclusion: tree.inclusion(0),
+        },
+        controlCheck(crypto, trust, () => new Date()),
+      )
+      if (!crypto.equalConstantTime(accepted.releaserKey, options.ownKey)) {
+        throw new MakeError("MISDIRECTED", "control.releaser_key", "is another releaser's")
+      }
+      return accepted.verifierKey
     })
   })
 
@@ -84,6 +79,3 @@ export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersO
     return [key]
   })
 }
-
-const refuse = (code: string, field: string, message: string) =>
-  new Refused({ code, field: field.slice(0, 128), message: message.slice(0, 512) })

@@ -9,12 +9,13 @@ import type { Signed } from "../../schemas/messages/common.ts"
 import { Ack, Pull, Release, ReleasePayload } from "../../schemas/messages/release.ts"
 import { Bus } from "../common/bus/bus.ts"
 import { Refused } from "../common/bus/types.ts"
-import { decode, encode, type MessageSchema } from "../common/codec/index.ts"
+import { encode } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import { writeReleaserKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
+import { attempt, decodeBody } from "../guest/refusals.ts"
 import { sign, verify } from "../make/envelope.ts"
 import { MakeError } from "../make/errors.ts"
 import { labels } from "../make/labels.ts"
@@ -52,13 +53,6 @@ interface Reign {
   readonly core: Releaser
   /** Nodes' signing keys, as the results in force name them. */
   readonly signingKeys: Map<string, Uint8Array>
-}
-
-const body = <T>(schema: MessageSchema<T>, bytes: Uint8Array, subject: string): T => {
-  const decoded = decode(schema, bytes, { subject })
-  if (!decoded.ok)
-    throw new MakeError("MALFORMED", `${subject}.${decoded.error.field}`, decoded.error.message)
-  return decoded.value
 }
 
 export const serveReleaser = Effect.fn("serveReleaser")(function* (options: ReleaserServiceOptions) {
@@ -135,24 +129,11 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
       }),
     )
 
-  const attempt = <A>(run: () => A) =>
-    Effect.try({
-      try: run,
-      catch: (error) => {
-        if (!(error instanceof MakeError)) throw error
-        return new Refused({
-          code: error.code,
-          field: error.field.slice(0, 128),
-          message: error.message.slice(0, 512),
-        })
-      },
-    })
-
   const onPull = Effect.fnUntraced(function* (signed: Signed, node: string) {
     if (reign === undefined) return
     const { workflow, core, signingKeys } = reign
     const pull = yield* attempt(() => {
-      const value = body(Pull, verify(crypto, labels.signedPull, [signed.key], signed), "pull")
+      const value = decodeBody(Pull, verify(crypto, labels.signedPull, [signed.key], signed), "pull")
       if (value.node !== node)
         throw new MakeError("MISDIRECTED", "pull.node", "is not the node of the subject")
       return value
@@ -160,7 +141,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     const keys = yield* verifiers(workflow, pull.result.key)
     const accepted = yield* attempt(() => {
       const result = vouchResult(crypto, keys, pull.result, (bytes) =>
-        body(AttestationResult, bytes, "result"),
+        decodeBody(AttestationResult, bytes, "result"),
       )
       if (result.claims.node !== node || !crypto.equalConstantTime(result.claims.signing_key, signed.key)) {
         throw new MakeError("NOT_VOUCHED", "pull.key", "is not the key that the result vouches for")
@@ -180,7 +161,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     const outputs = yield* attempt(() => {
       const signer = signingKeys.get(node)
       if (signer === undefined) throw new MakeError("NOT_VOUCHED", "ack.node", "has no result in force")
-      const ack = body(Ack, verify(crypto, labels.signedAck, [signer], signed), "ack")
+      const ack = decodeBody(Ack, verify(crypto, labels.signedAck, [signer], signed), "ack")
       if (ack.node !== node) throw new MakeError("MISDIRECTED", "ack.node", "is not the node of the subject")
       return core.ack(ack, nowMs())
     })

@@ -8,17 +8,17 @@ import {
   type NodeEvidence,
 } from "../../schemas/messages/attestation.ts"
 import { Bus } from "../common/bus/bus.ts"
-import { type BusError, Refused } from "../common/bus/types.ts"
+import type { BusError, Refused } from "../common/bus/types.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import { writeVerifierKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { ChainCache } from "../evidence/snp/chain.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
+import { attempt, refuse } from "../guest/refusals.ts"
 import { ChallengeBook } from "../make/challenge.ts"
 import { controlEvidenceDigest } from "../make/control-plane.ts"
 import { sign } from "../make/envelope.ts"
-import { MakeError } from "../make/errors.ts"
 import { labels } from "../make/labels.ts"
 import { appraiseNode, type Outstanding, type Verdict } from "./appraise-node.ts"
 import { makeHelloBatch } from "./hello-batch.ts"
@@ -33,15 +33,7 @@ export interface VerifierOptions {
   readonly runDirectory: string
 }
 
-const refuse = (code: string, field: string, message: string) =>
-  new Refused({ code, field: field.slice(0, 128), message: message.slice(0, 512) })
-
 const monotonicMs = () => performance.now()
-
-const fromMake = (error: unknown): Refused => {
-  if (error instanceof MakeError) return refuse(error.code, error.field, error.message)
-  throw error
-}
 
 export const serveVerifier = Effect.fn("serveVerifier")(function* (options: VerifierOptions) {
   const { crypto, trust, instance, control } = options
@@ -98,10 +90,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       return yield* refuse("NO_BEACON", "releaser", "no key-releaser has been heard lately")
     }
     const { control: evidence, inclusion } = yield* quoted(node, hello.nonce)
-    const challenge = yield* Effect.try({
-      try: () => book.issue(node, hello.session, fresh.nonce, monotonicMs()),
-      catch: fromMake,
-    })
+    const challenge = yield* attempt(() => book.issue(node, hello.session, fresh.nonce, monotonicMs()))
     const controlDigest = controlEvidenceDigest(crypto, evidence)
     outstanding.set(node, { ...challenge, workflow, nonce: hello.nonce, controlDigest })
     const body = encode(Challenge, {
@@ -128,10 +117,9 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
   const onEvidence = Effect.fnUntraced(function* (evidence: NodeEvidence, node: string) {
     const started = monotonicMs()
     const asked = outstanding.get(node)
-    yield* Effect.try({
-      try: () => book.take(node, evidence.claims.session, evidence.verifier_nonce, started),
-      catch: fromMake,
-    }).pipe(Effect.tapError(recorded("vouchsafe.attestation.refused", node)))
+    yield* attempt(() => book.take(node, evidence.claims.session, evidence.verifier_nonce, started)).pipe(
+      Effect.tapError(recorded("vouchsafe.attestation.refused", node)),
+    )
     outstanding.delete(node)
     if (asked === undefined) return yield* refuse("STALE", "challenge", "is not outstanding for this node")
     const verdict = appraiseNode(verifier, evidence, asked, new Date())
