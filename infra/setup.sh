@@ -18,7 +18,7 @@ step() { say "set-up $(printf '%3d' $(($(date +%s) - began))) s  $*"; }
 # What Vouchsafe itself runs on. libatomic1: the pinned Node needs it and Debian's minimal system lacks it.
 packages='libatomic1 nats-server clang-16 llvm-16 libbpf1 libbpf-dev linux-libc-dev iproute2 ethtool netcat-openbsd'
 # Independent judges of the wire format and of the evidence, and the guest with the oldest kernel that is supported.
-test_packages='tcpdump tshark python3-scapy python3-cryptography qemu-system-x86 busybox-static cpio xz-utils'
+test_packages='tcpdump tshark python3-scapy python3-cryptography openssl socat qemu-system-x86 busybox-static cpio xz-utils kmod'
 
 case $mode in
   run) ;;
@@ -170,6 +170,7 @@ guest_kernel() {
     apt -o APT::Sandbox::User=root download "$image" >/dev/null 2>&1 || { apt update >/dev/null 2>&1; apt -o APT::Sandbox::User=root download "$image" >&2; }
     dpkg-deb --fsys-tarfile ./*.deb | tar -x --exclude='./usr/share' --exclude='*/drivers/gpu' --exclude='*/drivers/media' --exclude='*/sound'
     rm -f ./*.deb
+    for version in lib/modules/*; do depmod -b . "${version##*/}"; done
   ) || { rm -rf "$fresh"; fail "the guest's kernel ($image) could not be fetched: check apt's sources."; }
   rm -rf "$cache/guest-kernel"
   mv "$fresh" "$cache/guest-kernel"

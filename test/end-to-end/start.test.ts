@@ -1,5 +1,5 @@
 /** What a new user meets first: `npm start`, as a process of its own, from its first line to nothing left behind. */
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { afterEach, describe, expect, it } from "vitest"
@@ -176,7 +176,9 @@ describe("npm start", () => {
 })
 
 describe("on a machine that can't", () => {
-  const nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"]
+  // Another user, who may read every file: the checkout may lie where others can't look.
+  const mayRead = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
+  const nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", ...mayRead]
   const cases: ReadonlyArray<[string, string, ReadonlyArray<string>, RegExp]> = [
     ["without root", "setpriv", nobody, /needs root.*sudo/],
     ["on an old kernel", "setarch", ["--uname-2.6"], /needs Linux 6\.1 or newer \(this is 2\.6/],
@@ -188,9 +190,11 @@ describe("on a machine that can't", () => {
       /network namespaces can't be created|can't create network namespaces/,
     ],
   ]
-  it.each(cases)(
+  it.for(cases)(
     "%s: says so in one sentence, status 2, nothing left",
-    async (_, command, args, sentence) => {
+    async ([, command, args, sentence], context) => {
+      // In a chroot nobody may make a user namespace: there this machine can't be played.
+      if (spawnSync(command, [...args, "true"]).status !== 0) context.skip(`${command} doesn't work here`)
       for (const program of [
         [process.execPath, MAIN, "--once"],
         ["sh", SETUP, "run"],
