@@ -121,9 +121,12 @@ install_node_modules() {
   stamp=$root/node_modules/.vouchsafe-lock
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$lock" ] && [ -x "$root/node_modules/.bin/node" ] && return 0
   step "installing npm packages"
-  # `npm ci` replaces node_modules, and with it the Node that npm's scripts find first on their path: use the machine's own.
+  # Not `npm ci`: it refuses a lock file whenever the registry at hand lacks an optional package of some other platform, or
+  # has one that the lock file's registry lacked. `install --no-save` takes exactly the lock file's versions, held to their
+  # digests, and writes neither file.
+  # It may replace the Node that npm's scripts find first on their path: use the machine's own.
   # --include=dev whatever NODE_ENV says: the stamp speaks for the whole lock file. No package needs its install script.
-  set -- ci --loglevel error --no-fund --no-audit --include=dev --ignore-scripts
+  set -- install --no-save --loglevel error --no-fund --no-audit --include=dev --ignore-scripts
   rm -f "$stamp"
   (
     cd "$root"
