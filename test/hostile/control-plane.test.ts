@@ -1,0 +1,563 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { signWorkflow, workflowText } from "../../infra/lab/domain.ts"
+import {
+  Challenge,
+  type ControlEvidence,
+  type EvidenceReply,
+  type Offer,
+} from "../../schemas/messages/attestation.ts"
+import type { Signed } from "../../schemas/messages/common.ts"
+import { answerControl, answerNode, type Guest } from "../../services/attester/answer.ts"
+import { Refused } from "../../services/common/bus/bus.ts"
+import { encode } from "../../services/common/codec/index.ts"
+import type { Trust } from "../../services/common/config/anchors.ts"
+import { writeReleaserKey, writeVerifierKey } from "../../services/common/config/guest-keys.ts"
+import type { SecretKey } from "../../services/common/crypto/index.ts"
+import type { Session } from "../../services/dataplane-loader/session.ts"
+import { type AttestationDevice, encodeGuestPolicy } from "../../services/evidence/index.ts"
+import { controlBinding } from "../../services/make/control-plane.ts"
+import { sign } from "../../services/make/envelope.ts"
+import { MakeError } from "../../services/make/errors.ts"
+import { type Label, labels } from "../../services/make/labels.ts"
+import { buildTree, helloLeaf } from "../../services/make/merkle.ts"
+import { controlReportData } from "../../services/make/transcript.ts"
+import { type VerifiedWorkflow, verifyWorkflow } from "../../services/make/workflow-document.ts"
+import {
+  attested,
+  attestSession,
+  begin,
+  offerFor,
+  type PlayedNode,
+  playNode,
+  prepare,
+  signedPull,
+} from "./nodes.ts"
+import {
+  bent,
+  CONTROL_IMAGE,
+  chipOf,
+  crypto,
+  filled,
+  flipped,
+  foreignRoot,
+  machine,
+  startWorld,
+  type World,
+} from "./support.ts"
+
+let world: World
+let node: PlayedNode
+let other: PlayedNode
+
+beforeAll(async () => {
+  world = await startWorld({
+    nodes: [
+      { id: "n1", stage: "source" },
+      { id: "n2", stage: "transform" },
+    ],
+  })
+  node = await playNode(world, "n1")
+  other = await playNode(world, "n2")
+})
+afterAll(() => world?.stop())
+
+/** A control plane of the test's own: its code is right, its place is not. */
+interface Plane {
+  readonly device: AttestationDevice
+  readonly trust: Trust
+  readonly workflow: VerifiedWorkflow
+  readonly verifier: SecretKey
+  readonly directory: string
+}
+
+let planes = 0
+
+/** With the right machine, configuration and workflow when nothing is changed. */
+const newPlane = (
+  change: Partial<Pick<Plane, "device" | "trust" | "workflow">> & { releaser?: SecretKey } = {},
+): Plane => {
+  const directory = world.newDirectory(`plane-${++planes}`)
+  const verifier = crypto.ed25519.generate()
+  const releaser = change.releaser ?? crypto.ed25519.generate()
+  writeVerifierKey(directory, { instance: "v1", key: verifier.publicKey })
+  writeReleaserKey(directory, { instance: "r1", key: releaser.publicKey, term: 7n })
+  return {
+    device: change.device ?? machine(world.controlChip, { measurement: CONTROL_IMAGE }),
+    trust: change.trust ?? world.trust,
+    workflow: change.workflow ?? world.workflow,
+    verifier,
+    directory,
+  }
+}
+
+interface Deviation {
+  /** Whose leaf stands in the tree. */
+  readonly leaf?: { readonly role?: string; readonly id?: string; readonly nonce?: Uint8Array }
+  readonly challenge?: Partial<Challenge>
+  readonly signer?: SecretKey
+  readonly label?: Label
+}
+
+/** The offer that this control plane makes to a session. */
+const offerOf = (plane: Plane, session: Session, deviation: Deviation = {}): Offer => {
+  const guest: Guest = {
+    crypto,
+    trust: plane.trust,
+    id: "cp",
+    runDirectory: plane.directory,
+    device: plane.device,
+    now: () => new Date(),
+  }
+  const { role = "node", id = session.node, nonce = session.nonce } = deviation.leaf ?? {}
+  const tree = buildTree(crypto, [helloLeaf("node", "somebody", filled(32, 1)), helloLeaf(role, id, nonce)])
+  const control = answerControl(guest, plane.workflow, {
+    v: 1,
+    kind: "attest-control",
+    merkle_root: tree.root,
+    leaves: tree.size,
+  })
+  const body = encode(Challenge, {
+    v: 1,
+    domain: plane.trust.domain,
+    node: session.node,
+    session: session.id,
+    verifier: "v1",
+    verifier_nonce: crypto.randomBytes(32),
+    beacon: crypto.randomBytes(32),
+    workflow: plane.workflow.digest,
+    ...deviation.challenge,
+  })
+  const { index, path } = tree.inclusion(1)
+  return {
+    v: 1,
+    kind: "offer",
+    control,
+    index,
+    path: [...path],
+    challenge: sign(
+      crypto,
+      (deviation.label ?? labels.signedChallenge) as typeof labels.signedChallenge,
+      deviation.signer ?? plane.verifier,
+      body,
+    ),
+  }
+}
+
+const withClaims = (offer: Offer, change: Partial<ControlEvidence["claims"]>): Offer => ({
+  ...offer,
+  control: { ...offer.control, claims: { ...offer.control.claims, ...change } },
+})
+const withReport = (offer: Offer, report: Uint8Array): Offer => ({
+  ...offer,
+  control: { ...offer.control, evidence: { ...offer.control.evidence, report } },
+})
+
+const otherWorkflow = (change: object): VerifiedWorkflow => {
+  const signed = signWorkflow(workflowText({ ...world.workflow.document, ...change }), world.operator)
+  return verifyWorkflow(
+    crypto,
+    signed,
+    { ...world.trust, domain: (change as { domain?: string }).domain ?? "lab" },
+    Date.now(),
+  )
+}
+
+/** Offered to this session, the loader fails with this and says so; nothing goes to a verifier; nor does the attester sign. */
+const expectDisbelieved = async (
+  session: Session,
+  offer: Offer,
+  code: string,
+  field: string,
+): Promise<void> => {
+  const mark = await world.mark()
+  const evidenceBefore = world.sent("evidence.v1.n1").length
+  const asked = world.sent("attest.n1.loader-n1").length
+  const found = await attestSession(world, node, session, bent(node.bus, { reply: { hello: () => offer } }))
+  expect(found).toBeInstanceOf(Refused)
+  expect(found).toMatchObject({ code, field })
+  await world.recorded(mark, {
+    by: "loader-n1",
+    type: "vouchsafe.control.refused",
+    subject: "n1",
+    code,
+    field,
+  })
+  expect(world.sent("evidence.v1.n1").length).toBe(evidenceBefore)
+  expect(world.sent("attest.n1.loader-n1").length).toBe(asked)
+
+  // The attester believes its loader no more than anybody else.
+  const request = { v: 1, kind: "attest-node", offer } as const
+  let thrown: unknown
+  try {
+    answerNode(node.guest, world.workflow, request)
+  } catch (error) {
+    thrown = error
+  }
+  expect(thrown).toBeInstanceOf(MakeError)
+  expect(thrown).toMatchObject({ code, field })
+  const overBus = await world.run(
+    node.bus.request("attest", { node: "n1", identity: "loader-n1" }, request, { timeoutMs: 5_000 }),
+  )
+  expect(overBus).toMatchObject({ kind: "refused", by: "attester-n1", code, field })
+}
+
+describe("a control plane that is what the anchors name", () => {
+  it("is believed: the real one", async () => {
+    const mark = await world.mark()
+    const { control } = await attested(world, node)
+    expect(control.control).toBe("cp")
+    await world.recorded(mark, { by: "loader-n1", type: "vouchsafe.control.accepted", subject: "n1" })
+  })
+  it("is believed: the test's own, when it deviates in nothing", () => {
+    const session = begin(node)
+    const offer = offerOf(newPlane(), session)
+    const evidence = answerNode(node.guest, world.workflow, { v: 1, kind: "attest-node", offer })
+    expect(evidence.claims.nonce).toEqual(session.nonce)
+  })
+})
+
+describe("refused by the loader and by the attester: a control plane", () => {
+  const onMachine = (launch: Partial<Parameters<typeof machine>[1]>) => () =>
+    newPlane({ device: machine(world.controlChip, { measurement: CONTROL_IMAGE, ...launch }) })
+  const foreignOperator = (): Trust => ({
+    ...world.trust,
+    operatorKeys: [crypto.ed25519.generate().publicKey],
+  })
+  const imposters: ReadonlyArray<readonly [string, () => Plane, string, string]> = [
+    [
+      "that obeys other operators",
+      () => newPlane({ trust: foreignOperator() }),
+      "MISDIRECTED",
+      "control.operators",
+    ],
+    [
+      "that obeys an operator more",
+      () =>
+        newPlane({
+          trust: {
+            ...world.trust,
+            operatorKeys: [...world.trust.operatorKeys, crypto.ed25519.generate().publicKey],
+          },
+        }),
+      "MISDIRECTED",
+      "control.operators",
+    ],
+    [
+      "of another domain",
+      () => newPlane({ trust: { ...world.trust, domain: "elsewhere" } }),
+      "MISDIRECTED",
+      "control.domain",
+    ],
+    [
+      "of another workflow",
+      () => newPlane({ workflow: otherWorkflow({ version: 2 }) }),
+      "MISDIRECTED",
+      "control.workflow",
+    ],
+    [
+      "that accepts another root as well",
+      () => {
+        const roots = [world.root.hardwareRoot, foreignRoot().hardwareRoot]
+        const { document, digest } = world.workflow
+        return newPlane({ workflow: { document: { ...document, roots }, digest } })
+      },
+      "MISDIRECTED",
+      "control.roots",
+    ],
+    [
+      "with another image",
+      onMachine({ measurement: flipped(CONTROL_IMAGE) }),
+      "NOT_VOUCHED",
+      "control.measurement",
+    ],
+    [
+      "that the host may debug",
+      onMachine({ policy: encodeGuestPolicy({ smt: true, debug: true }) }),
+      "NOT_VOUCHED",
+      "control.debug",
+    ],
+    [
+      "that may migrate",
+      onMachine({ policy: encodeGuestPolicy({ smt: true, migrationAgent: true }) }),
+      "NOT_VOUCHED",
+      "control.migration-agent",
+    ],
+    ["at VMPL 1", onMachine({ vmpl: 1 }), "NOT_VOUCHED", "control.vmpl"],
+    [
+      "on another chip",
+      () => newPlane({ device: machine(chipOf(world.root), { measurement: CONTROL_IMAGE }) }),
+      "NOT_VOUCHED",
+      "control.chip-id",
+    ],
+    [
+      "on the chip of a node",
+      () => newPlane({ device: machine(world.chip("n1"), { measurement: CONTROL_IMAGE }) }),
+      "NOT_VOUCHED",
+      "control.chip-id",
+    ],
+    [
+      "of another lab's root",
+      () => {
+        const chip = chipOf(foreignRoot(), { hardwareId: world.controlChip.chipId })
+        return newPlane({ device: machine(chip, { measurement: CONTROL_IMAGE }) })
+      },
+      "NOT_VOUCHED",
+      "control.genuine",
+    ],
+  ]
+  it.each(imposters)("%s", async (_, make, code, field) => {
+    const session = begin(node)
+    await expectDisbelieved(session, offerOf(make(), session), code, field)
+  })
+
+  const lies: ReadonlyArray<readonly [string, (offer: Offer) => Offer]> = [
+    ["whose Evidence binds other operators than it says", (offer) => offer],
+    [
+      "whose verifier key was exchanged",
+      (offer) => withClaims(offer, { verifier_key: crypto.ed25519.generate().publicKey }),
+    ],
+    [
+      "whose releaser key was exchanged",
+      (offer) => withClaims(offer, { releaser_key: crypto.ed25519.generate().publicKey }),
+    ],
+    ["whose term was raised", (offer) => withClaims(offer, { term: offer.control.claims.term + 1n })],
+  ]
+  it.each(lies)("%s", async (name, change) => {
+    const session = begin(node)
+    const lying = name.includes("operators")
+    const plane = lying ? newPlane({ trust: foreignOperator() }) : newPlane()
+    const right = offerOf(newPlane(), session).control.claims.operators
+    const offer = change(offerOf(plane, session))
+    const shown = lying ? withClaims(offer, { operators: right }) : offer
+    await expectDisbelieved(session, shown, "NOT_VOUCHED", "control.report-data")
+  })
+
+  it("that shows a node's report as its own, even of its own machine", async () => {
+    const session = begin(node)
+    const genuine = await offerFor(world, node, session)
+    const evidence = answerNode(
+      { ...node.guest, device: machine(world.controlChip, { measurement: CONTROL_IMAGE }) },
+      world.workflow,
+      { v: 1, kind: "attest-node", offer: genuine },
+    )
+    const offer = withReport(offerOf(newPlane(), session), evidence.evidence.report)
+    await expectDisbelieved(session, offer, "NOT_VOUCHED", "control.report-data")
+  })
+
+  it("whose report was changed in one bit", async () => {
+    const session = begin(node)
+    const offer = offerOf(newPlane(), session)
+    await expectDisbelieved(
+      session,
+      withReport(offer, flipped(offer.control.evidence.report, 0x60)),
+      "NOT_VOUCHED",
+      "control.genuine",
+    )
+  })
+})
+
+describe("refused by the loader and by the attester: an offer", () => {
+  it("of the real control plane to an earlier session", async () => {
+    const earlier = begin(node)
+    const offer = await offerFor(world, node, earlier)
+    await expectDisbelieved(begin(node), offer, "STALE", "control.merkle_root")
+  })
+  it("of the real control plane to another node", async () => {
+    const theirs = begin(other)
+    const offer = await offerFor(world, other, theirs)
+    await expectDisbelieved(begin(node), offer, "STALE", "control.merkle_root")
+  })
+
+  const trees: ReadonlyArray<readonly [string, Deviation, (offer: Offer) => Offer]> = [
+    ["over a nonce that wasn't asked with", { leaf: { nonce: filled(32, 3) } }, (offer) => offer],
+    ["over another node's leaf with the same nonce", { leaf: { id: "n2" } }, (offer) => offer],
+    ["over a releaser's leaf with the same nonce", { leaf: { role: "releaser" } }, (offer) => offer],
+    ["with a path of another length", {}, (offer) => ({ ...offer, path: [...offer.path, filled(32, 1)] })],
+    ["without its path", {}, (offer) => ({ ...offer, path: [] })],
+    ["with another place in the tree", {}, (offer) => ({ ...offer, index: 0 })],
+    ["of a tree of another size", {}, (offer) => withClaims(offer, { leaves: 1 })],
+  ]
+  it.each(trees)("%s", async (_, deviation, change) => {
+    const session = begin(node)
+    const offer = change(offerOf(newPlane(), session, deviation))
+    await expectDisbelieved(session, offer, "STALE", "control.merkle_root")
+  })
+
+  const challenges: ReadonlyArray<readonly [string, () => Deviation, string, string]> = [
+    [
+      "whose challenge another key has signed",
+      () => ({ signer: crypto.ed25519.generate() }),
+      "NOT_AUTHENTIC",
+      "key",
+    ],
+    [
+      "whose challenge was signed as a result",
+      () => ({ label: labels.signedResult }),
+      "NOT_AUTHENTIC",
+      "signature",
+    ],
+    [
+      "whose challenge is for another node",
+      () => ({ challenge: { node: "n2" } }),
+      "MISDIRECTED",
+      "challenge",
+    ],
+    [
+      "whose challenge is for another session",
+      () => ({ challenge: { session: filled(16, 1) } }),
+      "MISDIRECTED",
+      "challenge",
+    ],
+    [
+      "whose challenge is for another domain",
+      () => ({ challenge: { domain: "elsewhere" } }),
+      "MISDIRECTED",
+      "challenge",
+    ],
+    [
+      "whose challenge is for another workflow",
+      () => ({ challenge: { workflow: filled(32, 1) } }),
+      "MISDIRECTED",
+      "challenge",
+    ],
+  ]
+  it.each(challenges)("%s", async (_, deviation, code, field) => {
+    const session = begin(node)
+    await expectDisbelieved(session, offerOf(newPlane(), session, deviation()), code, field)
+  })
+
+  it("of the real control plane with a challenge that was changed on the way", async () => {
+    const session = begin(node)
+    const offer = await offerFor(world, node, session)
+    const { challenge } = offer
+    for (const [changed, field] of [
+      [{ ...challenge, body: flipped(challenge.body) }, "signature"],
+      [{ ...challenge, signature: flipped(challenge.signature) }, "signature"],
+      [{ ...challenge, key: flipped(challenge.key) }, "key"],
+    ] as const)
+      await expectDisbelieved(session, { ...offer, challenge: changed }, "NOT_AUTHENTIC", field)
+  })
+})
+
+describe("roles don't reflect", () => {
+  const control = { v: 1, kind: "attest-control", merkle_root: filled(32, 1), leaves: 1 } as const
+
+  it("a node's attester makes no control plane's Evidence", async () => {
+    const reply = await world.run(
+      node.bus.request("attest", { node: "n1", identity: "loader-n1" }, control, { timeoutMs: 5_000 }),
+    )
+    expect(reply).toMatchObject({ kind: "refused", code: "MISDIRECTED", field: "kind" })
+  })
+  it("the control plane's attester makes no node's", async () => {
+    const { offer } = await prepare(world, node)
+    const verifier = await world.bus("verifier", "v1")
+    const ask = (value: typeof control | { v: 1; kind: "attest-node"; offer: Offer }) =>
+      world.run(
+        verifier.request("attest", { node: "cp", identity: "verifier-v1" }, value, { timeoutMs: 5_000 }),
+      )
+    expect(await ask({ v: 1, kind: "attest-node", offer })).toMatchObject({
+      kind: "refused",
+      code: "MISDIRECTED",
+      field: "kind",
+    })
+    // What it signs for the same asker otherwise holds for the nonces that it was asked with and nothing else.
+    const quoted = await ask(control)
+    if (quoted.kind !== "control-evidence") throw new Error(quoted.kind)
+    expect(quoted.evidence.report.subarray(0x50, 0x90)).toEqual(
+      controlReportData(crypto, controlBinding(quoted.claims)),
+    )
+  })
+  it("a node's attester answers nobody but its own loader", async () => {
+    const { offer } = await prepare(world, node)
+    const verifier = await world.bus("verifier", "v1")
+    const before = world.sent("evidence.v1.n1").length
+    const reply = await world.run(
+      verifier.request(
+        "attest",
+        { node: "n1", identity: "verifier-v1" },
+        { v: 1, kind: "attest-node", offer },
+        { timeoutMs: 5_000 },
+      ),
+    )
+    expect(reply).toMatchObject({ kind: "refused", code: "MISDIRECTED" })
+    expect(world.sent("evidence.v1.n1").length).toBe(before)
+  })
+})
+
+describe("a result that was changed on the way", () => {
+  const resultOf = (reply: EvidenceReply): Signed => {
+    if (reply.kind === "result") return reply.result
+    throw new Error(reply.code)
+  }
+  const changes: ReadonlyArray<readonly [string, (signed: Signed) => Signed, string]> = [
+    ["in its body", (signed) => ({ ...signed, body: flipped(signed.body) }), "signature"],
+    ["at its body's end", (signed) => ({ ...signed, body: signed.body.slice(0, -1) }), "signature"],
+    ["in its signature", (signed) => ({ ...signed, signature: flipped(signed.signature) }), "signature"],
+    ["in its key", (signed) => ({ ...signed, key: flipped(signed.key) }), "key"],
+    [
+      "and signed again by somebody else",
+      ({ body }) => sign(crypto, labels.signedResult, crypto.ed25519.generate(), body),
+      "key",
+    ],
+  ]
+  it.each(changes)("%s is refused by the node and by the releaser", async (_, change, field) => {
+    const session = begin(node)
+    let changed: Signed | undefined
+    const evidence = (reply: EvidenceReply): EvidenceReply => {
+      changed = change(resultOf(reply))
+      return { v: 1, kind: "result", result: changed }
+    }
+    const found = await attestSession(world, node, session, bent(node.bus, { reply: { evidence } }))
+    expect(found).toBeInstanceOf(Refused)
+    expect(found).toMatchObject({ code: "NOT_AUTHENTIC", field })
+
+    if (changed === undefined) throw new Error("no result came")
+    const mark = await world.mark()
+    const pull = signedPull(session.signing, { node: "n1", session: session.id, result: changed })
+    await world.run(node.bus.publish("pull", { node: "n1" }, pull))
+    await world.recorded(mark, {
+      by: "releaser-r1",
+      type: "vouchsafe.pull.refused",
+      subject: "n1",
+      // A key that isn't the known verifier's is not even asked about twice in a second.
+      ...(field === "key" ? { code: /^(NOT_AUTHENTIC|NOT_VOUCHED)$/ } : { code: "NOT_AUTHENTIC", field }),
+    })
+    expect(world.sent("release.n1")).toEqual([])
+  })
+
+  it("for that of an earlier session is refused by the node and by the releaser", async () => {
+    const earlier = (await attested(world, node)).result.signed
+    const session = begin(node)
+    const evidence = (): EvidenceReply => ({ v: 1, kind: "result", result: earlier })
+    const found = await attestSession(world, node, session, bent(node.bus, { reply: { evidence } }))
+    expect(found).toMatchObject({ code: "MISDIRECTED", field: "result" })
+    const mark = await world.mark()
+    const pull = signedPull(session.signing, { node: "n1", session: session.id, result: earlier })
+    await world.run(node.bus.publish("pull", { node: "n1" }, pull))
+    await world.recorded(mark, {
+      by: "releaser-r1",
+      type: "vouchsafe.pull.refused",
+      subject: "n1",
+      code: "NOT_VOUCHED",
+      field: "pull.key",
+    })
+    expect(world.sent("release.n1")).toEqual([])
+  })
+
+  it("for that of another node is refused by the node", async () => {
+    const foreign = (await attested(world, other)).result.signed
+    const evidence = (): EvidenceReply => ({ v: 1, kind: "result", result: foreign })
+    const found = await attestSession(world, node, begin(node), bent(node.bus, { reply: { evidence } }))
+    expect(found).toMatchObject({ code: "MISDIRECTED", field: "result" })
+  })
+
+  it("in nothing is believed, and answered with a release", async () => {
+    const { session, result } = await attested(world, node)
+    const mark = await world.mark()
+    const pull = signedPull(session.signing, { node: "n1", session: session.id, result: result.signed })
+    await world.run(node.bus.publish("pull", { node: "n1" }, pull))
+    await world.recorded(mark, { by: "releaser-r1", type: "vouchsafe.release.sent", subject: "n1" })
+    expect(world.sent("release.n1").length).toBe(1)
+    world.allRun()
+  })
+})

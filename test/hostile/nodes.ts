@@ -1,0 +1,363 @@
+/** Nodes as the tests play them: the real attester and loader code over the real bus, on machines and kernels of the test's choice. */
+import { Effect } from "effect"
+import {
+  AttestationResult,
+  type EvidenceReply,
+  type HelloReply,
+  type NodeEvidence,
+  type Offer,
+} from "../../schemas/messages/attestation.ts"
+import type { Signed } from "../../schemas/messages/common.ts"
+import { Pull, ReleasePayload } from "../../schemas/messages/release.ts"
+import type { NodeGuest } from "../../services/attester/answer.ts"
+import { serveAttester } from "../../services/attester/service.ts"
+import { Bus, type BusShape, Refused } from "../../services/common/bus/bus.ts"
+import { decode, encode } from "../../services/common/codec/index.ts"
+import type { Crypto } from "../../services/common/crypto/port.ts"
+import type { SecretKey } from "../../services/common/crypto/secret-key.ts"
+import { attest } from "../../services/dataplane-loader/attest.ts"
+import type { NewAssociation, Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
+import { makeNode } from "../../services/dataplane-loader/node.ts"
+import { decodeResult } from "../../services/dataplane-loader/open-release.ts"
+import { compileRules } from "../../services/dataplane-loader/rules.ts"
+import { type Attested, beginSession, type Session } from "../../services/dataplane-loader/session.ts"
+import type { AttestationDevice } from "../../services/evidence/index.ts"
+import { sign } from "../../services/make/envelope.ts"
+import { labels } from "../../services/make/labels.ts"
+import { nodeReportData } from "../../services/make/transcript.ts"
+import { crypto, DATAPLANE, hex, imageOf, machine, type World } from "./support.ts"
+
+export interface PlayedNode {
+  readonly id: string
+  readonly bus: BusShape
+  readonly runDirectory: string
+  /** What its attester rests on: may be changed between two attestations. */
+  machine: AttestationDevice
+  dataplane: Uint8Array
+  boot: Uint8Array
+  readonly guest: NodeGuest
+}
+
+/** The machine that the workflow wants for the node. */
+export const enrolledMachine = (world: World, id: string): AttestationDevice => {
+  const stage = world.workflow.document.nodes.find((node) => node.id === id)?.stage ?? "source"
+  return machine(world.chip(id), { measurement: imageOf(stage) })
+}
+
+/** A node with its own guest and the real attester service, `instance` times on the same bus identity if need be. */
+export const playNode = async (
+  world: World,
+  id: string,
+  options: { readonly machine?: AttestationDevice; readonly attester?: boolean; readonly name?: string } = {},
+): Promise<PlayedNode> => {
+  const runDirectory = world.newDirectory(options.name ?? id)
+  const node: PlayedNode = {
+    id,
+    bus: await world.bus("loader", id),
+    runDirectory,
+    machine: options.machine ?? enrolledMachine(world, id),
+    dataplane: DATAPLANE,
+    boot: crypto.randomBytes(16),
+    guest: {
+      crypto,
+      trust: world.trust,
+      id,
+      runDirectory,
+      device: { kind: "snp", emulated: true, report: (data) => node.machine.report(data) },
+      now: () => new Date(),
+      measureDataplane: () => node.dataplane,
+      bootId: () => node.boot,
+    },
+  }
+  if (options.attester === false) return node
+  const attesterBus = await world.bus("attester", id)
+  const mark = await world.mark()
+  world.begin(
+    serveAttester({ role: "node", guest: node.guest }).pipe(Effect.provideService(Bus, attesterBus)),
+  )
+  await world.recorded(mark, { by: `attester-${id}`, type: "vouchsafe.service.ready" })
+  await world.recorded(mark, { by: `attester-${id}`, type: "vouchsafe.workflow.applied" })
+  return node
+}
+
+export const begin = ({ id, runDirectory }: PlayedNode): Session => beginSession(crypto, id, runDirectory)
+
+const TIMEOUT = { timeoutMs: 8_000 }
+
+export const hello = (world: World, node: PlayedNode, session: Session, change: object = {}) =>
+  world.run(
+    node.bus.request(
+      "hello",
+      { node: node.id },
+      { v: 1, domain: "lab", node: node.id, session: session.id, nonce: session.nonce, ...change },
+      TIMEOUT,
+    ),
+  )
+
+export const offerFor = async (world: World, node: PlayedNode, session: Session): Promise<Offer> => {
+  const reply: HelloReply = await hello(world, node, session)
+  if (reply.kind === "offer") return reply
+  throw new Error(`no offer: ${reply.code} ${reply.field} ${reply.message}`)
+}
+
+/** The node's own attester's answer to an offer. */
+export const answer = async (world: World, node: PlayedNode, offer: Offer): Promise<NodeEvidence> => {
+  const reply = await world.run(
+    node.bus.request(
+      "attest",
+      { node: node.id, identity: node.bus.identity.name },
+      { v: 1, kind: "attest-node", offer },
+      TIMEOUT,
+    ),
+  )
+  if (reply.kind === "node-evidence") return reply
+  throw new Error(`no Evidence: ${JSON.stringify(reply, (_, v) => (typeof v === "bigint" ? `${v}` : v))}`)
+}
+
+export const submit = (world: World, node: PlayedNode, evidence: NodeEvidence): Promise<EvidenceReply> =>
+  world.run(node.bus.request("evidence", { instance: "v1", node: node.id }, evidence, TIMEOUT))
+
+/** A new session up to the point where its Evidence would be sent. */
+export const prepare = async (
+  world: World,
+  node: PlayedNode,
+): Promise<{ session: Session; offer: Offer; evidence: NodeEvidence }> => {
+  const session = begin(node)
+  const offer = await offerFor(world, node, session)
+  return { session, offer, evidence: await answer(world, node, offer) }
+}
+
+/** Evidence that says something else, vouched for by the hardware all the same. */
+export const claiming = (
+  device: AttestationDevice,
+  evidence: NodeEvidence,
+  change: Partial<NodeEvidence["claims"]>,
+): NodeEvidence => {
+  const claims = { ...evidence.claims, ...change }
+  const reportData = nodeReportData(crypto, {
+    role: "node",
+    suites: claims.suites,
+    domain: claims.domain,
+    workflowDigest: claims.workflow,
+    controlDigest: claims.control,
+    nonce: claims.nonce,
+    challenge: claims.challenge,
+    nodeId: claims.node,
+    session: claims.session,
+    signingKey: claims.signing_key,
+    dhKey: claims.dh_key,
+    kemKey: claims.kem_key,
+    dataplane: claims.dataplane,
+    bootId: claims.boot,
+  })
+  const { report, certificates } = device.report(reportData)
+  return { ...evidence, claims, evidence: { kind: "snp", report, certificates: [...certificates] } }
+}
+
+/** The loader's whole attestation of a session. */
+export const attestSession = (
+  world: World,
+  node: PlayedNode,
+  session: Session,
+  bus: BusShape = node.bus,
+): Promise<Attested | Refused> =>
+  world.run(
+    attest(bus, { crypto, trust: world.trust, workflow: world.workflow, session }).pipe(
+      Effect.catch((error) => (error instanceof Refused ? Effect.succeed(error) : Effect.die(error))),
+    ),
+  )
+
+export const attested = async (world: World, node: PlayedNode): Promise<Attested> => {
+  const found = await attestSession(world, node, begin(node))
+  if (found instanceof Refused) throw new Error(`refused: ${found.code} ${found.field} ${found.message}`)
+  return found
+}
+
+/** A standing request's nonce with this counter. */
+export const pullNonce = (counter: number): Uint8Array => {
+  const nonce = crypto.randomBytes(32)
+  new DataView(nonce.buffer, nonce.byteOffset).setBigUint64(0, BigInt(counter))
+  return nonce
+}
+
+export interface PullParts {
+  readonly node: string
+  readonly session: Uint8Array
+  readonly nonce?: Uint8Array
+  readonly result: Signed
+}
+
+export const signedPull = (key: SecretKey, { node, session, result, nonce }: PullParts): Signed =>
+  sign(
+    crypto,
+    labels.signedPull,
+    key,
+    encode(Pull, { v: 1, node, session, nonce: nonce ?? pullNonce(1), result }),
+  )
+
+/** What a refused node can still try: a request on the strength of a result that it signed itself. */
+export const forgedResult = (signer: SecretKey, session: Session, claims: AttestationResult): Signed =>
+  sign(
+    crypto,
+    labels.signedResult,
+    signer,
+    encode(AttestationResult, {
+      ...claims,
+      node: session.node,
+      session: session.id,
+      signing_key: session.signing.publicKey,
+      dh_key: session.dh.publicKey,
+    }),
+  )
+
+export const claimsOf = ({ result }: Attested): AttestationResult =>
+  decodeResult(result.signed.body) as AttestationResult
+
+/** Keys that a node derived or generated, as its own crypto port saw them. */
+export interface Spied {
+  readonly crypto: Crypto
+  /** Hex, 32 bytes each: private keys, shared secrets, derived keys, release secrets. */
+  readonly secrets: Set<string>
+  /** Those among them that came out of opened releases. */
+  readonly releaseSecrets: Set<string>
+  /** Signing keys in the order in which sessions began. */
+  readonly signers: SecretKey[]
+}
+
+export const spy = (): Spied => {
+  const secrets = new Set<string>()
+  const releaseSecrets = new Set<string>()
+  const signers: SecretKey[] = []
+  const keep = (bytes: Uint8Array): Uint8Array => {
+    // Shorter ones are exporters, which acknowledgements carry openly, and nonces.
+    if (bytes.length >= 32) secrets.add(hex(bytes.subarray(0, 32)))
+    return bytes
+  }
+  const observed: Crypto = {
+    ...crypto,
+    hkdfSha256: (...args) => keep(crypto.hkdfSha256(...args)),
+    hkdfExtractSha256: (...args) => keep(crypto.hkdfExtractSha256(...args)),
+    hkdfExpandSha256: (...args) => keep(crypto.hkdfExpandSha256(...args)),
+    x25519: {
+      ...crypto.x25519,
+      generate: () => {
+        const key = crypto.x25519.generate()
+        keep(key.reveal("x25519"))
+        return key
+      },
+      sharedSecret: (...args) => keep(crypto.x25519.sharedSecret(...args)),
+    },
+    ed25519: {
+      ...crypto.ed25519,
+      generate: () => {
+        const key = crypto.ed25519.generate()
+        keep(key.reveal("ed25519"))
+        // Sessions dispose of theirs; a liar among the tests' nodes needs it longer.
+        signers.push(crypto.ed25519.fromSecret(key.reveal("ed25519")))
+        return key
+      },
+    },
+    chacha20poly1305: {
+      ...crypto.chacha20poly1305,
+      open: (...args) => {
+        const opened = crypto.chacha20poly1305.open(...args)
+        const payload = decode(ReleasePayload, opened, { subject: "payload" })
+        if (payload.ok)
+          for (const { secret } of payload.value.edges)
+            if (secret !== undefined) {
+              keep(secret)
+              releaseSecrets.add(hex(secret))
+            }
+        return opened
+      },
+    },
+  }
+  return { crypto: observed, secrets, releaseSecrets, signers }
+}
+
+/** A kernel that writes down what it is told. */
+export interface RecordedPlane {
+  readonly plane: Plane
+  /** One line for each call that changes something. */
+  readonly log: string[]
+  /** Traffic keys, hex. */
+  readonly keys: Set<string>
+}
+
+export const recordedPlane = (): RecordedPlane => {
+  const log: string[] = []
+  const keys = new Set<string>()
+  const nothing = (): never => {
+    throw new Error("not a call that a node makes here")
+  }
+  const install =
+    (direction: string) =>
+    ({ edge, lane, spi, epoch, key }: NewAssociation): void => {
+      keys.add(hex(key))
+      log.push(`${direction} edge ${edge} lane ${lane} spi ${spi} epoch ${epoch.term}.${epoch.n}`)
+    }
+  const plane: Plane = {
+    fresh: true,
+    forgotten: false,
+    measurement: { digest: DATAPLANE } as Plane["measurement"],
+    swept: 0,
+    configured: () => true,
+    configure: nothing,
+    setEdges: nothing,
+    edges: () => ({ edges: [], policies: [] }),
+    installInbound: install("inbound"),
+    installOutbound: install("outbound"),
+    setLease: () => true,
+    activate: (edge, lane, spi) => void log.push(`activate edge ${edge} lane ${lane} spi ${spi}`),
+    retire: ({ direction, edge, spi }) => {
+      log.push(`retire ${direction} edge ${edge} spi ${spi}`)
+      return true
+    },
+    revoke: nothing,
+    revokeAll: nothing,
+    associations: () => [],
+    counters: nothing,
+    close: nothing,
+    teardown: nothing,
+  }
+  return { plane, log, keys }
+}
+
+export interface Life extends RecordedPlane {
+  readonly spied: Spied
+  readonly stop: () => Promise<void>
+}
+
+/** The loader's life on the bus, without a kernel: attests, asks, takes releases, acknowledges, until it is stopped. */
+export const live = async (
+  world: World,
+  node: PlayedNode,
+  bus: (spied: Spied) => BusShape = () => node.bus,
+): Promise<Life> => {
+  const recorded = recordedPlane()
+  const spied = spy()
+  const own = bus(spied)
+  const { workflow, trust } = world
+  const rules = compileRules(workflow, {
+    crypto,
+    nodeId: node.id,
+    wireMtu: 1_500,
+    espPort: 4_500,
+    present: { edges: [], policies: [] },
+  })
+  const lives = makeNode(own, {
+    crypto: spied.crypto,
+    trust,
+    node: node.id,
+    runDirectory: node.runDirectory,
+    plane: recorded.plane,
+    backend: "none",
+  })
+  const stop = world.begin(
+    Effect.gen(function* () {
+      yield* own.subscribe("release", { node: node.id }, (signed) => lives.onRelease(signed))
+      yield* lives.live(() => ({ workflow, rules }))
+    }),
+  )
+  return { ...recorded, spied, stop }
+}

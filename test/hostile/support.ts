@@ -1,0 +1,428 @@
+/**
+ * A domain under attack: a real server, the control plane's real processes, emulated machines, and a wiretap that may
+ * also say anything on the bus. Nodes are played by the services' own code, so that each of their steps can be bent.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { Effect, Exit, Logger, Scope } from "effect"
+import type { Msg } from "nats"
+import { signWorkflow, workflowText } from "../../infra/lab/domain.ts"
+import { CHECKOUT, emulatedRoot } from "../../infra/lab/hardware.ts"
+import { DEFAULT_PREFIX, type Role, type SubjectName } from "../../schemas/subjects.ts"
+import type { Anchors, Stage, Workflow } from "../../schemas/workflow.ts"
+import type { BusShape, StoredEvent } from "../../services/common/bus/bus.ts"
+import { newUser } from "../../services/common/bus/bus.ts"
+import { loadTrust, type Trust } from "../../services/common/config/anchors.ts"
+import { crypto, type SecretKey } from "../../services/common/crypto/index.ts"
+import {
+  type AttestationDevice,
+  createEmulatedChip,
+  createEmulatedRoot,
+  type EmulatedChip,
+  type EmulatedRoot,
+  encodeGuest,
+  encodeRoot,
+  type Launch,
+  launchGuest,
+  readRoot,
+  writeState,
+} from "../../services/evidence/index.ts"
+import { type VerifiedWorkflow, verifyWorkflow } from "../../services/make/workflow-document.ts"
+import { openBus } from "../support/buses.ts"
+import { startNats, type TestNats, type TestUser } from "../support/nats.ts"
+import { type Raw, rawUser } from "../support/raw.ts"
+
+export { crypto }
+
+export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
+export const filled = (length: number, value: number): Uint8Array => new Uint8Array(length).fill(value)
+/** The same bytes but for one bit. */
+export const flipped = (bytes: Uint8Array, at = bytes.length >> 1): Uint8Array =>
+  Uint8Array.from(bytes, (byte, i) => (i === at ? byte ^ 0x10 : byte))
+export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+/** Waits until `look` gives something; fails with `what` after `ms`. */
+export const until = async <A>(
+  what: string,
+  look: () => A | undefined | Promise<A | undefined>,
+  ms = 15_000,
+): Promise<A> => {
+  for (const end = performance.now() + ms; ; ) {
+    const found = await look()
+    if (found !== undefined) return found
+    if (performance.now() > end) throw new Error(`${what}: not within ${ms} ms`)
+    await pause(20)
+  }
+}
+
+const FOREIGN_ROOT_FILE = join(CHECKOUT, ".cache", "emulated-root-foreign.json")
+
+/** Another maker's root, which no workflow here names. Two keys of 4,096 bits, so it is kept. */
+export const foreignRoot = (): EmulatedRoot => {
+  if (existsSync(FOREIGN_ROOT_FILE)) {
+    try {
+      return readRoot(FOREIGN_ROOT_FILE)
+    } catch {
+      // Of another version: a new one is as good.
+    }
+  }
+  const root = createEmulatedRoot({ now: new Date() })
+  mkdirSync(join(CHECKOUT, ".cache"), { recursive: true })
+  writeState(FOREIGN_ROOT_FILE, encodeRoot(root))
+  return root
+}
+
+export const chipOf = (
+  root: EmulatedRoot,
+  change: Omit<Parameters<typeof createEmulatedChip>[1], "now"> = {},
+): EmulatedChip => createEmulatedChip(root, { now: new Date(), ...change })
+
+/** A guest launched on a chip, as its attester sees it. */
+export const machine = (
+  chip: EmulatedChip,
+  launch: Partial<Launch> & Pick<Launch, "measurement">,
+): AttestationDevice => {
+  const guest = launchGuest(chip, launch)
+  return {
+    kind: "snp",
+    emulated: true,
+    report: (reportData) => ({
+      kind: "snp",
+      report: guest.report(reportData),
+      certificates: chip.certificates,
+    }),
+  }
+}
+
+export const CONTROL_IMAGE = filled(48, 0xc0)
+/** Each stage has an image of its own. */
+export const imageOf = (stage: string): Uint8Array => filled(48, stage.charCodeAt(stage.length - 1))
+export const DATAPLANE = filled(48, 0xd5)
+
+export const anchorsOf = (operator: SecretKey, root: EmulatedRoot, chip: EmulatedChip): Anchors => ({
+  domain: "lab",
+  operator_keys: [hex(operator.publicKey)],
+  operator_threshold: 1,
+  control_plane: {
+    roots: [root.hardwareRoot],
+    measurements: [hex(CONTROL_IMAGE)],
+    chip_ids: [hex(chip.chipId)],
+  },
+})
+
+/** source -> transform -> sink, and the nodes that a test file wants. */
+const workflowOf = (
+  root: EmulatedRoot,
+  nodes: ReadonlyArray<{ id: string; stage: string; chip: string }>,
+  leaseSeconds: number,
+): Workflow => {
+  const stage = (id: string): Stage => ({
+    assurance: "emulated",
+    platforms: ["sev-snp"],
+    measurements: [hex(imageOf(id))],
+    dataplane: [hex(DATAPLANE)],
+    policy: { debug: false, migration_agent: false, vmpl_max: 0 },
+    minimum_tcb: { bootloader: 3, tee: 0, snp: 8, microcode: 115 },
+  })
+  return {
+    workflow: "example",
+    domain: "lab",
+    version: 1,
+    not_after: new Date(Date.now() + 86_400_000).toISOString().replace(/\.\d+Z$/, "Z"),
+    suite: "chacha20-poly1305",
+    lease_seconds: leaseSeconds,
+    roots: [root.hardwareRoot],
+    stages: { source: stage("source"), transform: stage("transform"), sink: stage("sink") },
+    nodes: nodes.map((node, i) => ({ ...node, address: `10.77.0.${i + 1}`, wire: `10.99.0.${i + 11}` })),
+    edges: [
+      { id: "raw", from: "source", to: "transform", protocol: "tcp", port: 5000, lanes: 1 },
+      { id: "packed", from: "transform", to: "sink", protocol: "tcp", port: 5001, lanes: 2 },
+    ],
+  }
+}
+
+export interface WorldOptions {
+  /** Nodes of the workflow; `any` gives up the pin to one chip. */
+  readonly nodes: ReadonlyArray<{ readonly id: string; readonly stage: string; readonly any?: boolean }>
+  /** Nodes that have users on the bus, but no place in the workflow. */
+  readonly strangers?: ReadonlyArray<string>
+  readonly leaseSeconds?: number
+}
+
+export interface World {
+  readonly nats: TestNats
+  readonly root: EmulatedRoot
+  readonly operator: SecretKey
+  readonly trust: Trust
+  readonly workflow: VerifiedWorkflow
+  readonly controlChip: EmulatedChip
+  /** Where the control plane's services leave their public keys. */
+  readonly controlDirectory: string
+  /** The enrolled chip of each node. */
+  readonly chip: (node: string) => EmulatedChip
+  /** Whoever runs the server: may say and hear anything. */
+  readonly wire: Raw
+  /** Every message since the start, inboxes and the streams' own included. */
+  readonly captured: ReadonlyArray<Msg>
+  /** Payloads on one subject of the table, in order. */
+  readonly sent: (subject: string) => ReadonlyArray<Uint8Array>
+  /** A connection with an identity's own permissions and no code of ours behind it. */
+  readonly raw: (role: Role, instance: string) => Promise<Raw>
+  readonly bus: (role: Role, instance: string) => Promise<BusShape>
+  readonly run: <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Promise<A>
+  /** Runs until the world ends, or until what it gives is called. */
+  readonly begin: (effect: Effect.Effect<unknown, unknown, Scope.Scope>) => () => Promise<void>
+  readonly newDirectory: (name: string) => string
+  /** Everything in the stream EVENTS. */
+  readonly events: () => Promise<ReadonlyArray<StoredEvent>>
+  /** The first event after stream sequence `after` that fits. */
+  readonly recorded: (after: number, wanted: WantedEvent) => Promise<StoredEvent["event"]>
+  /** The last stream sequence: events after it are younger than now. */
+  readonly mark: () => Promise<number>
+  /** What the service processes have written. */
+  readonly logs: () => string
+  /** Throws when a service process has ended. */
+  readonly allRun: () => void
+  readonly stop: () => Promise<void>
+}
+
+export interface WantedEvent {
+  readonly by: string
+  readonly type: string
+  readonly subject?: string
+  readonly code?: string | RegExp
+  readonly field?: string
+}
+
+const fits = ({ identity, event }: StoredEvent, wanted: WantedEvent): boolean =>
+  identity === wanted.by &&
+  event.type === wanted.type &&
+  (wanted.subject === undefined || event.subject === wanted.subject) &&
+  (wanted.code === undefined ||
+    (typeof wanted.code === "string"
+      ? event.data.code === wanted.code
+      : wanted.code.test(event.data.code ?? ""))) &&
+  (wanted.field === undefined || event.data.field === wanted.field)
+
+/** Lets one more user in, who may do everything; the server takes it up without a restart. */
+const addSuperuser = async (nats: TestNats): Promise<Raw> => {
+  const { seed, publicKey } = newUser()
+  const path = join(nats.directory, "nats.conf")
+  const text = readFileSync(path, "utf8")
+  const opened = text.replace("  users: [\n", `  users: [\n    { nkey: ${publicKey} }\n`)
+  if (opened === text) throw new Error("the server's configuration has no list of users")
+  writeFileSync(path, opened)
+  const ports = readdirSync(nats.directory).find((name) => /^nats-server_\d+\.ports$/.test(name))
+  process.kill(Number(/\d+/.exec(ports ?? "")?.[0]), "SIGHUP")
+  const asSuperuser = { ...nats, seed: () => Uint8Array.from(seed) }
+  return until("the superuser's connection", () =>
+    rawUser(asSuperuser, { role: "operator", instance: "superuser" }).catch(() => undefined),
+  )
+}
+
+const CONTROL: ReadonlyArray<TestUser> = [
+  { role: "operator", instance: "lab" },
+  { role: "auditor", instance: "lab" },
+  { role: "attester", instance: "cp" },
+  { role: "verifier", instance: "v1" },
+  { role: "releaser", instance: "r1" },
+]
+
+/** Ready is said before the workflow and the first beacon have reached everybody. */
+const answersHellos = async ({ bus, run }: World, node: string): Promise<void> => {
+  const loader = await bus("loader", node)
+  const [session, nonce] = [crypto.randomBytes(16), crypto.randomBytes(32)]
+  const hello = { v: 1, domain: "lab", node, session, nonce } as const
+  await until("an offer", async () => {
+    const reply = await run(loader.request("hello", { node }, hello, { timeoutMs: 5_000 }))
+    return reply.kind === "offer" ? true : undefined
+  })
+}
+
+export const startWorld = async (options: WorldOptions): Promise<World> => {
+  const root = emulatedRoot()
+  const operator = crypto.ed25519.generate()
+  const controlChip = chipOf(root)
+  const chips = new Map(options.nodes.map(({ id }) => [id, chipOf(root)]))
+  const chip = (node: string): EmulatedChip => {
+    const found = chips.get(node)
+    if (found === undefined) throw new Error(`no node ${node}`)
+    return found
+  }
+  const ids = [...chips.keys(), ...(options.strangers ?? [])]
+  const nats = await startNats([
+    ...CONTROL,
+    ...ids.flatMap((instance): TestUser[] => [
+      { role: "loader", instance },
+      { role: "attester", instance },
+    ]),
+  ])
+  const directory = mkdtempSync(join(tmpdir(), "vouchsafe-hostile-"))
+  const newDirectory = (name: string): string => {
+    const path = join(directory, name)
+    mkdirSync(path, { mode: 0o700 })
+    return path
+  }
+  const wire = await addSuperuser(nats)
+  const captured = await wire.listen(">")
+
+  const anchorsPath = join(directory, "anchors.json")
+  writeFileSync(anchorsPath, JSON.stringify(anchorsOf(operator, root, controlChip)), { mode: 0o600 })
+  const trust = loadTrust(anchorsPath)
+  const nodes = options.nodes.map(({ id, stage, any }) => ({
+    id,
+    stage,
+    chip: any === true ? "any" : hex(chip(id).chipId),
+  }))
+  const document = workflowOf(root, nodes, options.leaseSeconds ?? 30)
+  const signed = signWorkflow(workflowText(document), operator)
+  const workflow = verifyWorkflow(crypto, signed, trust, Date.now())
+
+  const scope = Scope.makeUnsafe()
+  const run: World["run"] = (effect) =>
+    Effect.runPromise(effect.pipe(Scope.provide(scope), Effect.provide(Logger.layer([]))))
+  const bus: World["bus"] = (role, instance) => run(openBus(nats, role, instance))
+  const operatorBus = await bus("operator", "lab")
+  await run(operatorBus.ensureStreams)
+  await run(operatorBus.workflows.put("lab", signed))
+
+  const controlDirectory = newDirectory("cp")
+  const stateFile = join(controlDirectory, "snp-guest.json")
+  writeState(stateFile, encodeGuest(launchGuest(controlChip, { measurement: CONTROL_IMAGE })))
+  const children: Array<{ name: string; child: ChildProcess }> = []
+  let log = ""
+  const start = (service: string, role: Role, instance: string, env: Record<string, string>): void => {
+    const seedPath = join(directory, `${role}-${instance}.seed`)
+    writeFileSync(seedPath, nats.seed(role, instance), { mode: 0o600 })
+    const child = spawn(process.execPath, [join(CHECKOUT, "services", service, "main.ts")], {
+      env: {
+        PATH: process.env.PATH,
+        VOUCHSAFE_NATS_URL: nats.url,
+        VOUCHSAFE_NATS_SEED: seedPath,
+        VOUCHSAFE_INSTANCE: instance,
+        VOUCHSAFE_RUN_DIR: controlDirectory,
+        VOUCHSAFE_ANCHORS: anchorsPath,
+        ...env,
+      },
+      stdio: ["ignore", "pipe", "pipe"],
+    })
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on("data", (chunk: Buffer) => {
+        log += chunk.toString()
+      })
+    children.push({ name: service, child })
+  }
+  start("attester", "attester", "cp", {
+    VOUCHSAFE_ROLE: "control-plane",
+    VOUCHSAFE_DEVICE: `emulated-snp:${stateFile}`,
+  })
+  start("verifier", "verifier", "v1", { VOUCHSAFE_CONTROL_NODE: "cp" })
+  start("key-releaser", "releaser", "r1", { VOUCHSAFE_CONTROL_NODE: "cp" })
+  const allRun = (): void => {
+    for (const { name, child } of children)
+      if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${name} has ended:\n${log}`)
+  }
+
+  const auditor = await bus("auditor", "lab")
+  const history: StoredEvent[] = []
+  let reading: Promise<unknown> = Promise.resolve()
+  const events = (): Promise<ReadonlyArray<StoredEvent>> => {
+    const next = reading.then(async () => {
+      const after = history.at(-1)?.sequence ?? 0
+      history.push(...(await run(auditor.history({ after, most: 5_000 }))))
+      return history
+    })
+    reading = next
+    return next
+  }
+  const recorded: World["recorded"] = async (after, wanted) => {
+    const found = await until(`an event ${JSON.stringify(wanted)}`, async () =>
+      (await events()).find((stored) => stored.sequence > after && fits(stored, wanted)),
+    )
+    return found.event
+  }
+  const sent = (at: string): ReadonlyArray<Uint8Array> =>
+    captured.filter(({ subject }) => subject === `${DEFAULT_PREFIX}.${at}`).map(({ data }) => data)
+
+  const stop = async (): Promise<void> => {
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+    for (const { child } of children) {
+      if (child.exitCode !== null || child.signalCode !== null) continue
+      const ended = new Promise((resolve) => child.once("exit", resolve))
+      child.kill("SIGTERM")
+      const late = setTimeout(() => child.kill("SIGKILL"), 3_000)
+      await ended
+      clearTimeout(late)
+    }
+    await wire.close()
+    await nats.stop()
+    rmSync(directory, { recursive: true, force: true })
+  }
+
+  const world: World = {
+    nats,
+    root,
+    operator,
+    trust,
+    workflow,
+    controlChip,
+    controlDirectory,
+    chip,
+    wire,
+    captured,
+    sent,
+    raw: (role, instance) => rawUser(nats, { role, instance }),
+    bus,
+    run,
+    begin: (effect) => {
+      const own = Scope.makeUnsafe()
+      const quiet = effect.pipe(Scope.provide(own), Effect.provide(Logger.layer([])))
+      const fiber = Effect.runFork(quiet)
+      const end = async (): Promise<void> => {
+        fiber.interruptUnsafe()
+        await Effect.runPromise(Scope.close(own, Exit.void))
+      }
+      Effect.runSync(Scope.addFinalizer(scope, Effect.promise(end)))
+      return end
+    },
+    newDirectory,
+    events,
+    recorded,
+    mark: async () => (await events()).at(-1)?.sequence ?? 0,
+    logs: () => log,
+    allRun,
+    stop,
+  }
+  try {
+    for (const by of ["attester-cp", "verifier-v1", "releaser-r1"])
+      await recorded(0, { by, type: "vouchsafe.service.ready" })
+    await answersHellos(world, ids[0] ?? "")
+    return world
+  } catch (error) {
+    await stop()
+    throw new Error(`${(error as Error).message}\n${log}`, { cause: error })
+  }
+}
+
+type Change = (value: never) => unknown
+
+export interface Bend {
+  /** What this side sends, and what it gets back, as somebody on the way changes it. */
+  readonly send?: Partial<Record<SubjectName, Change>>
+  readonly reply?: Partial<Record<SubjectName, Change>>
+}
+
+/** The same bus with somebody on the way. */
+export const bent = (bus: BusShape, { send = {}, reply = {} }: Bend): BusShape => {
+  const change = (by: Change | undefined, value: unknown): unknown =>
+    by === undefined ? value : by(value as never)
+  const request = (name: SubjectName, tokens: never, value: never, options: never) =>
+    bus
+      .request(name as never, tokens, change(send[name], value) as never, options)
+      .pipe(Effect.map((answer) => change(reply[name], answer)))
+  const publish = (name: SubjectName, tokens: never, value: never) =>
+    bus.publish(name as never, tokens, change(send[name], value) as never)
+  return { ...bus, request: request as BusShape["request"], publish: publish as BusShape["publish"] }
+}
