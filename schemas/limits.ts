@@ -1,6 +1,6 @@
 /**
- * Every bound in one place. C sees those named in `generate.ts` as `bpf/verdicts.h`'s neighbours in `bpf/limits.h`.
- * Units are in the names.
+ * Every bound in one place; units are in the names. The data plane's own sizes stand in `bpf/consts.h`, and a test holds
+ * the two together.
  */
 export const limits = {
   /** Largest NATS payload that any service accepts, before it looks inside. The server's max_payload is the same. */
