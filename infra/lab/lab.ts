@@ -44,6 +44,9 @@ import { type SeenEvent, startWatch, type Watch } from "./watch.ts"
 
 export const OBJECT = join(CHECKOUT, "bpf", "build", "vouchsafe.bpf.o")
 
+/** The operator's identity that is left for a person at another terminal. */
+export const PERSON = "me"
+
 /** Nodes of the example; the last one's data plane is tampered with, and it must be refused. */
 const EXAMPLE = [
   { id: "n1", stage: "source", tampered: false },
@@ -210,6 +213,7 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
     busNetns: names.netns(BUS_NS),
     identities: [
       { role: "operator", instance: "lab" },
+      { role: "operator", instance: PERSON },
       { role: "auditor", instance: "lab" },
       { role: "attester", instance: CONTROL_NODE },
       { role: "verifier", instance: VERIFIER },

@@ -8,7 +8,7 @@ import { join } from "node:path"
 import { createCleanup } from "./cleanup.ts"
 import { CHECKOUT } from "./hardware.ts"
 import { intrude, moveData, untilReleased } from "./job.ts"
-import { type Lab, startLab } from "./lab.ts"
+import { type Lab, PERSON, startLab } from "./lab.ts"
 import { runNames } from "./names.ts"
 import { type Options, parseOptions, usage } from "./options.ts"
 import { type Machine, preflight, Unfit } from "./preflight.ts"
@@ -46,9 +46,10 @@ const howToLook = (lab: Lab): string => {
     "      what every process says",
     `  cat ${lab.names.directory}/workflow.yaml`,
     "      the workflow that was signed",
-    `  VOUCHSAFE_NATS_URL=${lab.bus.url} VOUCHSAFE_INSTANCE=lab \\`,
-    `  VOUCHSAFE_NATS_SEED=${lab.bus.seed("auditor-lab")} npm run vouchsafe -- events`,
-    "      what happened and why",
+    `  export VOUCHSAFE_NATS_URL=${lab.bus.url} VOUCHSAFE_INSTANCE=${PERSON} \\`,
+    `    VOUCHSAFE_NATS_SEED=${lab.bus.seed(`operator-${PERSON}`)}`,
+    "  npm run vouchsafe -- status      nodes, edges, leases, drops",
+    "  npm run vouchsafe -- events      what happened, and why",
     "Ctrl-C takes everything down.",
     "",
   ].join("\n")

@@ -148,7 +148,7 @@ export const renderSummary = (s: Summary): string => {
         e.id,
         e.from,
         e.to,
-        e.epoch,
+        `${e.term}.${e.epoch}`,
         e.sealed_packets,
         size(e.sealed_bytes),
         e.opened_packets,
