@@ -1,0 +1,194 @@
+import { describe, expect, it } from "vitest"
+import { stringify } from "yaml"
+import { crypto, type SecretKey } from "../../services/common/crypto/index.ts"
+import {
+  parseWorkflow,
+  verifyWorkflow,
+  WorkflowError,
+  workflowSigningBytes,
+} from "../../services/make/workflow-document.ts"
+
+const hex = (length: number, byte: string) => byte.repeat(length)
+const stage = {
+  assurance: "emulated",
+  platforms: ["sev-snp"],
+  measurements: [hex(48, "ab")],
+  dataplane: [hex(48, "cd")],
+  policy: { debug: false, migration_agent: false, vmpl_max: 0 },
+}
+const document = {
+  workflow: "example",
+  domain: "lab",
+  version: 3,
+  not_after: "2027-01-01T00:00:00Z",
+  suite: "chacha20-poly1305",
+  lease_seconds: 30,
+  roots: [{ vendor: "amd", product: "Milan", key_digest: hex(32, "01"), emulated: true }],
+  stages: { source: stage, sink: stage },
+  nodes: [
+    { id: "n1", stage: "source", chip: hex(64, "02"), address: "10.77.0.1", wire: "10.99.0.11" },
+    { id: "n2", stage: "sink", chip: "any", address: "10.77.0.2", wire: "10.99.0.12" },
+  ],
+  edges: [{ id: "raw", from: "source", to: "sink", protocol: "tcp", port: 5000, lanes: 1 }],
+}
+type Document = typeof document
+
+const text = (change: (copy: Document) => unknown = () => undefined): string => {
+  const copy = structuredClone(document)
+  change(copy)
+  return stringify(copy, { aliasDuplicateObjects: false })
+}
+
+const refusal = (run: () => unknown): string => {
+  try {
+    run()
+  } catch (error) {
+    if (error instanceof WorkflowError) return `${error.code} ${error.field}`
+    throw error
+  }
+  return "accepted"
+}
+
+describe("parseWorkflow", () => {
+  it("takes a sound document as it is", () => {
+    expect(parseWorkflow(text())).toEqual(document)
+  })
+
+  const cases: ReadonlyArray<readonly [string, string, string]> = [
+    ["not YAML at all", "{", "NOT_YAML document"],
+    ["a key twice", `${text()}version: 4\n`, "NOT_YAML document"],
+    [
+      "aliases",
+      text().replace("domain: lab", "domain: &d lab").replace("workflow: example", "workflow: *d"),
+      "NOT_YAML document",
+    ],
+    ["an alias bomb", `a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n`, "NOT_YAML document"],
+    ["an unknown field", `${text()}colour: red\n`, 'BAD_FIELD ["colour"]'],
+    ["another suite", text((d) => Object.assign(d, { suite: "rot13" })), 'BAD_FIELD ["suite"]'],
+    [
+      "a version that is no number",
+      text((d) => Object.assign(d, { version: "new" })),
+      'BAD_FIELD ["version"]',
+    ],
+    [
+      "an end that is no time",
+      text((d) => Object.assign(d, { not_after: "soon" })),
+      'BAD_FIELD ["not_after"]',
+    ],
+    [
+      "a node of no stage",
+      text((d) => Object.assign(d.nodes[0] ?? {}, { stage: "x" })),
+      "INCONSISTENT nodes.n1.stage",
+    ],
+    [
+      "two nodes of one name",
+      text((d) => Object.assign(d.nodes[1] ?? {}, { id: "n1" })),
+      "INCONSISTENT nodes.id",
+    ],
+    [
+      "two nodes of one address",
+      text((d) => Object.assign(d.nodes[1] ?? {}, { address: "10.77.0.1" })),
+      "INCONSISTENT nodes.address",
+    ],
+    [
+      "two nodes on one chip",
+      text((d) => Object.assign(d.nodes[1] ?? {}, { chip: hex(64, "02") })),
+      "INCONSISTENT nodes.chip",
+    ],
+    [
+      "an edge to no stage",
+      text((d) => Object.assign(d.edges[0] ?? {}, { to: "x" })),
+      "INCONSISTENT edges.raw",
+    ],
+    [
+      "an edge from a stage to itself",
+      text((d) => Object.assign(d.edges[0] ?? {}, { to: "source" })),
+      "INCONSISTENT edges.raw",
+    ],
+    [
+      "TCP without a port",
+      text((d) => delete (d.edges[0] as Partial<Document["edges"][0]>).port),
+      "INCONSISTENT edges.raw.port",
+    ],
+    [
+      "ICMP with a port",
+      text((d) => Object.assign(d.edges[0] ?? {}, { protocol: "icmp" })),
+      "INCONSISTENT edges.raw.port",
+    ],
+    [
+      "emulated stages without an emulated root",
+      text((d) => Object.assign(d.roots[0] ?? {}, { emulated: false })),
+      "INCONSISTENT stages.source.assurance",
+    ],
+    ["no root", text((d) => Object.assign(d, { roots: [] })), 'BAD_FIELD ["roots"]'],
+    [
+      "an address that is none",
+      text((d) => Object.assign(d.nodes[0] ?? {}, { address: "10.77.0.256" })),
+      'BAD_FIELD ["nodes"][0]["address"]',
+    ],
+  ]
+  for (const [what, yaml, wanted] of cases) {
+    it(`refuses ${what}`, () => expect(refusal(() => parseWorkflow(yaml))).toBe(wanted))
+  }
+})
+
+describe("verifyWorkflow", () => {
+  const [a, b, stranger] = [crypto.ed25519.generate(), crypto.ed25519.generate(), crypto.ed25519.generate()]
+  const bytes = new TextEncoder().encode(text())
+  const signature = (key: SecretKey, over = bytes) => ({
+    key: key.publicKey,
+    signature: crypto.ed25519.sign(workflowSigningBytes(over), key),
+  })
+  const trust = (threshold: number) => ({
+    domain: "lab",
+    operatorKeys: [a.publicKey, b.publicKey],
+    threshold,
+  })
+  const now = Date.parse("2026-11-23T00:00:00Z")
+  const verify = (
+    signatures: ReadonlyArray<ReturnType<typeof signature>>,
+    threshold = 1,
+    at = now,
+    domain = "lab",
+  ) =>
+    refusal(() =>
+      verifyWorkflow(crypto, { v: 1, document: bytes, signatures }, { ...trust(threshold), domain }, at),
+    )
+
+  it("accepts what enough operators have signed", () => {
+    expect(verify([signature(a)])).toBe("accepted")
+    expect(verify([signature(a), signature(b)], 2)).toBe("accepted")
+    expect(verify([signature(stranger), signature(b)])).toBe("accepted")
+  })
+
+  it("refuses too few, strangers, one operator twice, and signatures over other bytes", () => {
+    expect(verify([])).toBe("UNSIGNED signatures")
+    expect(verify([signature(stranger)])).toBe("UNSIGNED signatures")
+    expect(verify([signature(a), signature(a)], 2)).toBe("UNSIGNED signatures")
+    expect(verify([signature(a, new TextEncoder().encode(`${text()} `))])).toBe("UNSIGNED signatures")
+    expect(verify([signature(a)], 0)).toBe("UNSIGNED signatures")
+  })
+
+  it("refuses every flipped byte of a signature", () => {
+    for (let i = 0; i < 64; i++) {
+      const flipped = signature(a)
+      flipped.signature[i] = (flipped.signature[i] ?? 0) ^ 1
+      expect(verify([flipped])).toBe("UNSIGNED signatures")
+    }
+  })
+
+  it("refuses another domain's document, and one whose end has come", () => {
+    expect(verify([signature(a)], 1, now, "other")).toBe("WRONG_DOMAIN domain")
+    expect(verify([signature(a)], 1, Date.parse("2027-01-01T00:00:00Z") - 1)).toBe("accepted")
+    expect(verify([signature(a)], 1, Date.parse("2027-01-01T00:00:00Z"))).toBe("EXPIRED not_after")
+    expect(verify([signature(a)], 1, Number.NaN)).toBe("EXPIRED not_after")
+  })
+
+  it("gives each document another digest", () => {
+    const digestOf = (document: Uint8Array<ArrayBuffer>) =>
+      verifyWorkflow(crypto, { v: 1, document, signatures: [signature(a, document)] }, trust(1), now).digest
+    const other = new TextEncoder().encode(text((d) => Object.assign(d, { version: 4 })))
+    expect(Buffer.from(digestOf(bytes)).equals(digestOf(other))).toBe(false)
+    expect(digestOf(bytes)).toHaveLength(32)
+  })
+})
