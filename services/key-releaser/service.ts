@@ -62,10 +62,11 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   const verifiers = makeKnownVerifiers(bus, { ...options, ownKey: key.publicKey })
   let reign: Reign | undefined
 
+  /** A new document is a new term with an empty core. One that doesn't compile ends the reign: nobody gets keys for it. */
   const begin = (workflow: VerifiedWorkflow) =>
-    Effect.sync(() => {
+    attempt(() => {
       const term = nextTerm(reign?.core.term, Date.now())
-      writeReleaserKey(options.runDirectory, { instance, key: key.publicKey, term })
+      reign = undefined
       const core = new Releaser({
         crypto,
         workflow: protocolWorkflow(workflow),
@@ -73,8 +74,13 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
         term,
         leaseMs: workflow.document.lease_seconds * 1000,
       })
+      writeReleaserKey(options.runDirectory, { instance, key: key.publicKey, term })
       reign = { workflow, core, signingKeys: new Map() }
-    })
+    }).pipe(
+      Effect.catch(({ code, field, message }) =>
+        bus.event({ type: "vouchsafe.workflow.refused", data: { code, field, message } }),
+      ),
+    )
 
   const sealed = ({ header, payload, recipient }: ReleaseOutput): Signed => {
     const packed = encode(ReleasePayload, { v: 1, ...payload })
@@ -97,6 +103,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
       },
     })
   })
+
   const tell = ({ event, node, instance: edge, epoch }: ReleaserEvent) => {
     const subject = node ?? edge
     return bus.event({
