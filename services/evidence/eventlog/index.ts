@@ -1,0 +1,13 @@
+/** Event logs: parsed, replayed to registers, and named. For TPM quotes and, over CCEL, for TDX. */
+export { type Bank, bankOf, banks, digest } from "./bank.ts"
+export { EventLogError, type EventLogErrorCode } from "./error.ts"
+export {
+  dataIsMeasured,
+  type EventLog,
+  type LogEvent,
+  type LogFormat,
+  logLimits,
+  parseEventLog,
+} from "./log.ts"
+export { extend, matchReplay, type Registers, replay, replayDigests, rtmrsOf } from "./replay.ts"
+export { eventTypeName, eventTypes } from "./types.ts"
