@@ -302,6 +302,7 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
       execFileSync("nsenter", [`--net=/run/netns/${netns}`, command, ...args], {
         encoding: "utf8",
         timeout: 30_000,
+        stdio: ["ignore", "pipe", "pipe"],
       }),
     stopServices: async () => {
       await watch.stop()

@@ -41,7 +41,7 @@ const howToLook = (lab: Lab): string => {
     `  nsenter --net=/run/netns/${app} bash`,
     "      a shell where n1's applications live",
     `  nsenter --net=${lab.names.netnsPath("bridge")} tcpdump -ni any`,
-    "      the untrusted wire",
+    "      the untrusted wire, as others see it (apt-get install tcpdump)",
     `  ls ${lab.names.directory}/log`,
     "      what every process says",
     `  cat ${lab.names.directory}/workflow.yaml`,
