@@ -10,9 +10,11 @@ inside=$(realpath "$1")
 for tool in qemu-system-x86_64 busybox cpio timeout; do
   command -v $tool >/dev/null || { echo "boot-6.1: $tool is missing (Debian: qemu-system-x86 busybox-static cpio coreutils)" >&2; exit 125; }
 done
-kernel=${KERNEL:-$(ls -v /boot/vmlinuz-6.1.* 2>/dev/null | tail -1)}
+here=$(cd "$(dirname "$0")/../.." && pwd -P)
+kernel=${KERNEL:-$(ls -v "$here"/.cache/guest-kernel/boot/vmlinuz-6.1.* /boot/vmlinuz-6.1.* 2>/dev/null | tail -1)}
 [ -n "$kernel" ] || { echo "boot-6.1: no /boot/vmlinuz-6.1.* (Debian: linux-image-amd64)" >&2; exit 125; }
-version=${kernel#/boot/vmlinuz-}
+version=${kernel##*/vmlinuz-}
+modules_root=${kernel%/boot/*}/lib/modules/$version
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 root=$work/root
@@ -20,7 +22,7 @@ mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/ro" "$root/rw" 
 cp "$(command -v busybox)" "$root/bin/busybox"
 modules="virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci netfs fscache 9pnet 9p 9pnet_virtio overlay"
 for module in $modules; do
-  file=$(find "/lib/modules/$version" -name "$module.ko" | head -1)
+  file=$(find "$modules_root" -name "$module.ko" | head -1)
   [ -n "$file" ] || { echo "boot-6.1: $version has no module $module" >&2; exit 125; }
   cp "$file" "$root/mods/"
 done
@@ -30,6 +32,7 @@ cat >"$root/run" <<RUN
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/tmp
 mount -t bpf bpf /sys/fs/bpf 2>/dev/null
 ip link set lo up 2>/dev/null
+[ -e "/lib/modules/$version" ] || { mkdir -p /lib/modules; ln -s "$modules_root" "/lib/modules/$version"; }
 cd /
 status=0
 "$inside" </dev/null || status=\$?
