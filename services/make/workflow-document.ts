@@ -100,7 +100,11 @@ export const parseWorkflow = (yaml: string): Workflow => {
     // No aliases: a document of 128 KiB must not unfold into gigabytes.
     value = parsed.toJS({ maxAliasCount: 0 })
   } catch {
-    throw new WorkflowError("NOT_YAML", "document", "aliases (&name, *name) are not allowed: write each part out")
+    throw new WorkflowError(
+      "NOT_YAML",
+      "document",
+      "aliases (&name, *name) are not allowed: write each part out",
+    )
   }
   const decoded = decodeWorkflow(value, { onExcessProperty: "error" })
   if (Result.isFailure(decoded)) {
