@@ -58,6 +58,7 @@ export const parseEventLog = (bytes: Uint8Array): EventLog => {
     throw new EventLogError("LOG_LENGTH", "log", `${bytes.length} bytes`, `1 to ${logLimits.bytes} bytes`)
   const own = Uint8Array.from(bytes)
   const padding = paddingFrom(own)
+  if (padding === 0) throw new EventLogError("LOG_LENGTH", "log", "padding only", "at least one event")
   const reader = new Reader(own, true, truncated)
   const first = readLegacyEvent(reader, 0)
   const sizes = parseHeader(first)
