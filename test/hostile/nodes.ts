@@ -324,6 +324,8 @@ export const recordedPlane = (): RecordedPlane => {
 }
 
 export interface Life extends RecordedPlane {
+  /** The number that the node's kernel knows an edge instance by. */
+  readonly indexOf: (instance: string) => number
   readonly spied: Spied
   readonly stop: () => Promise<void>
 }
@@ -359,5 +361,10 @@ export const live = async (
       yield* lives.live(() => ({ workflow, rules }))
     }),
   )
-  return { ...recorded, spied, stop }
+  const indexOf = (instance: string): number => {
+    const found = rules.edges.find(({ edge }) => edge.id === instance)
+    if (found === undefined) throw new Error(`${node.id} has no edge ${instance}`)
+    return found.record.index
+  }
+  return { ...recorded, spied, stop, indexOf }
 }

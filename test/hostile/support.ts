@@ -166,8 +166,10 @@ export interface World {
   readonly wire: Raw
   /** Every message since the start, inboxes and the streams' own included. */
   readonly captured: ReadonlyArray<Msg>
-  /** Payloads on one subject of the table, in order. */
+  /** Payloads on one subject of the table, in order, without what the wire itself has said. */
   readonly sent: (subject: string) => ReadonlyArray<Uint8Array>
+  /** The wire says this on a subject of the table. */
+  readonly say: (subject: string, data: Uint8Array) => void
   /** A connection with an identity's own permissions and no code of ours behind it. */
   readonly raw: (role: Role, instance: string) => Promise<Raw>
   readonly bus: (role: Role, instance: string) => Promise<BusShape>
@@ -178,7 +180,7 @@ export interface World {
   /** Everything in the stream EVENTS. */
   readonly events: () => Promise<ReadonlyArray<StoredEvent>>
   /** The first event after stream sequence `after` that fits. */
-  readonly recorded: (after: number, wanted: WantedEvent) => Promise<StoredEvent["event"]>
+  readonly recorded: (after: number, wanted: WantedEvent, ms?: number) => Promise<StoredEvent["event"]>
   /** The last stream sequence: events after it are younger than now. */
   readonly mark: () => Promise<number>
   /** What the service processes have written. */
@@ -221,6 +223,9 @@ const addSuperuser = async (nats: TestNats): Promise<Raw> => {
     rawUser(asSuperuser, { role: "operator", instance: "superuser" }).catch(() => undefined),
   )
 }
+
+/** Marks what the wire says; services don't look at it where nothing is answered. */
+const OURS = "_INBOX.operator-superuser.said"
 
 const CONTROL: ReadonlyArray<TestUser> = [
   { role: "operator", instance: "lab" },
@@ -337,14 +342,16 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
     reading = next
     return next
   }
-  const recorded: World["recorded"] = async (after, wanted) => {
-    const found = await until(`an event ${JSON.stringify(wanted)}`, async () =>
-      (await events()).find((stored) => stored.sequence > after && fits(stored, wanted)),
-    )
+  const recorded: World["recorded"] = async (after, wanted, ms) => {
+    const look = async () =>
+      (await events()).find((stored) => stored.sequence > after && fits(stored, wanted))
+    const found = await until(`an event ${JSON.stringify(wanted)}`, look, ms)
     return found.event
   }
   const sent = (at: string): ReadonlyArray<Uint8Array> =>
-    captured.filter(({ subject }) => subject === `${DEFAULT_PREFIX}.${at}`).map(({ data }) => data)
+    captured
+      .filter(({ subject, reply }) => subject === `${DEFAULT_PREFIX}.${at}` && reply !== OURS)
+      .map(({ data }) => data)
 
   const stop = async (): Promise<void> => {
     await Effect.runPromise(Scope.close(scope, Exit.void))
@@ -373,6 +380,7 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
     wire,
     captured,
     sent,
+    say: (at, data) => wire.send(`${DEFAULT_PREFIX}.${at}`, data, OURS),
     raw: (role, instance) => rawUser(nats, { role, instance }),
     bus,
     run,

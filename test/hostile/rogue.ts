@@ -1,0 +1,118 @@
+/**
+ * A releaser whose key the control plane's Evidence binds, and who says what it likes. Stands in for a releaser that was
+ * taken over: what a node checks after the signature can be seen only by somebody who can sign.
+ */
+import { readFileSync, renameSync } from "node:fs"
+import { join } from "node:path"
+import { AttestationResult } from "../../schemas/messages/attestation.ts"
+import { Signed } from "../../schemas/messages/common.ts"
+import { Pull, Release, ReleasePayload } from "../../schemas/messages/release.ts"
+import { decode, encode, type MessageSchema } from "../../services/common/codec/index.ts"
+import { writeReleaserKey } from "../../services/common/config/guest-keys.ts"
+import { writeState } from "../../services/evidence/index.ts"
+import { sign } from "../../services/make/envelope.ts"
+import { labels } from "../../services/make/labels.ts"
+import { type Recipient, type ReleaseHeader, sealRelease } from "../../services/make/release.ts"
+import { resultDigest } from "../../services/make/result.ts"
+import { crypto, hex, until, type World } from "./support.ts"
+
+export const decoded = <T>(schema: MessageSchema<T>, bytes: Uint8Array): T => {
+  const found = decode(schema, bytes, { subject: "captured" })
+  if (found.ok) return found.value
+  throw found.error
+}
+
+export const pullIn = (data: Uint8Array): Pull => decoded(Pull, decoded(Signed, data).body)
+export const releaseIn = (data: Uint8Array): Release => decoded(Release, decoded(Signed, data).body)
+
+export interface Bending {
+  readonly header?: Partial<ReleaseHeader>
+  readonly payload?: Partial<ReleasePayload>
+  readonly recipient?: Partial<Recipient>
+  /** After sealing, before signing. */
+  readonly outer?: (release: Release) => Release
+}
+
+export interface Rogue {
+  readonly term: bigint
+  /** The newest request that the node has made. */
+  readonly pull: () => Pull | undefined
+  /** Signs and sends an answer to it, right but for the bending. */
+  readonly release: (bending?: Bending) => void
+  /** Answers the newest request as it should be, once. */
+  readonly answer: () => void
+  /** Sequence of the last such answer. */
+  readonly answered: () => bigint
+  /** Lets nodes that attest from now on believe the real releaser again. */
+  readonly restore: () => void
+}
+
+/** From now on, nodes that attest are told that this key is the releaser's. */
+export const takeOver = (world: World, node: string): Rogue => {
+  const path = join(world.controlDirectory, "releaser.json")
+  const real = readFileSync(path, "utf8")
+  const term = BigInt((JSON.parse(real) as { term: string }).term) + 1n
+  const key = crypto.ed25519.generate()
+  writeReleaserKey(world.controlDirectory, { instance: "r1", key: key.publicKey, term })
+  let sequence = 0n
+  let answered = 0n
+  let last = ""
+
+  const newest = (): Pull | undefined => {
+    const data = world.sent(`pull.${node}`).at(-1)
+    return data === undefined ? undefined : pullIn(data)
+  }
+  const release = ({ header = {}, payload = {}, recipient = {}, outer = (same) => same }: Bending = {}) => {
+    const pull = newest()
+    if (pull === undefined) throw new Error(`${node} has not asked`)
+    const claims = decoded(AttestationResult, pull.result.body)
+    sequence += 1n
+    const whole: ReleaseHeader = {
+      domain: "lab",
+      workflow: world.workflow.digest,
+      node,
+      session: pull.session,
+      releaser: "r1",
+      term,
+      sequence,
+      nonce: pull.nonce,
+      suite: "chacha20-poly1305",
+      ...header,
+    }
+    const to: Recipient = {
+      dhKey: claims.dh_key,
+      kemKey: claims.kem_key,
+      result: resultDigest(crypto, pull.result.body),
+      ...recipient,
+    }
+    const packed = encode(ReleasePayload, { v: 1, lease_ms: 6_000, edges: [], ...payload })
+    const { enc, ciphertext } = sealRelease(crypto, to, whole, packed)
+    const body = encode(Release, outer({ v: 1, ...whole, enc, ciphertext }))
+    world.say(`release.${node}`, encode(Signed, sign(crypto, labels.signedRelease, key, body)))
+  }
+  return {
+    term,
+    pull: newest,
+    release,
+    answer: () => {
+      const nonce = hex(newest()?.nonce ?? new Uint8Array(0))
+      if (nonce === last) return
+      last = nonce
+      release()
+      answered = sequence
+    },
+    answered: () => answered,
+    restore: () => {
+      writeState(`${path}.real`, real)
+      renameSync(`${path}.real`, path)
+    },
+  }
+}
+
+/** Waits for a request that is younger than `than`. */
+export const freshPull = (rogue: Rogue, than?: Pull): Promise<Pull> =>
+  until("a fresh request", () => {
+    const pull = rogue.pull()
+    const fresh = pull !== undefined && (than === undefined || Buffer.compare(pull.nonce, than.nonce) !== 0)
+    return fresh ? pull : undefined
+  })
