@@ -1,0 +1,61 @@
+/** Reads one folder of collateral. Files are taken as they are; nothing of them is judged here. */
+import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from "node:fs"
+import { join } from "node:path"
+import { limits } from "../../../schemas/limits.ts"
+import { CollateralError } from "./collateral.ts"
+
+/** Contents by file name. */
+export type CollateralFolder = ReadonlyMap<string, Uint8Array>
+
+const mostFiles = 64
+const wanted = /^[\w.-]+\.(?:json|der|pem|crl|crt|cer)$/
+
+/**
+ * @param path a folder; its `.json`, `.der`, `.pem`, `.crl`, `.crt` and `.cer` files count, others and folders don't
+ * @throws CollateralError FOLDER_UNREADABLE, FILE_UNREADABLE, FILE_TOO_LARGE (65,536 bytes), FILES_TOO_MANY (64)
+ */
+export const readCollateralFolder = (path: string): CollateralFolder => {
+  const names = listFolder(path)
+  if (names.length > mostFiles)
+    throw new CollateralError("FILES_TOO_MANY", path, `${names.length} files, at most ${mostFiles}`)
+  return new Map(names.map((name) => [name, readBounded(join(path, name))]))
+}
+
+const listFolder = (path: string): string[] => {
+  try {
+    return readdirSync(path, { withFileTypes: true })
+      .filter((entry) => !entry.isDirectory() && wanted.test(entry.name))
+      .map(({ name }) => name)
+      .sort()
+  } catch (error) {
+    throw new CollateralError("FOLDER_UNREADABLE", path, codeOf(error))
+  }
+}
+
+/** Through one descriptor, without waiting on pipes, and never more than the bound, whatever size the file claims. */
+const readBounded = (path: string): Uint8Array => {
+  let file: number
+  try {
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch (error) {
+    throw new CollateralError("FILE_UNREADABLE", path, codeOf(error))
+  }
+  try {
+    if (!fstatSync(file).isFile()) throw new CollateralError("FILE_UNREADABLE", path, "isn't a regular file")
+    const bytes = new Uint8Array(limits.evidenceBytes + 1)
+    let length = 0
+    for (let read = -1; read !== 0 && length < bytes.length; length += read)
+      read = readSync(file, bytes, length, bytes.length - length, null)
+    if (length > limits.evidenceBytes)
+      throw new CollateralError("FILE_TOO_LARGE", path, `more than ${limits.evidenceBytes} bytes`)
+    return bytes.slice(0, length)
+  } catch (error) {
+    if (error instanceof CollateralError) throw error
+    throw new CollateralError("FILE_UNREADABLE", path, codeOf(error))
+  } finally {
+    closeSync(file)
+  }
+}
+
+const codeOf = (error: unknown): string =>
+  error instanceof Error && "code" in error ? `${error.code}` : "can't be read"
