@@ -41,9 +41,10 @@ interface Life {
   readonly rules: Rules
   readonly attested: Attested
   readonly state: NodeState
-  /** When the session began, and when the last release was accepted; ns of the boot clock. */
+  /** When the session began, when the last release was accepted, and by when the next must be; ns of the boot clock. */
   readonly sinceNs: bigint
   releasedNs: bigint
+  expectedNs: bigint
   /** Peers' results that were verified in this session, by signature: a peer's comes once for each edge to it. */
   readonly vouched: Map<string, VouchedResult>
 }
@@ -51,8 +52,11 @@ interface Life {
 const MS = 1_000_000n
 /** A node proves itself anew this often; its keys live no longer. */
 const SESSION_NS = 300_000n * MS
-/** Without an answer to its requests for this long, a node begins a new session: the releaser may have begun a new term. */
-const UNANSWERED_NS = 6_000n * MS
+/**
+ * Without an answer to its requests for this long, a node begins a new session: the releaser may have begun a new term, or
+ * there is another verifier. A sixth of the lease leaves time for both ends of an edge to do so before their leases end.
+ */
+const unansweredNs = (leaseNs: bigint): bigint => (leaseNs / 6n < 6_000n * MS ? leaseNs / 6n : 6_000n * MS)
 const ASK_AGAIN_MS = 1_000
 
 export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
@@ -115,6 +119,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     }).pipe(Effect.tapError(recordRefusal))
     yield* perform(current, actions)
     current.releasedNs = bootNow()
+    const lease = leaseNs(current.workflow)
+    current.expectedNs = current.releasedNs + lease / 3n + unansweredNs(lease)
     state = "released"
     for (const action of actions) {
       if (action.kind === "setLease") continue
@@ -139,20 +145,24 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   const begin = Effect.fnUntraced(function* (workflow: VerifiedWorkflow, compiled: Rules) {
     if (life === undefined) state = "attesting"
     const session = beginSession(crypto, node, options.runDirectory)
-    const attested = yield* attest(bus, { crypto, trust, workflow, session }).pipe(
-      Effect.tapError(() => Effect.sync(() => endSession(session))),
-    )
     const before = life
-    const core = new NodeState({
-      crypto,
-      workflow: compiled.protocol,
-      nodeId: node,
-      session: session.id,
-      dhSecret: session.dh,
-      result: attested.result,
-      held: before === undefined ? heldEpochs(plane, compiled) : before.state.held,
-    })
-    core.followTerm(attested.control.term)
+    const { attested, core } = yield* Effect.gen(function* () {
+      const attested = yield* attest(bus, { crypto, trust, workflow, session })
+      const core = yield* attempt(() => {
+        const fresh = new NodeState({
+          crypto,
+          workflow: compiled.protocol,
+          nodeId: node,
+          session: session.id,
+          dhSecret: session.dh,
+          result: attested.result,
+          held: before === undefined ? heldEpochs(plane, compiled) : before.state.held,
+        })
+        fresh.followTerm(attested.control.term)
+        return fresh
+      })
+      return { attested, core }
+    }).pipe(Effect.tapError(() => Effect.sync(() => endSession(session))))
     const now = bootNow()
     life = {
       workflow,
@@ -161,6 +171,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       state: core,
       sinceNs: now,
       releasedNs: now,
+      expectedNs: now + unansweredNs(leaseNs(workflow)),
       vouched: new Map(),
     }
     before?.state.dispose()
@@ -178,7 +189,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       current === undefined ||
       current.workflow !== workflow ||
       now - current.sinceNs > SESSION_NS ||
-      now - current.releasedNs > leaseNs(workflow) / 3n + UNANSWERED_NS
+      now > current.expectedNs
     const present = due ? yield* begin(workflow, compiled) : current
     yield* ask(present)
     const asked = bootNow()
