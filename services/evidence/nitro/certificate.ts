@@ -153,6 +153,8 @@ export interface Certificate {
   readonly notAfter: Date
   /** SHA-256 of the DER, in hex. */
   readonly fingerprint: string
+  /** How many issuers may stand below it; undefined where it doesn't say. */
+  readonly pathLength: number | undefined
 }
 
 /**
@@ -169,15 +171,14 @@ const knownExtensions = new Set([
 ])
 
 /**
- * Decodes a certificate whose signature has been checked, and checks that it may do what its place asks.
- * @param issuersBelow how many issuers stand between it and the leaf; undefined for the leaf itself
- * @throws NitroError CERTIFICATE_MALFORMED, CERTIFICATE_ROLE, CERTIFICATE_PATH_LENGTH, CERTIFICATE_EXTENSION
+ * Decodes a certificate whose signature has been checked, and checks that it may do what its role asks.
+ * @throws NitroError CERTIFICATE_MALFORMED, CERTIFICATE_ROLE, CERTIFICATE_EXTENSION
  */
-export const decode = (role: CertificateRole, from: Outline, issuersBelow: number | undefined): Certificate =>
+export const decode = (role: CertificateRole, from: Outline): Certificate =>
   reading(role, () => {
     const x509 = new X509Certificate(Uint8Array.from(from.der))
     checkExtensions(role, x509)
-    checkUse(role, x509, issuersBelow)
+    const pathLength = checkUse(role, x509)
     const names = x509.subjectName.getField("CN")
     return {
       role,
@@ -185,6 +186,7 @@ export const decode = (role: CertificateRole, from: Outline, issuersBelow: numbe
       notBefore: x509.notBefore,
       notAfter: x509.notAfter,
       fingerprint: toHex(chosen.sha256(from.der)),
+      pathLength,
     }
   })
 
@@ -203,9 +205,9 @@ const checkExtensions = (role: string, x509: X509Certificate): void => {
   }
 }
 
-/** Issuers must be authorities that may sign certificates, not too many of them; the leaf must not be one. */
-const checkUse = (role: string, x509: X509Certificate, issuersBelow: number | undefined): void => {
-  const isIssuer = issuersBelow !== undefined
+/** Issuers must be authorities that may sign certificates; the leaf must not be one. Gives the path length, if any. */
+const checkUse = (role: CertificateRole, x509: X509Certificate): number | undefined => {
+  const isIssuer = role !== "leaf"
   const constraints = x509.getExtension(BasicConstraintsExtension)
   if ((constraints?.ca ?? false) !== isIssuer)
     throw new NitroError(
@@ -214,14 +216,6 @@ const checkUse = (role: string, x509: X509Certificate, issuersBelow: number | un
       `ca ${!isIssuer}`,
       `ca ${isIssuer}`,
     )
-  const pathLength = constraints?.pathLength
-  if (isIssuer && pathLength !== undefined && !(issuersBelow <= pathLength))
-    throw new NitroError(
-      "CERTIFICATE_PATH_LENGTH",
-      fieldOf(role, "basicConstraints"),
-      `${issuersBelow} issuers below`,
-      `at most ${pathLength}`,
-    )
   const usage = x509.getExtension(KeyUsagesExtension)?.usages ?? 0
   if ((usage & (isIssuer ? KeyUsageFlags.keyCertSign : KeyUsageFlags.digitalSignature)) === 0)
     throw new NitroError(
@@ -229,6 +223,21 @@ const checkUse = (role: string, x509: X509Certificate, issuersBelow: number | un
       fieldOf(role, "keyUsage"),
       `${usage}`,
       isIssuer ? "keyCertSign" : "digitalSignature",
+    )
+  return constraints?.pathLength
+}
+
+/**
+ * @param issuersBelow how many issuers stand between this one and the leaf (RFC 5280, 4.2.1.9)
+ * @throws NitroError CERTIFICATE_PATH_LENGTH
+ */
+export const checkPathLength = ({ role, pathLength }: Certificate, issuersBelow: number): void => {
+  if (pathLength !== undefined && !(issuersBelow <= pathLength))
+    throw new NitroError(
+      "CERTIFICATE_PATH_LENGTH",
+      fieldOf(role, "basicConstraints"),
+      `${issuersBelow} issuers below`,
+      `at most ${pathLength}`,
     )
 }
 

@@ -5,6 +5,7 @@ import {
   type Certificate,
   type CertificateRole,
   checkDates,
+  checkPathLength,
   checkSignature,
   decode,
   keyDigest,
@@ -22,37 +23,37 @@ export interface Chain {
   readonly certificates: readonly Certificate[]
 }
 
-/** The part of a chain that neither the time nor the list of roots changes. */
-interface SignedChain {
-  readonly rootKeyDigest: string
-  readonly publicKey: Uint8Array
-  readonly certificates: readonly Certificate[]
+/** A certificate whose signature held, and those above it. Neither the time nor the list of roots changes that. */
+interface Link {
+  readonly outline: Outline
+  readonly certificate: Certificate
 }
 
 /**
- * Remembers chains whose signatures held, by the digest of all their bytes: the next document of the same enclave costs
- * one signature instead of six. Roots and dates are looked at every time. The chain longest unused goes first.
+ * Remembers certificates whose signatures held, by the digest of their bytes and of all bytes above: the next document of
+ * the same enclave costs one signature instead of six, and that of a new enclave on the same machine two. Roots, dates and
+ * path lengths are looked at every time. What was longest unused goes first.
  */
 export class NitroChainCache {
-  readonly #chains = new Map<string, SignedChain>()
+  readonly #links = new Map<string, Link>()
   readonly #most: number
 
-  constructor(most = 1_024) {
+  constructor(most = 4_096) {
     this.#most = most
   }
 
-  get(key: string): SignedChain | undefined {
-    const chain = this.#chains.get(key)
-    if (chain === undefined) return undefined
-    this.#chains.delete(key)
-    this.#chains.set(key, chain)
-    return chain
+  get(key: string): Link | undefined {
+    const link = this.#links.get(key)
+    if (link === undefined) return undefined
+    this.#links.delete(key)
+    this.#links.set(key, link)
+    return link
   }
 
-  set(key: string, chain: SignedChain): void {
-    this.#chains.set(key, chain)
-    const [oldest] = this.#chains.keys()
-    if (this.#chains.size > this.#most && oldest !== undefined) this.#chains.delete(oldest)
+  set(key: string, link: Link): void {
+    this.#links.set(key, link)
+    const [oldest] = this.#links.keys()
+    if (this.#links.size > this.#most && oldest !== undefined) this.#links.delete(oldest)
   }
 }
 
@@ -65,6 +66,7 @@ export interface ChainOptions {
 }
 
 /**
+ * Top down: nothing is decoded, and no key used, before what stands above it is known to be right.
  * @param leaf DER
  * @param cabundle DER, the root first, the leaf's issuer last
  * @throws NitroError
@@ -74,47 +76,30 @@ export const verifyChain = (
   cabundle: readonly Uint8Array[],
   { roots, times, cache, crypto }: ChainOptions,
 ): Chain => {
-  const key = digestOf([...cabundle, leaf])
-  const known = cache?.get(key)
-  const signed = known ?? verifySignatures(leaf, cabundle, roots, crypto)
-  const root = acceptedRoot(roots, signed.rootKeyDigest)
-  if (known === undefined) cache?.set(key, signed)
-  for (const certificate of signed.certificates.toReversed())
-    for (const time of times) checkDates(certificate, time)
-  return { root, publicKey: signed.publicKey, certificates: signed.certificates }
-}
-
-const digestOf = (ders: readonly Uint8Array[]): string => {
-  const hash = createHash("sha256")
-  for (const der of ders) hash.update(`:${der.length}:`).update(der)
-  return hash.digest("base64")
-}
-
-/** Top down: nothing is decoded, and no key used, before what stands above it is known to be right. */
-const verifySignatures = (
-  leafDer: Uint8Array,
-  cabundle: readonly Uint8Array[],
-  roots: readonly NitroRoot[],
-  crypto: Crypto,
-): SignedChain => {
-  const [rootDer, ...issuerDers] = cabundle
-  if (rootDer === undefined) throw new NitroError("CHAIN_LENGTH", "certificates", "0", "at least the root")
-  const root = outline("root", rootDer)
-  const rootKeyDigest = keyDigest(root.spki)
-  acceptedRoot(roots, rootKeyDigest)
-  checkSignature("root", root, root, crypto)
-  const certificates = [decode("root", root, issuerDers.length)]
-
-  let above: Outline = root
-  for (const [i, der] of issuerDers.entries()) {
-    const role: CertificateRole = `issuer${i + 1}`
-    const issuer = outline(role, der)
-    checkSignature(role, issuer, above, crypto)
-    certificates.unshift(decode(role, issuer, issuerDers.length - 1 - i))
-    above = issuer
+  const links: Link[] = []
+  let root: NitroRoot | undefined
+  let key = ""
+  for (const [i, der] of [...cabundle, leaf].entries()) {
+    const role: CertificateRole = i === cabundle.length ? "leaf" : i === 0 ? "root" : `issuer${i}`
+    key = createHash("sha256").update(`${key}:${role}:`).update(der).digest("base64")
+    const known = cache?.get(key)
+    const found = known?.outline ?? outline(role, der)
+    root ??= acceptedRoot(roots, keyDigest(found.spki))
+    const link = known ?? verifyLink(role, found, links.at(-1)?.outline ?? found, crypto)
+    if (known === undefined) cache?.set(key, link)
+    links.push(link)
   }
-  const leaf = outline("leaf", leafDer)
-  checkSignature("leaf", leaf, above, crypto)
-  certificates.unshift(decode("leaf", leaf, undefined))
-  return { rootKeyDigest, publicKey: leaf.publicKey, certificates }
+  const signer = links.at(-1)
+  if (root === undefined || signer === undefined || cabundle.length === 0)
+    throw new NitroError("CHAIN_LENGTH", "certificates", "0", "at least the root")
+  for (const [i, { certificate }] of links.slice(0, -1).entries())
+    checkPathLength(certificate, cabundle.length - 1 - i)
+  for (const { certificate } of links) for (const time of times) checkDates(certificate, time)
+  const certificates = links.map(({ certificate }) => certificate).reverse()
+  return { root, publicKey: signer.outline.publicKey, certificates }
+}
+
+const verifyLink = (role: CertificateRole, found: Outline, above: Outline, crypto: Crypto): Link => {
+  checkSignature(role, found, above, crypto)
+  return { outline: found, certificate: decode(role, found) }
 }
