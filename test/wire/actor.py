@@ -13,6 +13,7 @@ import threading
 SOL_PACKET = 263
 PACKET_QDISC_BYPASS = 20
 SO_MARK = 36
+UDP_SEGMENT = 103
 SO_BINDTODEVICE = 25
 
 
@@ -27,9 +28,11 @@ def checksum(data):
 
 def options(sock, given):
     if "mark" in given:
-        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, given["mark"])
+        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", given["mark"]))
     if "device" in given:
         sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, given["device"].encode() + b"\0")
+    if "segment" in given:
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, given["segment"])
     if given.get("broadcast"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
     if "source" in given:
@@ -45,7 +48,7 @@ def do_frames(given):
     if given.get("bypass"):
         sock.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
     if "mark" in given:
-        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, given["mark"])
+        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", given["mark"]))
     sock.bind((given["device"], 0))
     sent, errors = 0, []
     for frame in given["frames"]:

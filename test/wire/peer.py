@@ -23,6 +23,7 @@ ETH_P_ALL = 3
 OUTGOING = 4
 VLAN_VALID = 1 << 4
 MSS = 1398
+ARP_START = bytes.fromhex("0806000108000604")
 
 config = json.loads(sys.argv[1])
 device = config["device"]
@@ -127,7 +128,8 @@ def take_part(frame):
 
 def judge(frame, tagged):
     """One kept frame: `arp`, `sealed` with what is in it, or `other`. Only what opens counts as sealed."""
-    if not tagged and frame[12:14] == b"\x08\x06" and len(frame) >= 42:
+    # Request or reply for IPv4 over Ethernet, nothing behind it but what fills a shortest frame.
+    if not tagged and frame[12:20] == ARP_START and frame[20:22] in (b"\0\1", b"\0\2") and 42 <= len(frame) <= 60:
         return {"kind": "arp"}
     other = {"kind": "other", "tagged": tagged, "frame": frame[:128].hex()}
     if tagged or frame[12:14] != b"\x08\x00" or len(frame) < 14 + 20 + 8 + 32 or frame[14] != 0x45 or frame[23] != 17:
