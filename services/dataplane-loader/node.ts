@@ -225,7 +225,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       const overdue = current?.state.expire(bootNow()) ?? []
       const after = current === undefined ? Effect.void : perform(current, overdue)
       return after.pipe(
-        Effect.andThen(Effect.forEach(overdue, leaseOver, { discard: true })),
+        // What others have taken the place of ends without anybody missing it.
+        Effect.andThen(Effect.forEach(overdue.filter(wasInUse), leaseOver, { discard: true })),
         Effect.andThen(Effect.suspend(() => bus.publish("stats", { node }, currentStats()))),
       )
     }),
@@ -234,6 +235,10 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   function currentStats(): Stats {
     const held = life?.state.held ?? (rules === undefined ? [] : heldEpochs(plane, rules))
     return statsOf({ node, plane, backend: options.backend, rules, state, held, nowBootNs: bootNow() })
+  }
+
+  function wasInUse(action: KernelAction) {
+    return action.kind === "retire" && action.wasActive
   }
 
   function leaseOver({ instance, epoch }: KernelAction) {

@@ -339,18 +339,14 @@ export class NodeState {
 
   /**
    * What the release leaves out goes, if the releaser of this term can have known it. An epoch of an earlier term stays
-   * until its own deadline, which nothing extends, or until a newer one is in use: a new leader begins with nothing.
+   * until its own deadline, which nothing extends, also beside a newer one in use: the peer may still send under it, and
+   * the new leader, who begins with nothing, can't tell us when it no longer does.
    */
   #retireUnlisted(present: ReadonlyArray<Listed>, term: bigint): ReadonlyArray<KernelAction> {
     const listed = new Set(present.map(keyOf))
-    const replaced = new Set(
-      present.filter(({ state }) => state === "active").map(({ instance }) => instance),
-    )
     return this.held
       .filter((held) => !listed.has(keyOf(held)))
-      .filter(
-        ({ instance, epoch }) => !this.#edges.has(instance) || epoch.term >= term || replaced.has(instance),
-      )
+      .filter(({ instance, epoch }) => !this.#edges.has(instance) || epoch.term >= term)
       .map((held) => this.#retire(held))
   }
 

@@ -317,7 +317,7 @@ describe("a node", () => {
     restarted.followTerm(9n)
   })
 
-  it("keeps an earlier term's keys until its own deadline, and gives them up once newer ones are in use", () => {
+  it("keeps an earlier term's keys until its own deadline, also beside newer ones: the peer may not have switched", () => {
     kinds(release([entry()]))
     kinds(release([entry({ state: "active" })]))
     node.followTerm(6n)
@@ -334,7 +334,17 @@ describe("a node", () => {
     expect(kinds(release([{ ...fresh, state: "active" }], { term: 6n }))).toEqual([
       "setLease 6.1",
       "activate 6.1",
-      "retire 5.1",
+    ])
+    expect(node.held.map(({ epoch, active }) => [epoch.term, active])).toEqual([
+      [5n, false],
+      [6n, true],
+    ])
+    expect(node.acknowledgement()?.edges).toMatchObject([{ term: 6n, epoch: 1n, state: "active" }])
+    nonce = node.ask(bootNs(30_000))
+    expect(kinds(release([{ ...fresh, state: "active" }], { term: 6n }))).toEqual(["setLease 6.1"])
+    expect(node.held[0]).toMatchObject({ deadlineBootNs: bootNs(1_000 + LEASE) })
+    expect(node.expire(bootNs(1_000 + LEASE))).toMatchObject([
+      { kind: "retire", epoch: { term: 5n, n: 1n }, wasActive: false },
     ])
   })
 
