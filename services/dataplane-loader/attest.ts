@@ -33,6 +33,11 @@ export interface AttestOptions {
 export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], options: AttestOptions) {
   const { trust, session } = options
   const { node } = session
+  /** What this guest refuses by itself, nobody else can put on record; the verifier records its own. */
+  const recorded =
+    (type: "vouchsafe.control.refused" | "vouchsafe.attestation.refused") =>
+    ({ code, field, message }: Pick<Refusal, "code" | "field" | "message">) =>
+      bus.event({ type, subject: node, data: { node, code, field, message } })
 
   const offer = yield* bus
     .request(
@@ -44,11 +49,7 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
     .pipe(Effect.mapError(fromBus("hello")))
   if (offer.kind === "refused") return yield* fromRefusal(offer)
 
-  const accepted = yield* believe(options, offer).pipe(
-    Effect.tapError(({ code, field, message }) =>
-      bus.event({ type: "vouchsafe.control.refused", subject: node, data: { node, code, field, message } }),
-    ),
-  )
+  const accepted = yield* believe(options, offer).pipe(Effect.tapError(recorded("vouchsafe.control.refused")))
   yield* bus.event({
     type: "vouchsafe.control.accepted",
     subject: node,
@@ -68,14 +69,20 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
       { timeoutMs: TIMEOUT_MS },
     )
     .pipe(Effect.mapError(fromBus("attest")))
-  if (evidence.kind === "refused") return yield* fromRefusal(evidence)
+  if (evidence.kind === "refused") {
+    // An attester that hasn't heard of the workflow yet has decided nothing.
+    if (evidence.code !== "NO_WORKFLOW") yield* recorded("vouchsafe.attestation.refused")(evidence)
+    return yield* fromRefusal(evidence)
+  }
   if (evidence.kind !== "node-evidence") return yield* refuse("WRONG_KIND", "evidence", evidence.kind)
 
   const reply = yield* bus
     .request("evidence", { instance: accepted.challenge.verifier, node }, evidence, { timeoutMs: TIMEOUT_MS })
     .pipe(Effect.mapError(fromBus("evidence")))
   if (reply.kind === "refused") return yield* fromRefusal(reply)
-  const result = yield* attempt(() => ownResult(options, accepted, reply.result))
+  const result = yield* attempt(() => ownResult(options, accepted, reply.result)).pipe(
+    Effect.tapError(recorded("vouchsafe.attestation.refused")),
+  )
   const attested: Attested = { session, control: accepted.control, result }
   return attested
 })

@@ -1,3 +1,5 @@
+import { rmSync } from "node:fs"
+import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { signWorkflow, workflowText } from "../../infra/lab/domain.ts"
 import {
@@ -484,6 +486,23 @@ describe("roles don't reflect", () => {
   })
 })
 
+const byLoader = { by: "loader-n1", type: "vouchsafe.attestation.refused", subject: "n1" }
+
+describe("a node whose own attester refuses", () => {
+  it("says so in the record, and sends nothing to a verifier", async () => {
+    const mark = await world.mark()
+    const sent = world.sent("evidence.v1.n1").length
+    const lost = (offer: Offer): Offer => {
+      rmSync(join(node.runDirectory, "node.json"))
+      return offer
+    }
+    const found = await attestSession(world, node, begin(node), bent(node.bus, { reply: { hello: lost } }))
+    expect(found).toMatchObject({ code: "FILE_MISSING", field: "guest" })
+    await world.recorded(mark, { ...byLoader, code: "FILE_MISSING", field: "guest" })
+    expect(world.sent("evidence.v1.n1").length).toBe(sent)
+  })
+})
+
 describe("a result that was changed on the way", () => {
   const resultOf = (reply: EvidenceReply): Signed => {
     if (reply.kind === "result") return reply.result
@@ -507,9 +526,11 @@ describe("a result that was changed on the way", () => {
       changed = change(resultOf(reply))
       return { v: 1, kind: "result", result: changed }
     }
+    const before = await world.mark()
     const found = await attestSession(world, node, session, bent(node.bus, { reply: { evidence } }))
     expect(found).toBeInstanceOf(Refused)
     expect(found).toMatchObject({ code: "NOT_AUTHENTIC", field })
+    await world.recorded(before, { ...byLoader, code: "NOT_AUTHENTIC", field })
 
     if (changed === undefined) throw new Error("no result came")
     const mark = await world.mark()
@@ -528,10 +549,12 @@ describe("a result that was changed on the way", () => {
   it("for that of an earlier session is refused by the node and by the releaser", async () => {
     const earlier = (await attested(world, node)).result.signed
     const session = begin(node)
+    const before = await world.mark()
     const evidence = (): EvidenceReply => ({ v: 1, kind: "result", result: earlier })
     const found = await attestSession(world, node, session, bent(node.bus, { reply: { evidence } }))
     expect(found).toMatchObject({ code: "MISDIRECTED", field: "result" })
     const mark = await world.mark()
+    await world.recorded(before, { ...byLoader, code: "MISDIRECTED", field: "result" })
     const pull = signedPull(session.signing, { node: "n1", session: session.id, result: earlier })
     await world.run(node.bus.publish("pull", { node: "n1" }, pull))
     await world.recorded(mark, {
