@@ -100,13 +100,14 @@ const readSignature = (type: string, data: Uint8Array): Omit<SignatureEntry, "ow
 }
 
 /** EFI_SIGNATURE_DATA, what an EV_EFI_VARIABLE_AUTHORITY event names: the certificate that let an image run. */
-export const readAuthority = (value: Uint8Array): { owner: string; digest: string } | undefined =>
-  value.length <= 16 || value[16] !== 0x30
-    ? undefined
-    : {
-        owner: guidText(value.subarray(0, 16)),
-        digest: toHex(crypto.sha256(value.subarray(16))),
-      }
+export const readAuthority = (value: Uint8Array): { owner: string; digest: string } | undefined => {
+  const certificate = value.subarray(16)
+  const [tag, form, high = 0, low = 0] = certificate
+  const isCertificate = tag === 0x30 && form === 0x82 && certificate.length === 4 + high * 256 + low
+  return isCertificate
+    ? { owner: guidText(value.subarray(0, 16)), digest: toHex(crypto.sha256(certificate)) }
+    : undefined
+}
 
 const pathNodesMost = 64
 
