@@ -61,11 +61,14 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   const key = crypto.ed25519.generate()
   const verifiers = makeKnownVerifiers(bus, { ...options, ownKey: key.publicKey })
   let reign: Reign | undefined
+  /** The last term that was ever begun: also after a reign that ended without a successor. */
+  let last: bigint | undefined
 
   /** A new document is a new term with an empty core. One that doesn't compile ends the reign: nobody gets keys for it. */
   const begin = (workflow: VerifiedWorkflow) =>
     attempt(() => {
-      const term = nextTerm(reign?.core.term, Date.now())
+      const term = nextTerm(last, Date.now())
+      last = term
       reign = undefined
       const core = new Releaser({
         crypto,
@@ -146,6 +149,8 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
       return value
     })
     const keys = yield* verifiers(workflow, pull.result.key)
+    // The document may have changed meanwhile: a reign that is over gives no keys; the node asks again.
+    if (reign?.core !== core) return
     const accepted = yield* attempt(() => {
       const result = vouchResult(crypto, keys, pull.result, (bytes) =>
         decodeBody(AttestationResult, bytes, "result"),

@@ -113,7 +113,7 @@ export const anchorsOf = (operator: SecretKey, root: EmulatedRoot, chip: Emulate
 })
 
 /** source -> transform -> sink, and the nodes that a test file wants. */
-const workflowOf = (
+export const workflowOf = (
   root: EmulatedRoot,
   nodes: ReadonlyArray<{ id: string; stage: string; chip: string }>,
   leaseSeconds: number,

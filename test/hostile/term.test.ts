@@ -1,0 +1,89 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { Effect } from "effect"
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
+import { signWorkflow, workflowText } from "../../infra/lab/domain.ts"
+import { emulatedRoot } from "../../infra/lab/hardware.ts"
+import type { Workflow } from "../../schemas/workflow.ts"
+import { Bus } from "../../services/common/bus/bus.ts"
+import { loadTrust } from "../../services/common/config/anchors.ts"
+import { readReleaserKey } from "../../services/common/config/guest-keys.ts"
+import { serveReleaser } from "../../services/key-releaser/service.ts"
+import { withBuses } from "../support/buses.ts"
+import { startNats, type TestNats } from "../support/nats.ts"
+import { anchorsOf, chipOf, crypto, workflowOf } from "./support.ts"
+
+let nats: TestNats
+let directory: string
+
+beforeAll(async () => {
+  nats = await startNats([
+    { role: "operator", instance: "lab" },
+    { role: "releaser", instance: "r1" },
+  ])
+  directory = mkdtempSync(join(tmpdir(), "vouchsafe-term-"))
+})
+afterAll(async () => {
+  vi.restoreAllMocks()
+  await nats?.stop()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+describe("a releaser's term", () => {
+  it("rises with each document within one second, also across one that doesn't compile", async () => {
+    const root = emulatedRoot()
+    const operator = crypto.ed25519.generate()
+    const anchorsPath = join(directory, "anchors.json")
+    writeFileSync(anchorsPath, JSON.stringify(anchorsOf(operator, root, chipOf(root))), { mode: 0o600 })
+    const first = workflowOf(root, [{ id: "n1", stage: "source", chip: "any" }], 30)
+    const [edge] = first.edges
+    if (edge === undefined) throw new Error("no edge")
+    const documents: ReadonlyArray<Workflow> = [
+      first,
+      // Two edges that allow the same: whose keys would be used?
+      { ...first, version: 2, edges: [edge, { ...edge, id: "again" }] },
+      { ...first, version: 3 },
+    ]
+    vi.spyOn(Date, "now").mockReturnValue(Date.now())
+    await withBuses(
+      nats,
+      [
+        ["operator", "lab"],
+        ["releaser", "r1"],
+      ],
+      (operatorBus, releaserBus) =>
+        Effect.gen(function* () {
+          yield* operatorBus.ensureStreams
+          const seen = { applied: 0, refused: 0 }
+          yield* operatorBus.subscribe("event", {}, ({ type }) =>
+            Effect.sync(() => {
+              if (type === "vouchsafe.workflow.applied") seen.applied++
+              if (type === "vouchsafe.workflow.refused") seen.refused++
+            }),
+          )
+          const releaser = serveReleaser({
+            crypto,
+            trust: loadTrust(anchorsPath),
+            instance: "r1",
+            control: "cp",
+            runDirectory: directory,
+          })
+          yield* Effect.forkScoped(releaser.pipe(Effect.provideService(Bus, releaserBus)))
+          const terms: bigint[] = []
+          for (const [i, document] of documents.entries()) {
+            yield* operatorBus.workflows.put("lab", signWorkflow(workflowText(document), operator))
+            for (let waits = 0; waits < 300 && (seen.applied <= i || seen.refused < (i > 0 ? 1 : 0)); waits++)
+              yield* Effect.sleep("10 millis")
+            // The key's file is written after the event was queued, in the same turn.
+            yield* Effect.sleep("50 millis")
+            terms.push(readReleaserKey(directory).term)
+          }
+          expect(seen).toEqual({ applied: 3, refused: 1 })
+          const [one = 0n, two, three = 0n] = terms
+          expect(two).toBe(one)
+          expect(three).toBeGreaterThan(one)
+        }),
+    )
+  })
+})
