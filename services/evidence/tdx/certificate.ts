@@ -9,6 +9,7 @@ import { limits } from "../../../schemas/limits.ts"
 import type { Crypto } from "../../common/crypto/index.ts"
 import { native } from "../../common/crypto/native.ts"
 import { DerError, readAll, readOnly, type Tlv, tags } from "../der.ts"
+import type { TdxCache } from "./cache.ts"
 import { isoOf, TdxError, type TdxErrorCode, toHex } from "./error.ts"
 
 export type IntelRole = "root" | "ca" | "pck" | "tcbSigning"
@@ -248,6 +249,26 @@ const vendorExtensions = (role: string, x509: X509Certificate): ReadonlyMap<stri
     vendor.set(type, new Uint8Array(value))
   }
   return vendor
+}
+
+/**
+ * A certificate that its issuer has signed; known ones are neither checked nor decoded again.
+ * @throws TdxError what `checkIssued` and `decodeCertificate` throw
+ */
+export const verifyIssued = (
+  role: IntelRole,
+  certificate: IntelOutline,
+  issuer: IntelOutline,
+  crypto: Crypto,
+  cache?: TdxCache,
+): IntelCertificate => {
+  const make = (): IntelCertificate => {
+    checkIssued(role, certificate, issuer, crypto)
+    return decodeCertificate(role, certificate)
+  }
+  if (cache === undefined) return make()
+  const key = `${role}:${spkiDigest(issuer.spki)}:${toHex(native.sha256(certificate.der))}`
+  return cache.certificates.of(key, make)
 }
 
 /** @throws TdxError CERTIFICATE_NOT_YET_VALID, CERTIFICATE_EXPIRED */

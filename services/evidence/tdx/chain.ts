@@ -4,12 +4,11 @@ import type { Crypto } from "../../common/crypto/index.ts"
 import type { TdxCache } from "./cache.ts"
 import {
   checkCertificateDates,
-  checkIssued,
-  decodeCertificate,
   type IntelCertificate,
   type IntelOutline,
   outlineOf,
   spkiDigest,
+  verifyIssued,
 } from "./certificate.ts"
 import { TdxError } from "./error.ts"
 import { splitCertificates } from "./pem.ts"
@@ -58,7 +57,7 @@ export const verifyPckChain = (
       "the PCK certificate and its issuers",
     )
   const digest = digestOf(certificates ?? [quote.certification.data], certificates === undefined)
-  const make = (): SignedIntelChain => verifySignatures(quote, certificates, digest, roots, crypto)
+  const make = (): SignedIntelChain => verifySignatures(quote, certificates, digest, roots, crypto, cache)
   const signed = cache === undefined ? make() : cache.chains.of(digest, make)
   const root = acceptedIntelRoot(roots, signed.rootKeyDigest)
   for (const certificate of signed.certificates.toReversed()) checkCertificateDates(certificate, now)
@@ -78,6 +77,7 @@ const verifySignatures = (
   digest: string,
   roots: readonly IntelRoot[],
   crypto: Crypto,
+  cache?: TdxCache,
 ): SignedIntelChain => {
   const chain = given ?? splitCertificates("quote.qeCertificationData", quote.certification.data)
   const [pckDer, caDer, rootDer] = chain
@@ -92,16 +92,13 @@ const verifySignatures = (
   const rootOutline = outlineOf("root", rootDer)
   const rootKeyDigest = spkiDigest(rootOutline.spki)
   acceptedIntelRoot(roots, rootKeyDigest)
-  checkIssued("root", rootOutline, rootOutline, crypto)
-  const root = decodeCertificate("root", rootOutline)
+  const root = verifyIssued("root", rootOutline, rootOutline, crypto, cache)
 
   const caOutline = outlineOf("ca", caDer)
-  checkIssued("ca", caOutline, rootOutline, crypto)
-  const ca = decodeCertificate("ca", caOutline)
+  const ca = verifyIssued("ca", caOutline, rootOutline, crypto, cache)
 
   const pckOutline = outlineOf("pck", pckDer)
-  checkIssued("pck", pckOutline, caOutline, crypto)
-  const pck = decodeCertificate("pck", pckOutline)
+  const pck = verifyIssued("pck", pckOutline, caOutline, crypto)
   return {
     rootKeyDigest,
     certificates: [pck, ca, root],

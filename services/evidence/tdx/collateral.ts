@@ -3,13 +3,7 @@ import type { Crypto } from "../../common/crypto/index.ts"
 import { native } from "../../common/crypto/native.ts"
 import type { CollateralFolder, CollateralUse } from "../collateral/index.ts"
 import type { TdxCache } from "./cache.ts"
-import {
-  checkCertificateDates,
-  checkIssued,
-  decodeCertificate,
-  type IntelCertificate,
-  outlineOf,
-} from "./certificate.ts"
+import { checkCertificateDates, type IntelCertificate, outlineOf, verifyIssued } from "./certificate.ts"
 import type { IntelChain } from "./chain.ts"
 import { type Crl, checkCrlDates, verifyCrl } from "./crl.ts"
 import { isoOf, TdxError, toHex } from "./error.ts"
@@ -99,7 +93,7 @@ export const verifyCollateral = (
     required(collateral, "pckCrl")
   }
   const digests = { tcbInfo: digestOf(tcbInfo), qeIdentity: digestOf(qeIdentity) }
-  const make = (): SignedCollateral => verifySigned(collateral, tcbInfo, qeIdentity, chain, crypto)
+  const make = (): SignedCollateral => verifySigned(collateral, tcbInfo, qeIdentity, chain, crypto, cache)
   const key = [
     chain.rootOutline.serial,
     ...chain.certificates.slice(1).map(({ fingerprint }) => fingerprint),
@@ -137,8 +131,9 @@ const verifySigned = (
   qeIdentity: Uint8Array,
   chain: IntelChain,
   crypto: Crypto,
+  cache?: TdxCache,
 ): SignedCollateral => {
-  const { signers, key } = verifySigners(collateral, chain, crypto)
+  const { signers, key } = verifySigners(collateral, chain, crypto, cache)
   return {
     signers,
     tcbInfo: readTcbInfo(verifySignedJson("collateral.tcbInfo", tcbInfo, "tcbInfo", key, crypto)),
@@ -155,6 +150,7 @@ const verifySigners = (
   { tcbSigningChain }: TdxCollateral,
   chain: IntelChain,
   crypto: Crypto,
+  cache?: TdxCache,
 ): { signers: IntelCertificate[]; key: Uint8Array } => {
   if (tcbSigningChain === undefined && chain.root.emulated)
     throw new TdxError(
@@ -171,10 +167,9 @@ const verifySigners = (
   const [first] = outlines
   if (first === undefined)
     throw new TdxError("CHAIN_LENGTH", "collateral.tcbSigningChain", "0", "the TCB signing certificate")
-  const signers = outlines.map((outline) => {
-    checkIssued("tcbSigning", outline, chain.rootOutline, crypto)
-    return decodeCertificate("tcbSigning", outline)
-  })
+  const signers = outlines.map((outline) =>
+    verifyIssued("tcbSigning", outline, chain.rootOutline, crypto, cache),
+  )
   return { signers, key: first.publicKey }
 }
 

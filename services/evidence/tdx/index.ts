@@ -7,6 +7,13 @@ export {
   tdxCollateralOf,
 } from "./collateral.ts"
 export { TdxError, type TdxErrorCode } from "./error.ts"
+export {
+  type RtmrEvent,
+  type RtmrIndex,
+  type VerifiedCcel,
+  verifyCcel,
+  verifyRtmrEvents,
+} from "./eventlog.ts"
 export { parseQuote, type QeReport, type TdxQuote } from "./quote.ts"
 export { type IntelRoot, intelRoots } from "./roots.ts"
 export type { PlatformIdentity } from "./sgx-extension.ts"
