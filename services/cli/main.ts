@@ -2,6 +2,7 @@
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { applyWorkflow, showEvents, showStatus } from "./bus-commands.ts"
+import { inspectCommand } from "./inspect-command.ts"
 import { checkWorkflow, keygen, makeBus, measureDataplane, measureGuest } from "./local-commands.ts"
 import { createOutput, type Output, UsageError } from "./output.ts"
 
@@ -16,6 +17,7 @@ const usage = `vouchsafe: the operator's tool
   status                               nodes, edges, leases and drops, as the loaders tell them
   measure dataplane [OBJECT]           the digest that a workflow names, ahead of time, on this kernel
   measure guest BASE PATH...           the launch measurement of an emulated guest over these files
+  evidence inspect FILE...             is it genuine, and what does it say (more with --help); exit status 0, 3 or 2
   bus DIR IDENTITY... [--host A] [--port N]
                                        a NATS server's configuration with exactly these identities' permissions,
                                        and their seeds; an identity is <role>-<instance>, such as loader-n1
@@ -84,6 +86,8 @@ const dispatch = async (out: Output, positionals: ReadonlyArray<string>, values:
 
 const main = async (): Promise<number> => {
   try {
+    const [command, subcommand, ...rest] = process.argv.slice(2)
+    if (command === "evidence" && subcommand === "inspect") return inspectCommand(rest)
     const { values, positionals } = parse(process.argv.slice(2))
     if (values.help) {
       process.stdout.write(usage)

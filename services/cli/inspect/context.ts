@@ -1,0 +1,13 @@
+import type { Item } from "./files.ts"
+
+/** What holds for all evidence of one command. */
+export interface Context {
+  readonly at: Date
+  /** Whether the caller named the time. */
+  readonly timeGiven: boolean
+  /** Files on the command line that are no evidence themselves: they come before anything that is found. */
+  readonly given: readonly Item[]
+  readonly collateral?: string
+  /** What the evidence must answer. */
+  readonly nonce?: Uint8Array
+}

@@ -1,0 +1,67 @@
+/** What a file holds, told by its bytes alone. Says nothing about whether they are right. */
+import type { EvidenceKind } from "./inspection.ts"
+
+export type SupportKind =
+  | "certificate"
+  | "crl"
+  | "pem"
+  | "json"
+  | "tpm-signature"
+  | "tpm-public"
+  | "hcl-report"
+  | "event-log"
+
+const snpReportBytes = 1_184
+const intelQeVendor = "939a7233f79c4ca9940a0db3957f0607"
+const tpmGenerated = 0xff544347
+
+/** The kind of evidence that the bytes are, if any. */
+export const recogniseEvidence = (bytes: Uint8Array): EvidenceKind | undefined => {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  if (bytes.length >= 8 && view.getUint32(0) === tpmGenerated) return "tpm"
+  if (isQuote(bytes, view)) return "tdx"
+  if (isCoseSign1(bytes)) return "nitro"
+  if (isSnpReport(bytes, view)) return "snp"
+  return undefined
+}
+
+/** A small version number, the ECDSA algorithm's, and a length that nothing else here has. */
+const isSnpReport = (bytes: Uint8Array, view: DataView): boolean =>
+  bytes.length === snpReportBytes && view.getUint32(0, true) <= 0xff && view.getUint32(0x34, true) <= 0xff
+
+/** Intel's quoting enclaves name themselves; SGX quotes too, which are refused with a reason. */
+const isQuote = (bytes: Uint8Array, view: DataView): boolean =>
+  bytes.length >= 48 &&
+  view.getUint16(0, true) <= 0xff &&
+  (Buffer.from(bytes.subarray(12, 28)).toString("hex") === intelQeVendor || view.getUint32(4, true) === 0x81)
+
+/** An array of four, tagged or not, that begins with a byte string holding a map. */
+const isCoseSign1 = (bytes: Uint8Array): boolean => {
+  const at = bytes[0] === 0xd2 ? 1 : 0
+  const header = bytes[at + 1] ?? 0
+  return bytes[at] === 0x84 && header >= 0x41 && header <= 0x58 && bytes.length >= 64
+}
+
+/** What goes with evidence. */
+export const recogniseSupport = (bytes: Uint8Array): SupportKind | undefined => {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  if (bytes.length < 8) return undefined
+  const head = Buffer.from(bytes.subarray(0, 64)).toString("latin1")
+  if (head.includes("-----BEGIN ")) return "pem"
+  if (/^\s*[[{]/.test(head)) return "json"
+  if (head.startsWith("HCLA")) return "hcl-report"
+  if (bytes[0] === 0x30 && bytes[1] === 0x82)
+    // tbsCertificate begins with [0] version 3; tbsCertList with a bare version 2.
+    return Buffer.from(bytes.subarray(8, 13)).toString("hex") === "a003020102" || bytes[4] !== 0x30
+      ? "certificate"
+      : Buffer.from(bytes.subarray(7, 11)).toString("hex").includes("0201")
+        ? "crl"
+        : "certificate"
+  const algorithm = view.getUint16(0)
+  const hash = view.getUint16(2)
+  if ([0x14, 0x16, 0x18].includes(algorithm) && [0x04, 0x0b, 0x0c, 0x0d].includes(hash))
+    return "tpm-signature"
+  if ([0x01, 0x23].includes(algorithm) && [0x0b, 0x0c, 0x0d].includes(hash)) return "tpm-public"
+  if (view.getUint32(4, true) === 3 && view.getUint32(0, true) === 0) return "event-log"
+  return undefined
+}

@@ -1,0 +1,270 @@
+/** A TDX quote; with collateral, also what Intel says of the platform that made it. */
+import { join } from "node:path"
+import {
+  type GenuineTdx,
+  parseQuote,
+  type TdxCollateral,
+  TdxError,
+  type TdxQuote,
+  type TdxStatus,
+  tdxCollateralOf,
+  type VerifiedTdx,
+  verifyQuote,
+  verifyQuoteSignatures,
+} from "../../evidence/tdx/index.ts"
+import { dersOf } from "./certificates.ts"
+import type { Context } from "./context.ts"
+import { type Item, itemsIn, namesIn } from "./files.ts"
+import { checkHclReport } from "./hcl-report.ts"
+import { type Check, checksOf, errorOf, hex, type Inspection, type Stage } from "./inspection.ts"
+import { checkNonce } from "./nonce.ts"
+import { recogniseSupport } from "./recognise.ts"
+
+export const inspectTdx = (item: Item, context: Context): Inspection => {
+  const { at } = context
+  const evidence = { quote: item.bytes }
+  const signatures = verifyQuoteSignatures(evidence, { now: at })
+  const chosen = signatures instanceof TdxError ? undefined : chooseCollateral(signatures, context)
+  const judged =
+    chosen === undefined || signatures instanceof TdxError
+      ? undefined
+      : verifyQuote({ ...evidence, collateral: chosen.collateral }, { now: at, missingCrl: "report" })
+  const quote = readQuote(item.bytes)
+  const base = {
+    file: item.path,
+    kind: "tdx",
+    version: quote?.version ?? null,
+    at: at.toISOString(),
+    fields: quote === undefined ? {} : fieldsOf(quote),
+    usable: true,
+  } as const
+  if (signatures instanceof TdxError)
+    return {
+      ...base,
+      genuine: false,
+      platform: "Intel TDX",
+      status: {},
+      certificates: [],
+      checks: checksOf(stagesOf(), signatures),
+      error: errorOf(signatures),
+    }
+  const { status, checks, error } = conclude(judged, chosen?.from)
+  const bindings = [
+    ...checkHclReport(signatures.quote.td.reportData, context),
+    ...checkNonce(signatures.quote.td.reportData, "report data", context),
+  ]
+  const broken = bindings.find((check) => check.result === "failed")
+  return {
+    ...base,
+    genuine: error === null && broken === undefined,
+    platform: `${signatures.emulated ? "EMULATED " : ""}Intel TDX ${signatures.quote.td.version}, FMSPC ${hex(signatures.platform.fmspc)}`,
+    status: { debug: signatures.quote.td.tdAttributes.debug, ...status },
+    certificates: signatures.certificates,
+    checks: [...checksOf(stagesOf(signatures)), ...checks, ...bindings],
+    error:
+      error ??
+      (broken === undefined
+        ? null
+        : {
+            code: "BINDING_MISMATCH",
+            field: broken.name,
+            message: `found ${broken.found}, wanted ${broken.wanted}`,
+          }),
+  }
+}
+
+/**
+ * A quote that no TCB level fits is still Intel's: its status says so, and a policy must refuse it. One whose TCB is
+ * revoked isn't: its keys are known to have been within others' reach.
+ */
+const conclude = (
+  judged: VerifiedTdx | TdxError | undefined,
+  from: string | undefined,
+): { status: Record<string, unknown>; checks: readonly Check[]; error: Inspection["error"] } => {
+  if (judged === undefined) {
+    const found = "no collateral given: neither revocation nor TCB status is known"
+    return {
+      status: { collateral: null },
+      checks: [{ name: "collateral", result: "not applicable", found, wanted: "--collateral DIR" }],
+      error: null,
+    }
+  }
+  const collateral = from ?? "command line"
+  if (judged instanceof TdxError) {
+    const status = judged.status === undefined ? {} : statusOf(judged.status)
+    const fits = judged.code !== "TCB_LEVEL_NONE"
+    const name = judged.code.startsWith("TCB_") ? "TCB level" : "collateral"
+    return {
+      status: { collateral, ...status },
+      checks: [{ name, result: "failed", found: judged.found, wanted: judged.wanted }],
+      error: fits ? errorOf(judged) : null,
+    }
+  }
+  return {
+    status: {
+      collateral,
+      ...statusOf(judged.status),
+      tcbEvaluationDataNumber: judged.tcbEvaluationDataNumber,
+      revocation: judged.revocation,
+      collateralUsed: judged.collateral,
+    },
+    checks: [
+      {
+        name: "collateral",
+        result: "passed",
+        found: collateral,
+        wanted: "signed by Intel, current, for this FMSPC",
+      },
+      {
+        name: "TCB level",
+        result: "passed",
+        found: judged.status.converged,
+        wanted: "a level that fits and isn't revoked",
+      },
+    ],
+    error: null,
+  }
+}
+
+const dateOf = (date: Date | undefined): string | null => date?.toISOString() ?? null
+
+const statusOf = ({ platform, module, qe, converged, advisories }: TdxStatus) => ({
+  converged,
+  platformTcb: platform.status,
+  platformTcbDate: dateOf(platform.tcbDate),
+  levelsBehind: platform.levelsBehind ?? null,
+  newestTcbDate: dateOf(platform.newestTcbDate),
+  tdxModule: module.status === "NotApplicable" ? module.identity : `${module.identity} ${module.status}`,
+  qe: qe.status,
+  qeIsvSvn: qe.isvSvn,
+  advisories,
+})
+
+const readQuote = (bytes: Uint8Array): TdxQuote | undefined => {
+  try {
+    return parseQuote(bytes)
+  } catch (error) {
+    if (error instanceof TdxError) return undefined
+    throw error
+  }
+}
+
+interface Chosen {
+  readonly collateral: TdxCollateral
+  readonly from?: string
+}
+
+/**
+ * Files that the caller gave come first; else --collateral: the folder itself where it holds TCB info, or that of its
+ * folders whose TCB info is for this platform's family and current, the newest where there are several.
+ */
+const chooseCollateral = (
+  { platform }: GenuineTdx,
+  { given, collateral, at }: Context,
+): Chosen | undefined => {
+  const own = givenCollateral(given)
+  if (collateral === undefined) return own === undefined ? undefined : { collateral: own }
+  const folders = [collateral, ...namesIn(collateral, "folders").map((name) => join(collateral, name))]
+  const found = folders
+    .map((folder) => ({ folder, collateral: tdxCollateralOf(filesOf(folder)) }))
+    .filter((one) => one.collateral.tcbInfo !== undefined)
+    .map((one) => ({ ...one, ...datesOf(one.collateral.tcbInfo) }))
+  const [alone] = found
+  const fitting = found.filter(({ fmspc }) => fmspc === hex(platform.fmspc))
+  const current = fitting.filter(({ issued, until }) => issued <= at.getTime() && at.getTime() < until)
+  const newest = (current.length > 0 ? current : fitting).toSorted((a, b) => b.issued - a.issued)[0]
+  const best = newest ?? (found.length === 1 ? alone : undefined)
+  if (best === undefined)
+    return own === undefined ? { collateral: {}, from: collateral } : { collateral: own }
+  return { collateral: { ...best.collateral, ...own }, from: best.folder }
+}
+
+const filesOf = (folder: string): ReadonlyMap<string, Uint8Array> =>
+  new Map(
+    itemsIn(folder, /\.(?:json|der|pem|crl|crt|cer)$/i).map(({ path, bytes }) => [
+      path.split("/").at(-1) ?? "",
+      bytes,
+    ]),
+  )
+
+/** For choosing only: read before the signature is checked. */
+const datesOf = (tcbInfo: Uint8Array | undefined): { fmspc: string; issued: number; until: number } => {
+  const text = Buffer.from(tcbInfo ?? []).toString("latin1")
+  const member = (name: string) => new RegExp(`"${name}"\\s*:\\s*"([^"]{1,40})"`).exec(text)?.[1] ?? ""
+  return {
+    fmspc: member("fmspc").toLowerCase(),
+    issued: Date.parse(member("issueDate")),
+    until: Date.parse(member("nextUpdate")),
+  }
+}
+
+/** What was given on the command line, recognised by what the JSON holds and by who issued a revocation list. */
+const givenCollateral = (given: readonly Item[]): TdxCollateral | undefined => {
+  const found: { -readonly [K in keyof TdxCollateral]: Uint8Array } = {}
+  for (const item of given) {
+    const kind = recogniseSupport(item.bytes)
+    const head = Buffer.from(item.bytes.subarray(0, 512)).toString("latin1")
+    if (kind === "json" && head.includes('"tcbInfo"')) found.tcbInfo = item.bytes
+    else if (kind === "json" && head.includes('"enclaveIdentity"')) found.qeIdentity = item.bytes
+    else if (kind === "crl" && head.includes("PCK")) found.pckCrl = item.bytes
+    else if (kind === "crl") found.rootCrl = item.bytes
+    else if (dersOf(item).some((der) => Buffer.from(der).includes("TCB Signing")))
+      found.tcbSigningChain = item.bytes
+  }
+  return Object.keys(found).length === 0 ? undefined : found
+}
+
+const certificateCodes =
+  /^CERTIFICATE_(?:MALFORMED|ALGORITHM|ROLE|ISSUER|SIGNATURE|EXTENSION)$|^CHAIN_|^TIME_/
+
+const stagesOf = (genuine?: GenuineTdx): readonly Stage[] => {
+  const ends = genuine?.certificates.map(({ notAfter }) => notAfter.getTime()) ?? []
+  const until = ends.length === 0 ? "" : `until ${new Date(Math.min(...ends)).toISOString()}`
+  const holds = genuine === undefined ? "" : "holds"
+  return [
+    {
+      name: "quote format",
+      codes: /^QUOTE_(?!SIGNATURE)/,
+      wanted: "a TD quote, version 4 or 5",
+      found: genuine === undefined ? "" : `version ${genuine.quote.version}, TD ${genuine.quote.td.version}`,
+    },
+    { name: "pinned root", codes: /^ROOT_/, wanted: "Intel's key", found: genuine?.root.key_digest ?? "" },
+    {
+      name: "certificate chain",
+      codes: certificateCodes,
+      wanted: "ECDSA P-256 signatures from the root down",
+      found: genuine?.certificates.map(({ role }) => role).join(" < ") ?? "",
+    },
+    {
+      name: "certificate dates",
+      codes: /^CERTIFICATE_(?:EXPIRED|NOT_YET)/,
+      wanted: "valid at that time",
+      found: until,
+    },
+    { name: "QE report signature", codes: /^QE_REPORT/, wanted: "ECDSA P-256 by the PCK", found: holds },
+    {
+      name: "attestation key",
+      codes: /^ATTESTATION_KEY/,
+      wanted: "the one that the QE vouches for",
+      found: holds,
+    },
+    {
+      name: "quote signature",
+      codes: /^QUOTE_SIGNATURE$/,
+      wanted: "ECDSA P-256 by the attestation key",
+      found: holds,
+    },
+  ]
+}
+
+const fieldsOf = ({ td, qe, userData, certification, trailingBytes }: TdxQuote) => {
+  const { raw: _, ...ownQe } = qe
+  return {
+    ...td,
+    tdAttributes: { ...td.tdAttributes, raw: `0x${td.tdAttributes.raw.toString(16)}` },
+    qe: ownQe,
+    userData,
+    certificationType: certification.type,
+    trailingBytes,
+  }
+}
