@@ -23,6 +23,8 @@ struct vs_frame_start {
 };
 /* The shortest frame that we know: a whole ARP message, or IPv4 with a UDP header. */
 #define VS_START_LEN 42
+/* The longest ARP frame: a shortest Ethernet frame, if the sender fills it up. More would be a message behind the message. */
+#define VS_ARP_MAX 60
 _Static_assert(sizeof(struct vs_frame_start) == VS_START_LEN + 2, "no hidden padding");
 
 /*
@@ -46,6 +48,8 @@ VS_INLINE u32 vs_guard_out(struct __sk_buff *skb, const struct vs_config *c)
 	struct vs_frame_start f;
 	u32 verdict = vs_guard_start(skb, &f, VS_V_FOREIGN_OUT);
 
+	if (verdict == VS_V_NEIGHBOUR && skb->len > VS_ARP_MAX)
+		return VS_V_FOREIGN_OUT;
 	if (verdict != VS_GO_ON)
 		return verdict;
 	if (f.ip.saddr != c->wire_addr)

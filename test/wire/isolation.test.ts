@@ -113,6 +113,15 @@ const foreign = (fromMac: string, toMac: string, from: number, to: number): Read
   ]
 }
 
+/** What may arrive, for it tells nothing to anybody but us, and may not leave. */
+const foreignOut: typeof foreign = (fromMac, toMac, from, to) => [
+  ...foreign(fromMac, toMac, from, to),
+  {
+    name: "ARP with a message behind it",
+    frame: ethernet(toMac, fromMac, 0x0806, concat(arp(1), marker)),
+  },
+]
+
 const tally = (all: ReadonlyArray<Foreign>, otherwise: string): Record<string, number> => {
   const counted: Record<string, number> = {}
   for (const { verdict = otherwise } of all) counted[verdict] = (counted[verdict] ?? 0) + 1
@@ -208,7 +217,7 @@ describe("from the applications' namespace", () => {
   test("packet sockets on every device, past the queueing discipline or not, with the node's own mark or not", async () => {
     const frames = [m1, pair.peerMac, pair.nodeMac, everybody]
       .flatMap((to) => [
-        ...foreign(m0, to, ownWire, peerWire),
+        ...foreignOut(m0, to, ownWire, peerWire),
         ...foreign(pair.nodeMac, to, ownWire, busAddress),
       ])
       .map((one) => toHex(one.frame))
@@ -380,7 +389,7 @@ describe("from the applications' namespace", () => {
     expect(await app({ do: "run", argv })).toMatchObject({ ok: true })
     expect(await app({ do: "run", argv: ["ip", "link", "set", "stacked", "up"] })).toMatchObject({ ok: true })
     const mac = macText(pair.node.app.inside(() => macOf("stacked")))
-    const all = foreign(mac, pair.peerMac, ownWire, peerWire)
+    const all = foreignOut(mac, pair.peerMac, ownWire, peerWire)
     const frames = all.map((one) => toHex(one.frame))
     for (const bypass of [false, true])
       expect(await app({ do: "frames", device: "stacked", bypass, frames })).toMatchObject({ ok: true })
@@ -391,7 +400,7 @@ describe("from the applications' namespace", () => {
   })
 
   test("the capture sees what it should: the same frames from the wire's own namespace, past the guard", async () => {
-    const all = foreign(pair.nodeMac, pair.peerMac, ownWire, peerWire)
+    const all = foreignOut(pair.nodeMac, pair.peerMac, ownWire, peerWire)
     const frames = all.map((one) => toHex(one.frame))
     expect(await wire({ do: "frames", device: "wire0", bypass: true, frames })).toMatchObject({
       sent: all.length,
@@ -423,7 +432,7 @@ describe("the wire's guard", () => {
   }
 
   test("frames that are sent through the stack are dropped, each with one verdict", async () => {
-    const all = foreign(pair.nodeMac, pair.peerMac, ownWire, peerWire)
+    const all = foreignOut(pair.nodeMac, pair.peerMac, ownWire, peerWire)
     for (const mark of [{}, { mark: (pair.node.mark() ^ 1) >>> 0 }]) {
       const before = pair.node.counts()
       expect(
@@ -485,6 +494,27 @@ describe("the wire's guard", () => {
       await ipv6(1)
     })
     expect(counted.FOREIGN_OUT).toBeGreaterThan(0)
+  })
+
+  test("a packet for the application that didn't come from the opener, from whichever socket", async () => {
+    const run = (...argv: ReadonlyArray<string>) => wire({ do: "run", argv })
+    expect(await app({ do: "listen", port: 7006 })).toEqual({ ok: true })
+    const m1 = macText(pair.node.wire.inside(() => macOf("m1")))
+    const m0 = macText(pair.node.app.inside(() => macOf("m0")))
+    const forged = udpPacket({ source: peerInner, target: own, from: 7005, to: 7006 }, marker)
+    const frames = [toHex(ethernet(m0, m1, 0x0800, forged))]
+    const before = pair.node.counts()
+    const mark = (pair.node.mark() ^ 1) >>> 0
+    expect(await wire({ do: "frames", device: "m1", frames })).toMatchObject({ errors: ["ENOBUFS"] })
+    expect(await wire({ do: "frames", device: "m1", frames, mark })).toMatchObject({ errors: ["ENOBUFS"] })
+    expect(await run("ip", "route", "add", `${workflowAddress(1)}/32`, "dev", "m1")).toMatchObject({
+      ok: true,
+    })
+    const neighbour = ["neigh", "replace", workflowAddress(1), "lladdr", m0, "dev", "m1"]
+    expect(await run("ip", ...neighbour)).toMatchObject({ ok: true })
+    await wire({ do: "udp", to: workflowAddress(1), port: 7006, payload: toHex(marker) })
+    expect(since(before)).toEqual({ NOT_OPENED: 3 })
+    expect(await app({ do: "heard" })).toEqual({ ok: true, datagrams: [] })
   })
 
   test("frames that arrive are dropped, each with one verdict; neither the node nor its applications answer", async () => {

@@ -174,6 +174,16 @@ describe.each([
     ])
   })
 
+  test("numbers that fall on the same bit of the ring, turn after turn", async () => {
+    const plane = ready(keys)
+    const numbers = Array.from(
+      { length: 40 },
+      (_, i) => 10n + 2048n * BigInt(i) + (i > 20 ? 2048n * 32n : 0n),
+    )
+    const sealed = await seal(keys, numbers, await one())
+    expect(tally(plane, sealed)).toEqual({ OPENED: 40 })
+  })
+
   test("number zero is refused although authentic", async () => {
     const plane = ready(keys)
     expect(tally(plane, await craft(keys, [{ sequence: 0n, payload: await one() }]))).toEqual({ REPLAYED: 1 })
