@@ -43,7 +43,7 @@ let slow: { readonly node: PlayedNode; readonly evidence: NodeEvidence; readonly
 let genuine: AttestationResult
 const lives: Life[] = []
 /** Whoever must never have got a release. */
-const refusedNodes = ["bad", "slow", "stranger"]
+const refusedNodes = ["bad", "slow", "vault", "stranger"]
 
 beforeAll(async () => {
   world = await startWorld({
@@ -53,6 +53,7 @@ beforeAll(async () => {
       { id: "n3", stage: "sink" },
       { id: "bad", stage: "source" },
       { id: "slow", stage: "source" },
+      { id: "vault", stage: "vault" },
     ],
     strangers: ["stranger"],
   })
@@ -245,6 +246,14 @@ describe("a machine that is not what the stage wants is refused by name", () => 
     } finally {
       bad.machine = enrolledMachine(world, "bad")
     }
+  })
+
+  it("an emulated machine for a stage that wants real hardware", async () => {
+    const vault = await playNode(world, "vault")
+    const { session, evidence } = await prepare(world, vault)
+    const mark = await world.mark()
+    const why = { code: "ASSURANCE", field: "assurance" }
+    await expectRefused(vault, session, mark, await submit(world, vault, evidence), why)
   })
 
   it("a data plane that differs in one bit", async () => {

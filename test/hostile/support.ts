@@ -112,7 +112,7 @@ export const anchorsOf = (operator: SecretKey, root: EmulatedRoot, chip: Emulate
   },
 })
 
-/** source -> transform -> sink, and the nodes that a test file wants. */
+/** source -> transform -> sink, a vault that takes no emulated machine, and the nodes that a test file wants. */
 export const workflowOf = (
   root: EmulatedRoot,
   nodes: ReadonlyArray<{ id: string; stage: string; chip: string }>,
@@ -134,7 +134,12 @@ export const workflowOf = (
     suite: "chacha20-poly1305",
     lease_seconds: leaseSeconds,
     roots: [root.hardwareRoot],
-    stages: { source: stage("source"), transform: stage("transform"), sink: stage("sink") },
+    stages: {
+      source: stage("source"),
+      transform: stage("transform"),
+      sink: stage("sink"),
+      vault: { ...stage("vault"), assurance: "hardware" },
+    },
     nodes: nodes.map((node, i) => ({ ...node, address: `10.77.0.${i + 1}`, wire: `10.99.0.${i + 11}` })),
     edges: [
       { id: "raw", from: "source", to: "transform", protocol: "tcp", port: 5000, lanes: 1 },
