@@ -11,6 +11,18 @@ export {
 } from "./boot.ts"
 export { EventLogError, type EventLogErrorCode } from "./error.ts"
 export {
+  bootAggregateHolds,
+  type ImaEntry,
+  type ImaExtension,
+  type ImaLog,
+  type ImaMatch,
+  type ImaOptions,
+  imaLimits,
+  matchIma,
+  parseImaLog,
+  replayIma,
+} from "./ima.ts"
+export {
   dataIsMeasured,
   type EventLog,
   type LogEvent,
