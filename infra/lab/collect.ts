@@ -5,9 +5,11 @@ import type { Seen, SeenEvent } from "./watch.ts"
 
 const isDrop: ReadonlySet<string> = new Set(verdicts.filter((v) => v.outcome === "drop").map((v) => v.name))
 
+/** Only a verifier decides; the bus lets nobody else publish under its identity. */
 const decisions = (seen: Seen, node: string): ReadonlyArray<SeenEvent> =>
   seen.events.filter(
-    ({ event }) =>
+    ({ identity, event }) =>
+      identity.startsWith("verifier-") &&
       event.data.node === node &&
       (event.type === "vouchsafe.attestation.accepted" || event.type === "vouchsafe.attestation.refused"),
   )

@@ -8,6 +8,7 @@ import type { Signed } from "../../schemas/messages/common.ts"
 import { Ack, Pull } from "../../schemas/messages/release.ts"
 import type { Stats } from "../../schemas/messages/stats.ts"
 import type { Bus } from "../common/bus/bus.ts"
+import { Pace } from "../common/bus/counters.ts"
 import type { Refused } from "../common/bus/types.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
@@ -67,8 +68,12 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   let failures = 0
 
   const data = (more: object) => ({ node, ...more })
+  /** A hostile bus can send as many bad releases as it likes: a few a second are enough for the record. */
+  const refusals = new Pace(5, 1_000)
   const recordRefusal = ({ code, field, message }: Refused) =>
-    bus.event({ type: "vouchsafe.release.refused", subject: node, data: data({ code, field, message }) })
+    refusals.take()
+      ? bus.event({ type: "vouchsafe.release.refused", subject: node, data: data({ code, field, message }) })
+      : Effect.void
 
   /** Does what the core decided; installs that the kernel refuses are given up, which the releaser learns by the ack. */
   const perform = Effect.fnUntraced(function* (current: Life, actions: ReadonlyArray<KernelAction>) {
