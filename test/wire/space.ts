@@ -140,8 +140,11 @@ export const makeNode = (i: number, wire: Space): Node => {
           }),
         ),
       remove: () => {
-        wire.inside(() => plane.teardown())
-        app.remove()
+        try {
+          wire.inside(() => plane.teardown())
+        } finally {
+          app.remove()
+        }
       },
     }
   } catch (error) {
