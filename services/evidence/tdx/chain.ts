@@ -79,7 +79,7 @@ const verifySignatures = (
   crypto: Crypto,
   cache?: TdxCache,
 ): SignedIntelChain => {
-  const chain = given ?? splitCertificates("quote.qeCertificationData", quote.certification.data)
+  const chain = leafFirst(given ?? splitCertificates("quote.qeCertificationData", quote.certification.data))
   const [pckDer, caDer, rootDer] = chain
   if (pckDer === undefined || caDer === undefined || rootDer === undefined || chain.length !== 3)
     throw new TdxError(
@@ -110,4 +110,12 @@ const verifySignatures = (
     platform: readPlatform(pck),
     digest,
   }
+}
+
+/** Intel writes leaf first; its own sample data has the root first. */
+const leafFirst = (chain: readonly Uint8Array[]): readonly Uint8Array[] => {
+  const [first] = chain
+  if (first === undefined) return chain
+  const { issuer, subject } = outlineOf("pck", first)
+  return Buffer.compare(issuer, subject) === 0 ? chain.toReversed() : chain
 }
