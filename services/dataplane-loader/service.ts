@@ -112,7 +112,7 @@ const live = (
       backend: `bpf/${probeHooks()}`,
     })
     yield* bus.subscribe("release", { node }, (signed) => lives.onRelease(signed))
-    yield* knowWorkflow(crypto, trust, { onChange: enforce })
+    const newest = yield* knowWorkflow(crypto, trust, { onChange: enforce })
     yield* bus.event({
       type: "vouchsafe.service.ready",
       subject: node,
@@ -124,7 +124,8 @@ const live = (
     yield* Effect.forkScoped(
       lives.tell.pipe(Effect.ignore({ log: true }), Effect.repeat(Schedule.spaced(TELL_MS))),
     )
-    yield* Effect.forkScoped(lives.live(() => known))
+    // When the document's own end has come, nothing is asked for any more, and the leases run out.
+    yield* Effect.forkScoped(lives.live(() => (newest.current() === undefined ? undefined : known)))
     return yield* bus.closed
   })
 

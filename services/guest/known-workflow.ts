@@ -7,9 +7,10 @@ import type { SignedWorkflow } from "../../schemas/workflow.ts"
 import { Bus } from "../common/bus/bus.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
-import { type VerifiedWorkflow, verifyWorkflow, WorkflowError } from "../make/workflow-document.ts"
+import { isInForce, type VerifiedWorkflow, verifyWorkflow, WorkflowError } from "../make/workflow-document.ts"
 
 export interface KnownWorkflow {
+  /** Undefined before the first, and when the end of the newest has come. */
   readonly current: () => VerifiedWorkflow | undefined
   /** Waits for the first. */
   readonly first: Effect.Effect<VerifiedWorkflow>
@@ -55,7 +56,10 @@ export const knowWorkflow = Effect.fn("knowWorkflow")(function* (
   })
 
   yield* bus.workflows.watch(trust.domain, take)
-  const known: KnownWorkflow = { current: () => current, first: Deferred.await(first) }
+  const known: KnownWorkflow = {
+    current: () => (current !== undefined && isInForce(current.document, Date.now()) ? current : undefined),
+    first: Deferred.await(first),
+  }
   return known
 })
 

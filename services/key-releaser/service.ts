@@ -22,7 +22,7 @@ import { labels } from "../make/labels.ts"
 import { sealRelease } from "../make/release.ts"
 import { type ReleaseOutput, Releaser, type ReleaserEvent, type ReleaserOutput } from "../make/releaser.ts"
 import { vouchResult } from "../make/result.ts"
-import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import { isInForce, type VerifiedWorkflow } from "../make/workflow-document.ts"
 import { makeKnownVerifiers } from "./known-verifiers.ts"
 
 const TICK_MS = 100
@@ -63,6 +63,10 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   let reign: Reign | undefined
   /** The last term that was ever begun: also after a reign that ended without a successor. */
   let last: bigint | undefined
+
+  /** The reign in force: none before the first document, and none after the end that the document itself names. */
+  const reigning = (): Reign | undefined =>
+    reign !== undefined && isInForce(reign.workflow.document, Date.now()) ? reign : undefined
 
   /** A new document is a new term with an empty core. One that doesn't compile ends the reign: nobody gets keys for it. */
   const begin = (workflow: VerifiedWorkflow) =>
@@ -140,8 +144,9 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     )
 
   const onPull = Effect.fnUntraced(function* (signed: Signed, node: string) {
-    if (reign === undefined) return
-    const { workflow, core, signingKeys } = reign
+    const now = reigning()
+    if (now === undefined) return
+    const { workflow, core, signingKeys } = now
     const pull = yield* attempt(() => {
       const value = decodeBody(Pull, verify(crypto, labels.signedPull, [signed.key], signed), "pull")
       if (value.node !== node)
@@ -150,7 +155,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     })
     const keys = yield* verifiers(workflow, pull.result.key)
     // The document may have changed meanwhile: a reign that is over gives no keys; the node asks again.
-    if (reign?.core !== core) return
+    if (reigning()?.core !== core) return
     const accepted = yield* attempt(() => {
       const result = vouchResult(crypto, keys, pull.result, (bytes) =>
         decodeBody(AttestationResult, bytes, "result"),
@@ -168,8 +173,9 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   })
 
   const onAck = Effect.fnUntraced(function* (signed: Signed, node: string) {
-    if (reign === undefined) return
-    const { core, signingKeys } = reign
+    const now = reigning()
+    if (now === undefined) return
+    const { core, signingKeys } = now
     const outputs = yield* attempt(() => {
       const signer = signingKeys.get(node)
       if (signer === undefined) throw new MakeError("NOT_VOUCHED", "ack.node", "has no result in force")
@@ -181,8 +187,9 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   })
 
   const beat = Effect.suspend(() => {
-    if (reign === undefined) return Effect.void
-    const { core } = reign
+    const now = reigning()
+    if (now === undefined) return Effect.void
+    const { core } = now
     const beacon = { v: 1 as const, releaser: instance, term: core.term, nonce: core.beacon(nowMs()) }
     return bus.publish("beacon", { instance }, beacon)
   })
@@ -203,7 +210,10 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   yield* Effect.forkScoped(quietly(beat).pipe(Effect.repeat(Schedule.spaced(limits.beaconEveryMs))))
   yield* Effect.forkScoped(
     quietly(
-      Effect.suspend(() => (reign === undefined ? Effect.void : carryOut(reign.core.tick(nowMs())))),
+      Effect.suspend(() => {
+        const now = reigning()
+        return now === undefined ? Effect.void : carryOut(now.core.tick(nowMs()))
+      }),
     ).pipe(Effect.repeat(Schedule.spaced(TICK_MS))),
   )
   return yield* bus.closed

@@ -59,7 +59,7 @@ export const verifyWorkflow = (
       `"${document.domain}", but this guest is of "${trust.domain}"`,
     )
   }
-  if (!(nowMs < Date.parse(document.not_after))) {
+  if (!isInForce(document, nowMs)) {
     throw new WorkflowError(
       "EXPIRED",
       "not_after",
@@ -68,6 +68,10 @@ export const verifyWorkflow = (
   }
   return { document, digest: workflowDigest(crypto, signed.document) }
 }
+
+/** Whether the document's end has not come. It comes for a running process too: what has been accepted is asked again. */
+export const isInForce = (document: Workflow, nowMs: number): boolean =>
+  nowMs < Date.parse(document.not_after)
 
 const checkSignatures = (crypto: Crypto, signed: SignedWorkflow, trust: WorkflowTrust): void => {
   const bytes = workflowSigningBytes(signed.document)
