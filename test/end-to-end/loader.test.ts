@@ -29,7 +29,9 @@ const LEASE_MS = LEASE_SECONDS * 1_000
 const INSTANCE = "beat:n1:n2"
 const PER_SECOND = 400
 /** A gap in the stream that the scheduler of a busy machine doesn't make. */
-const STILL_MS = 400
+const STILL_MS = 700
+/** How much later than it was sent a packet may be seen there. */
+const SLACK_MS = 400
 
 let lab: TestLab
 const app = (node: string) => lab.agent(lab.appNetns(node))
@@ -185,9 +187,9 @@ describe("a loader that is killed and doesn't come back in time", () => {
     expect(await flowFor(leftMs - 1_000)).toBeGreaterThan(((leftMs - 1_000) / 1_000) * PER_SECOND * 0.5)
     expect(difference(counted, countVerdicts(lab, "n1")).LEASE_OVER).toBeUndefined()
     const stoppedMs = await untilStill(5_000)
-    // Not before the lease's end and not after it, as near as a packet's way and a busy machine allow.
-    expect(stoppedMs - killedMs).toBeGreaterThan(leftMs - 100)
-    expect(stoppedMs - killedMs).toBeLessThan(leftMs + 100)
+    // Not before the lease's end and not after it, as near as a busy machine allows.
+    expect(stoppedMs - killedMs).toBeGreaterThan(leftMs - SLACK_MS)
+    expect(stoppedMs - killedMs).toBeLessThan(leftMs + SLACK_MS)
     await sleep(500)
     const { LEASE_OVER = 0 } = difference(counted, countVerdicts(lab, "n1"))
     expect(LEASE_OVER).toBeGreaterThan(PER_SECOND / 4)
@@ -250,8 +252,8 @@ describe("a control plane that is killed", () => {
     const killedMs = nowMs()
     const leftMs = Math.min(leaseLeftMs("n1"), leaseLeftMs("n2"))
     const stoppedMs = await untilStill(LEASE_MS + 5_000)
-    expect(stoppedMs - killedMs).toBeGreaterThan(leftMs - 100)
-    expect(stoppedMs - killedMs).toBeLessThan(leftMs + 100)
+    expect(stoppedMs - killedMs).toBeGreaterThan(leftMs - SLACK_MS)
+    expect(stoppedMs - killedMs).toBeLessThan(leftMs + SLACK_MS)
     expect(await flowFor(500)).toBe(0)
     const startedMs = nowMs()
     lab.startService("releaser-r1")

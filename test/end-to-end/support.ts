@@ -188,8 +188,14 @@ export const deviceCounts = (
 export const delivered = (lab: Lab, node: string): number =>
   deviceCounts(lab, lab.appNetns(node), "m0").received
 
-export const wireSent = (lab: Lab, node: string): number =>
-  deviceCounts(lab, lab.names.netns(lab.place(node).wireNs), "wire0").sent
+/** Packets that the kernel of a namespace has routed from one device to another. */
+export const forwarded = (lab: Lab, netns: string): number => {
+  const [names = "", values = ""] = lab
+    .exec(netns, ["cat", "/proc/net/snmp"])
+    .split("\n")
+    .filter((line) => line.startsWith("Ip:"))
+  return Number(values.split(" ")[names.split(" ").indexOf("ForwDatagrams")])
+}
 
 /** Ids that the kernel gave to what makes a plane, which it never gives twice. */
 export interface Plumbing {
