@@ -4,7 +4,7 @@
 #define VS_CONSTS_H
 
 /* The layout of all maps together. Any change to a struct in types.h raises it: the loader then starts a new epoch. */
-#define VS_LAYOUT 1
+#define VS_LAYOUT 2
 
 /* Sizes of the maps; schemas/limits.ts holds the same bounds for user space. */
 #define VS_MAX_EDGES 1024
@@ -12,6 +12,7 @@
 #define VS_MAX_SAS 4096
 #define VS_MAX_OUTBOUND 16384
 #define VS_MAX_FLOWS 65536
+#define VS_MAX_EDGE_FLOWS 16384 /* of one edge: a busy one leaves room for the others */
 #define VS_MAX_VERDICTS 64
 #define VS_MAX_LANES 16
 
@@ -75,10 +76,31 @@
 
 #define VS_SECOND 1000000000ull
 #define VS_TCP_IDLE (7200 * VS_SECOND)
+#define VS_TCP_UNANSWERED (60 * VS_SECOND)
+#define VS_TCP_HALF_CLOSED (300 * VS_SECOND)
+#define VS_TCP_CLOSED (30 * VS_SECOND) /* a lost last ACK can still be asked for again */
+#define VS_TCP_RESET (10 * VS_SECOND)
 #define VS_UDP_IDLE (180 * VS_SECOND)
 #define VS_ICMP_IDLE (30 * VS_SECOND)
 /* A live flow's time is written at most this often, so that CPUs do not fight over its cache line. */
 #define VS_FLOW_REFRESH (VS_SECOND / 8)
+
+/* What is known of a flow besides its time. */
+#define VS_FLOW_ANSWERED 1u
+#define VS_FLOW_OPENER_DONE 2u /* FIN of the side that opened it */
+#define VS_FLOW_ANSWERER_DONE 4u
+#define VS_FLOW_DONE (VS_FLOW_OPENER_DONE | VS_FLOW_ANSWERER_DONE)
+#define VS_FLOW_RESET 8u
+
+/* Flows looked at for expiry when one is refreshed, when one is made, and when there is no room for a new one. */
+#define VS_SWEEP_REFRESH 1
+#define VS_SWEEP_NEW 2
+#define VS_SWEEP_FULL 32
+
+#define VS_TCP_FIN 1u
+#define VS_TCP_SYN 2u
+#define VS_TCP_RST 4u
+#define VS_TCP_ACK 16u
 
 /* TC actions; TCX has the same values. */
 #define VS_PASS 0

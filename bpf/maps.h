@@ -26,9 +26,17 @@ VS_MAP(sa_in, BPF_MAP_TYPE_HASH, be32, struct vs_sa_in, VS_MAX_SAS);
 VS_MAP(lease_out, BPF_MAP_TYPE_HASH, struct vs_sa_key, u64, VS_MAX_SAS);
 VS_MAP(lease_in, BPF_MAP_TYPE_HASH, be32, u64, VS_MAX_SAS);
 VS_MAP(flows, BPF_MAP_TYPE_HASH, struct vs_flow_key, struct vs_flow, VS_MAX_FLOWS);
+VS_MAP(flow_counts, BPF_MAP_TYPE_ARRAY, u32, u32, VS_MAX_EDGES);
 VS_MAP(edge_stats, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_edge_stats, VS_MAX_EDGES);
 VS_MAP(verdicts, BPF_MAP_TYPE_PERCPU_ARRAY, u32, u64, VS_MAX_VERDICTS);
 VS_MAP(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_work, 1);
+
+/* Twice as many as there can be flows: what user space removes leaves its note behind until that comes up. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(value_size, sizeof(struct vs_flow_note));
+	__uint(max_entries, 2 * VS_MAX_FLOWS);
+} flow_queue SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -93,8 +93,9 @@ VS_INLINE u32 vs_open_judge(struct vs_work *w, const struct vs_config *c, u32 te
 	q.edge = edge;
 	if (!vs_judge(&q, now, &a))
 		return VS_V_NO_POLICY;
-	if (vs_flow_touch(&a.flow, now, a.opens))
-		return a.opens ? VS_V_FLOW_TABLE_FULL : VS_V_NO_POLICY;
+	verdict = vs_answer_use(&a, now, t.tcp_flags);
+	if (verdict != VS_GO_ON)
+		return verdict;
 	*inner_len = len;
 	return VS_GO_ON;
 }

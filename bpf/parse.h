@@ -45,7 +45,7 @@ struct vs_tuple {
 	u8 protocol;
 	u8 way;
 	u8 tos;
-	u8 pad;
+	u8 tcp_flags; /* zero unless TCP */
 	u32 total_len;
 };
 
@@ -86,7 +86,7 @@ VS_INLINE u32 vs_parse_inner(const u8 *packet, u32 room, struct vs_tuple *t)
 	t->tos = ip->tos;
 	t->protocol = ip->protocol;
 	t->way = VS_EITHER_WAY;
-	t->pad = 0;
+	t->tcp_flags = 0;
 	t->total_len = total;
 	first = *(const be16 *)l4;
 	second = *(const be16 *)(l4 + 2);
@@ -95,6 +95,7 @@ VS_INLINE u32 vs_parse_inner(const u8 *packet, u32 room, struct vs_tuple *t)
 		/* Data offset: at least five words, and inside the packet. */
 		if (total < VS_IP_LEN + 20 || l4[12] >> 4 < 5 || VS_IP_LEN + (l4[12] >> 4) * 4u > total)
 			return VS_V_BAD_IPV4;
+		t->tcp_flags = l4[13];
 		break;
 	case VS_PROTO_UDP:
 		if (total < VS_IP_LEN + VS_UDP_LEN || vs_swap16(*(const be16 *)(l4 + 4)) != total - VS_IP_LEN)

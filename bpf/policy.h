@@ -20,10 +20,11 @@ struct vs_question {
 	u32 edge; /* the only edge that will do, or VS_ANY_EDGE */
 };
 
-/* What was found: the flow that the packet belongs to, and whether it may be new. */
+/* What was found: the flow that the packet belongs to, if it lives, and whether the packet may open it. */
 struct vs_answer {
-	struct vs_flow_key flow;
+	struct vs_flow_key key;
 	u32 opens;
+	struct vs_flow *live;
 };
 
 /* The edge that the workflow names for us in `role`, or VS_ANY_EDGE for none. The exact port goes before any port. */
@@ -61,29 +62,41 @@ VS_INLINE int vs_judge(const struct vs_question *q, u64 now, struct vs_answer *a
 	u32 forward = VS_ANY_EDGE, back;
 
 	a->opens = 0;
+	a->live = (void *)0;
 	if (q->way != VS_REPLY) {
 		forward = vs_policy_edge(q, q->opens_as);
 		if (forward != VS_ANY_EDGE) {
-			vs_flow_key_set(&a->flow, forward, q->own_port, q->peer_port, q->protocol, q->opens_as);
+			vs_flow_key_set(&a->key, forward, q->own_port, q->peer_port, q->protocol, q->opens_as);
 			a->opens = 1;
-			if (vs_flow_alive(&a->flow, now))
+			a->live = vs_flow_live(&a->key, now);
+			if (a->live)
 				return 1;
 		}
 	}
 	if (q->way != VS_REQUEST) {
 		back = vs_policy_edge(q, answers_as);
 		if (back != VS_ANY_EDGE) {
-			vs_flow_key_set(&a->flow, back, q->own_port, q->peer_port, q->protocol, answers_as);
+			vs_flow_key_set(&a->key, back, q->own_port, q->peer_port, q->protocol, answers_as);
 			a->opens = 0;
-			if (vs_flow_alive(&a->flow, now))
+			a->live = vs_flow_live(&a->key, now);
+			if (a->live)
 				return 1;
 		}
 	}
 	if (forward == VS_ANY_EDGE)
 		return 0;
-	vs_flow_key_set(&a->flow, forward, q->own_port, q->peer_port, q->protocol, q->opens_as);
+	vs_flow_key_set(&a->key, forward, q->own_port, q->peer_port, q->protocol, q->opens_as);
 	a->opens = 1;
 	return 1;
+}
+
+/* Keeps or makes the flow of a packet that was allowed. Gives VS_GO_ON or a verdict. */
+VS_INLINE u32 vs_answer_use(const struct vs_answer *a, u64 now, u32 tcp_flags)
+{
+	if (!a->live)
+		return (u32)vs_flow_open(&a->key, now);
+	vs_flow_touch(a->live, now, tcp_flags, (int)a->opens);
+	return VS_GO_ON;
 }
 
 #endif

@@ -126,12 +126,13 @@ VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	if (!vs_judge(&q, now, &a))
 		return VS_V_NO_POLICY;
 
-	verdict = vs_seal_find(&t, a.flow.edge, now, &by);
+	verdict = vs_seal_find(&t, a.key.edge, now, &by);
 	if (verdict != VS_GO_ON)
 		return verdict;
 	/* Only now: a flow that can't be sealed takes no place in the table. */
-	if (vs_flow_touch(&a.flow, now, a.opens))
-		return a.opens ? VS_V_FLOW_TABLE_FULL : VS_V_NO_POLICY;
+	verdict = vs_answer_use(&a, now, t.tcp_flags);
+	if (verdict != VS_GO_ON)
+		return verdict;
 	verdict = vs_seal_number(w, &by, &seq);
 	if (verdict != VS_GO_ON)
 		return verdict;
@@ -152,7 +153,7 @@ VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, s
 				vs_copy_size(VS_ETH_LEN + VS_OUTER_LEN + text_len + VS_ICV_LEN), BPF_F_INVALIDATE_HASH))
 		return VS_V_INTERNAL;
 	skb->mark = c->mark;
-	vs_seal_account(a.flow.edge, t.total_len);
+	vs_seal_account(a.key.edge, t.total_len);
 	return VS_V_SEALED;
 }
 

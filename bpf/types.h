@@ -104,8 +104,17 @@ _Static_assert(sizeof(struct vs_flow_key) == 12, "ABI");
 
 struct vs_flow {
 	u64 seen_ns;
+	u32 ticket; /* tells this flow from an earlier one with the same key */
+	u32 state;  /* VS_FLOW_ bits */
 };
-_Static_assert(sizeof(struct vs_flow) == 8, "ABI");
+_Static_assert(sizeof(struct vs_flow) == 16, "ABI");
+
+/* A flow's place in the queue of those to be looked at. */
+struct vs_flow_note {
+	struct vs_flow_key key;
+	u32 ticket;
+};
+_Static_assert(sizeof(struct vs_flow_note) == 16, "ABI");
 
 struct vs_edge_stats {
 	u64 sealed_packets;

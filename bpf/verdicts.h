@@ -33,6 +33,7 @@
 #define VS_V_FOREIGN_IN      37 /* drop: a frame arrived on the wire that is not ARP, sealed traffic or the bus */
 #define VS_V_FOREIGN_OUT     38 /* drop: something other than the sealer, ARP or the bus tried to send on the wire */
 #define VS_V_NOT_OPENED      39 /* drop: a frame for the workflow device did not come from the opener */
+#define VS_V_FLOW_QUOTA      40 /* drop: a new flow would exceed what one edge may have */
 
 _Static_assert(VS_MAX_VERDICTS == 64, "the size of the map of verdicts");
 

@@ -36,6 +36,7 @@ export const limits = {
   nodeEdges: 1_024,
   lanes: 16,
   flows: 65_536,
+  flowsPerEdge: 16_384,
   associations: 4_096,
   policies: 4_096,
 } as const

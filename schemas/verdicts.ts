@@ -112,4 +112,5 @@ export const verdicts: ReadonlyArray<Verdict> = [
     "something other than the sealer, ARP or the bus tried to send on the wire",
   ),
   row(39, "NOT_OPENED", "drop", "guard", "a frame for the workflow device did not come from the opener"),
+  row(40, "FLOW_QUOTA", "drop", "any", "a new flow would exceed what one edge may have"),
 ]

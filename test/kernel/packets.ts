@@ -79,9 +79,14 @@ export const udpPacket = (flow: Flow, payload: Uint8Array, more: Partial<Ipv4Fie
   return ipv4(ip, concat(head, u16(sum), payload))
 }
 
-export const tcpPacket = (flow: Flow, payload: Uint8Array, more: Partial<Ipv4Fields> = {}): Uint8Array => {
+export const tcpPacket = (
+  flow: Flow,
+  payload: Uint8Array,
+  more: Partial<Ipv4Fields> & { readonly flags?: number } = {},
+): Uint8Array => {
   const ip = { source: flow.source, target: flow.target, protocol: TCP, ...more }
-  const head = concat(u16(flow.from), u16(flow.to), u32(1), u32(0), Uint8Array.of(0x50, 0x18), u16(512))
+  const flags = more.flags ?? 0x18
+  const head = concat(u16(flow.from), u16(flow.to), u32(1), u32(0), Uint8Array.of(0x50, flags), u16(512))
   const sum = checksum(pseudo(ip, 20 + payload.length), head, Uint8Array.of(0, 0, 0, 0), payload)
   return ipv4(ip, concat(head, u16(sum), u16(0), payload))
 }

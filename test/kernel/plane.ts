@@ -16,6 +16,7 @@ import {
   decodeCount,
   decodeEdgeStats,
   decodeFlow,
+  decodeFlowCount,
   type EdgeRecord,
   type EdgeStats,
   edgeKey,
@@ -24,6 +25,7 @@ import {
   encodeDeadline,
   encodeEdge,
   encodeFlow,
+  encodeFlowCount,
   encodeFlowKey,
   encodeOutbound,
   encodePolicy,
@@ -31,6 +33,8 @@ import {
   encodeSaIn,
   encodeSaOut,
   type FlowKey,
+  type FlowRecord,
+  flowState,
   indexKey,
   inSaKey,
   laneKey,
@@ -167,13 +171,29 @@ export class Plane {
     return this.lease(by)
   }
 
-  flow(key: FlowKey): bigint | undefined {
+  flowRecord(key: FlowKey): FlowRecord | undefined {
     const value = this.map("flows").lookup(encodeFlowKey(key))
     return value === undefined ? undefined : decodeFlow(value)
   }
 
-  setFlow(key: FlowKey, seenNs: bigint): this {
-    this.map("flows").update(encodeFlowKey(key), encodeFlow(seenNs))
+  flow(key: FlowKey): bigint | undefined {
+    return this.flowRecord(key)?.seenNs
+  }
+
+  /** Writes a flow as it would be if it had been seen then: one that is there keeps its ticket, another has no note. */
+  setFlow(key: FlowKey, seenNs: bigint, state: number = flowState.answered): this {
+    const ticket = this.flowRecord(key)?.ticket ?? 0
+    this.map("flows").update(encodeFlowKey(key), encodeFlow({ seenNs, ticket, state }))
+    return this
+  }
+
+  /** How many flows the programs count for an edge. */
+  flowCount(edge: number): number {
+    return decodeFlowCount(this.map("flow_counts").lookup(edgeKey(edge)) ?? new Uint8Array(0))
+  }
+
+  setFlowCount(edge: number, count: number): this {
+    this.map("flow_counts").update(edgeKey(edge), encodeFlowCount(count))
     return this
   }
 
@@ -212,6 +232,7 @@ export class Plane {
   forget(): this {
     for (const spi of this.map("windows").keys()) this.map("windows").update(spi, emptyWindow())
     for (const key of this.map("flows").keys()) this.map("flows").delete(key)
+    for (const { edge } of [edge1, edge2, edge3]) this.setFlowCount(edge, 0)
     return this
   }
 

@@ -8,17 +8,15 @@ import { verdicts } from "../../schemas/verdicts.ts"
 import { bootNow } from "../../services/common/kernel/clock.ts"
 import { loadObject } from "../../services/common/kernel/libbpf.ts"
 import { BpfMap } from "../../services/common/kernel/maps.ts"
-import { indexKey, inSaKey, laneKey, outSaKey } from "../../services/common/kernel/records.ts"
+import { indexKey, inSaKey, laneKey, outSaKey, VS_LAYOUT } from "../../services/common/kernel/records.ts"
 import type { HammerResult, HammerWork } from "./hammer.ts"
 import {
   arpFrame,
-  byteSource,
   concat,
   ETHERNET,
   esp,
   frame,
   hex,
-  ICMP,
   icmpPacket,
   ipv4,
   OUTER,
@@ -56,8 +54,8 @@ import {
   readyPlane,
   stranger,
 } from "./plane.ts"
+import { answer, bytes, incoming, reply, request, sealedBy } from "./traffic.ts"
 
-const bytes = byteSource(1)
 const planes: Array<Plane> = []
 afterEach(() => {
   for (const plane of planes.splice(0)) plane.close()
@@ -67,20 +65,6 @@ const keep = (plane: Plane): Plane => {
   planes.push(plane)
   return plane
 }
-
-/** To the peer's service, which edge 1 allows, and its answer. */
-const request = (payload = bytes(32), from = 40_000): Uint8Array =>
-  udpPacket({ source: own, target: peer, from, to: PEER_PORT }, payload)
-const answer = (payload = bytes(32), to = 40_000): Uint8Array =>
-  udpPacket({ source: peer, target: own, from: PEER_PORT, to }, payload)
-/** To our own service, which edge 2 allows the peer, and our answer. */
-const incoming = (payload = bytes(32), from = 50_000): Uint8Array =>
-  udpPacket({ source: peer, target: own, from, to: OWN_PORT }, payload)
-const reply = (payload = bytes(32), to = 50_000): Uint8Array =>
-  udpPacket({ source: own, target: peer, from: OWN_PORT, to }, payload)
-
-const sealedBy = (by: typeof edge1, sequence: bigint, inner: Uint8Array, options = {}): Uint8Array =>
-  frame(outerPacket(fromPeer(), esp(by.in, sequence, inner, options)))
 
 /** Edge 2 once more, with sequence numbers of 32 bits. */
 const short = {
@@ -107,7 +91,7 @@ const open = "vs_open"
 const guard = "vs_guard"
 const inner = "vs_inner"
 const unconfigured = (): Plane => new Plane()
-const otherLayout = (): Plane => readyPlane({ layout: 2 })
+const otherLayout = (): Plane => readyPlane({ layout: VS_LAYOUT + 1 })
 const noMark = (): Plane => readyPlane({ mark: 0 })
 const everyProgram: ReadonlyArray<Program> = [seal, open, guard, inner]
 
@@ -826,11 +810,12 @@ describe("one packet, one verdict", () => {
       expect(out.retval).toBe(expectedAction(one.verdict))
     })
 
-  // FLOW_TABLE_FULL and SEQUENCE_END have tests of their own below; INTERNAL needs a kernel without memory.
+  // Those of flows have tests in flows.test.ts, SEQUENCE_END below; INTERNAL needs a kernel without memory.
   test("no verdict of the table is without a case", () => {
     const covered = new Set([
       ...cases.map((one) => one.verdict),
       "FLOW_TABLE_FULL",
+      "FLOW_QUOTA",
       "SEQUENCE_END",
       "INTERNAL",
     ])
@@ -1113,119 +1098,6 @@ describe("two CPUs at once", () => {
     expect(Math.max(...opened)).toBe(1)
     expect(opened.filter((count) => count === 1).length).toBe(3000)
     expect(plane.stats(2).openedPackets).toBe(3000n)
-  })
-})
-
-describe("flows", () => {
-  const second = 1_000_000_000n
-  const ago = (ns: bigint): bigint => BigInt.asUintN(64, bootNow() - ns)
-  const outward = { edge: 1, ownPort: 40_000, peerPort: PEER_PORT, protocol: UDP, role: 0 } as const
-  const inward = { edge: 2, ownPort: OWN_PORT, peerPort: 50_000, protocol: UDP, role: 1 } as const
-
-  test("an answer passes because its question did", () => {
-    const plane = ready()
-    expect(plane.run(seal, frame(request())).verdict).toBe("SEALED")
-    expect(plane.flow(outward)).toBeDefined()
-    expect(plane.run(open, sealedBy(edge1, 1n, answer())).verdict).toBe("OPENED")
-    expect(plane.run(open, sealedBy(edge1, 2n, answer(bytes(4), 40_001))).verdict).toBe("NO_POLICY")
-  })
-
-  test("the same in the other direction", () => {
-    const plane = ready()
-    expect(plane.run(seal, frame(reply())).verdict).toBe("NO_POLICY")
-    expect(plane.run(open, sealedBy(edge2, 1n, incoming())).verdict).toBe("OPENED")
-    expect(plane.flow(inward)).toBeDefined()
-    expect(plane.run(seal, frame(reply())).verdict).toBe("SEALED")
-    expect(plane.run(seal, frame(reply(bytes(4), 50_001))).verdict).toBe("NO_POLICY")
-  })
-
-  test("an echo is answered by its identifier, each way", () => {
-    const plane = ready()
-    const [there, back] = [
-      { source: own, target: peer },
-      { source: peer, target: own },
-    ]
-    expect(plane.run(seal, frame(icmpPacket(there, 8, 7, bytes(8)))).verdict).toBe("SEALED")
-    expect(plane.run(open, sealedBy(edge1, 1n, icmpPacket(back, 0, 7, bytes(8)))).verdict).toBe("OPENED")
-    expect(plane.run(open, sealedBy(edge1, 2n, icmpPacket(back, 0, 8, bytes(8)))).verdict).toBe("NO_POLICY")
-    expect(plane.run(open, sealedBy(edge2, 1n, icmpPacket(back, 8, 9, bytes(8)))).verdict).toBe("OPENED")
-    expect(plane.run(seal, frame(icmpPacket(there, 0, 9, bytes(8)))).verdict).toBe("SEALED")
-    expect(plane.flow({ edge: 1, ownPort: 7, peerPort: 7, protocol: ICMP, role: 0 })).toBeDefined()
-  })
-
-  for (const [protocol, idle] of [
-    ["TCP", 7200n],
-    ["UDP", 180n],
-    ["ICMP", 30n],
-  ] as const)
-    test(`${protocol}: an answer is late after ${idle} s of silence, a new question renews`, () => {
-      const plane = ready()
-      const number = { TCP, UDP, ICMP }[protocol]
-      const id = protocol === "ICMP" ? 7 : 40_000
-      const key = {
-        edge: 1,
-        ownPort: id,
-        peerPort: protocol === "ICMP" ? 7 : PEER_PORT,
-        protocol: number,
-        role: 0,
-      }
-      const build = (source: number, target: number, from: number, to: number, kind: number): Uint8Array => {
-        if (protocol === "ICMP") return icmpPacket({ source, target }, kind, id, bytes(8))
-        return (protocol === "TCP" ? tcpPacket : udpPacket)({ source, target, from, to }, bytes(8))
-      }
-      const question = build(own, peer, id, PEER_PORT, 8)
-      const late = build(peer, own, PEER_PORT, id, 0)
-      // Seen "before the boot", modulo 2^64, where the machine has not been up for so long: the same difference.
-      plane.setFlow(key, ago((idle - 1n) * second))
-      expect(plane.run(open, sealedBy(edge1, 1n, late)).verdict).toBe("OPENED")
-      expect(bootNow() - (plane.flow(key) ?? 0n), "refreshed by the answer").toBeLessThan(second)
-      plane.setFlow(key, ago(idle * second))
-      expect(plane.run(open, sealedBy(edge1, 2n, late)).verdict).toBe("NO_POLICY")
-      expect(plane.run(seal, frame(question)).verdict).toBe("SEALED")
-      expect(bootNow() - (plane.flow(key) ?? 0n), "taken over in place").toBeLessThan(second)
-      expect(plane.run(open, sealedBy(edge1, 3n, late)).verdict).toBe("OPENED")
-    })
-
-  test("any port (0) is looked up after the exact one", () => {
-    const plane = ready().allow({ peer, port: 0, protocol: UDP, role: 0 }, 3)
-    const to = (port: number): Uint8Array =>
-      udpPacket({ source: own, target: peer, from: 40_000, to: port }, bytes(4))
-    const spi = (out: Outcome): number => new DataView(out.packet.buffer).getUint32(ETHERNET + 28)
-    expect(spi(plane.run(seal, frame(to(PEER_PORT))))).toBe(edge1.out.spi)
-    expect(spi(plane.run(seal, frame(to(9))))).toBe(edge3.out.spi)
-  })
-
-  test("where edges overlap, an answer stays on the edge that its flow began on", () => {
-    const plane = ready().allow({ peer, port: 0, protocol: UDP, role: 0 }, 3)
-    const spi = (out: Outcome): number => new DataView(out.packet.buffer).getUint32(ETHERNET + 28)
-    expect(plane.run(open, sealedBy(edge2, 1n, incoming())).verdict).toBe("OPENED")
-    expect(spi(plane.run(seal, frame(reply())))).toBe(edge2.out.spi)
-    expect(spi(plane.run(seal, frame(reply(bytes(4), 50_001))))).toBe(edge3.out.spi)
-  })
-
-  test("what could not be sealed or was not allowed takes no place in the table", () => {
-    const plane = ready().lease(edge1, bootNow() - 1n)
-    plane.run(seal, frame(request()))
-    plane.run(open, sealedBy(edge2, 1n, udpPacket({ source: peer, target: own, from: 1, to: 1 }, bytes(4))))
-    expect(plane.map("flows").keys().length).toBe(0)
-  })
-
-  test("FLOW_TABLE_FULL: new flows are refused, old ones stay", () => {
-    const plane = ready()
-    const now = bootNow()
-    plane.setFlow(outward, now)
-    for (let i = 1; i < 65_536; i++)
-      plane.setFlow({ edge: 900, ownPort: i, peerPort: 1, protocol: UDP, role: 0 }, now)
-    expect(plane.run(seal, frame(request(bytes(4), 41_000)))).toMatchObject({
-      verdict: "FLOW_TABLE_FULL",
-      retval: DROP,
-    })
-    expect(plane.run(open, sealedBy(edge2, 1n, incoming()))).toMatchObject({
-      verdict: "FLOW_TABLE_FULL",
-      retval: DROP,
-    })
-    expect(plane.run(seal, frame(request())).verdict).toBe("SEALED")
-    expect(plane.run(open, sealedBy(edge1, 1n, answer())).verdict).toBe("OPENED")
   })
 })
 

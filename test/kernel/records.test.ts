@@ -43,7 +43,7 @@ int main(void) {
   show("sa_in", &in, sizeof in);
   SHOW("window", vs_window, .top = 0);
   SHOW("flow_key", vs_flow_key, .edge = 6, .own_port = htons(80), .peer_port = htons(40000), .protocol = 17, .role = 1);
-  SHOW("flow", vs_flow, .seen_ns = 0x0102030405060708ull);
+  SHOW("flow", vs_flow, .seen_ns = 0x0102030405060708ull, .ticket = 0x11121314, .state = 0x21222324);
   SHOW("edge_stats", vs_edge_stats, .sealed_packets = 1, .sealed_bytes = 2, .opened_packets = 3, .opened_bytes = 4);
   struct vs_window w = {.top = 0x0102030405060708ull};
   show("window_top", &w, sizeof w);
@@ -87,7 +87,7 @@ describe("the records are those of the C structs", () => {
       sa_in: records.encodeSaIn(6, 3, { ...secret, esn: false }),
       window: records.emptyWindow(),
       flow_key: records.encodeFlowKey({ edge: 6, ownPort: 80, peerPort: 40000, protocol: 17, role: 1 }),
-      flow: records.encodeFlow(0x0102030405060708n),
+      flow: records.encodeFlow({ seenNs: 0x0102030405060708n, ticket: 0x11121314, state: 0x21222324 }),
     }
     for (const [name, bytes] of Object.entries(ours)) expect([name, hex(bytes)]).toEqual([name, inC[name]])
     const of = (name: string): Uint8Array => Uint8Array.from(Buffer.from(inC[name] ?? "", "hex"))
@@ -98,7 +98,11 @@ describe("the records are those of the C structs", () => {
       openedBytes: 4n,
     })
     expect(records.decodeWindowTop(of("window_top"))).toBe(0x0102030405060708n)
-    expect(records.decodeFlow(of("flow"))).toBe(0x0102030405060708n)
+    expect(records.decodeFlow(of("flow"))).toEqual({
+      seenNs: 0x0102030405060708n,
+      ticket: 0x11121314,
+      state: 0x21222324,
+    })
   })
 
   test("the object's maps have the shapes that we expect, and another shape is refused by name", () => {

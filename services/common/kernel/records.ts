@@ -7,7 +7,7 @@ import { type MapShape, mapType } from "./maps.ts"
  * on the wire, so in TypeScript they are plain numbers (10.0.0.1 is 0x0a000001) written big endian. Offsets are explicit:
  * the C structs have no hidden padding, and a plane is opened only if the kernel reports these very sizes.
  */
-export const VS_LAYOUT = 1
+export const VS_LAYOUT = 2
 export const EDGES_MAX = 1024
 export const LANES_MAX = 16
 /** RFC 4303 section 2.1: SPIs 0 to 255 are reserved. */
@@ -17,6 +17,7 @@ export const SALT_SIZE = 4
 export const FLAG_ESN = 1
 
 const { HASH, ARRAY, PERCPU_ARRAY } = mapType
+const QUEUE = 22
 const shape = (type: number, keySize: number, valueSize: number, maxEntries: number): MapShape => ({
   type,
   keySize,
@@ -35,7 +36,9 @@ export const shapes = {
   lease_out: shape(HASH, 8, 8, 4096),
   lease_in: shape(HASH, 4, 8, 4096),
   windows: shape(HASH, 4, 272, 4096),
-  flows: shape(HASH, 12, 8, 65536),
+  flows: shape(HASH, 12, 16, 65536),
+  flow_counts: shape(ARRAY, 4, 4, EDGES_MAX),
+  flow_queue: shape(QUEUE, 0, 16, 131072),
   edge_stats: shape(PERCPU_ARRAY, 4, 32, EDGES_MAX),
   verdicts: shape(PERCPU_ARRAY, 4, 8, VERDICTS_MAX),
 } as const satisfies Record<string, MapShape>
@@ -336,10 +339,34 @@ export const decodeFlowKey = (bytes: Uint8Array): FlowKey => {
   }
 }
 
-/** `struct vs_flow`: when it was last seen, CLOCK_BOOTTIME nanoseconds. */
-export const decodeFlow = (bytes: Uint8Array): bigint => reading(bytes, 8, "flow").getBigUint64(0, true)
-export const encodeFlow = (seenNs: bigint): Uint8Array =>
-  record(8, (v) => v.setBigUint64(0, u64(seenNs, "seenNs"), true))
+/** `struct vs_flow`. */
+export interface FlowRecord {
+  /** When it was last seen, CLOCK_BOOTTIME nanoseconds. */
+  readonly seenNs: bigint
+  /** Tells it from an earlier flow with the same key. */
+  readonly ticket: number
+  /** `flowState` bits. */
+  readonly state: number
+}
+
+export const flowState = { answered: 1, openerDone: 2, answererDone: 4, reset: 8 } as const
+
+export const decodeFlow = (bytes: Uint8Array): FlowRecord => {
+  const v = reading(bytes, shapes.flows.valueSize, "flow")
+  return { seenNs: v.getBigUint64(0, true), ticket: v.getUint32(8, true), state: v.getUint32(12, true) }
+}
+
+export const encodeFlow = (flow: FlowRecord): Uint8Array =>
+  record(shapes.flows.valueSize, (v) => {
+    v.setBigUint64(0, u64(flow.seenNs, "seenNs"), true)
+    v.setUint32(8, u32(flow.ticket, "ticket"), true)
+    v.setUint32(12, u32(flow.state, "state"), true)
+  })
+
+/** Value of `flow_counts`: how many flows an edge has. */
+export const decodeFlowCount = (bytes: Uint8Array): number =>
+  reading(bytes, 4, "flow count").getInt32(0, true)
+export const encodeFlowCount = (count: number): Uint8Array => indexKey(count)
 
 /** One CPU's share of an edge's statistics. */
 export interface EdgeStats {

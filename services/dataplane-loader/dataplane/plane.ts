@@ -120,6 +120,8 @@ const readEdges = (maps: Maps): EdgeState => {
 const dropFlows = (maps: Maps, edges: ReadonlySet<number>): void => {
   if (edges.size === 0) return
   for (const key of maps.flows.keys()) if (edges.has(records.decodeFlowKey(key).edge)) maps.flows.delete(key)
+  // Its policies are gone: no program makes a flow of it now.
+  for (const edge of edges) maps.flow_counts.update(records.edgeKey(edge), records.encodeFlowCount(0))
 }
 
 const applyEdges = (maps: Maps, associations: Associations, desired: EdgeState): void => {
