@@ -7,6 +7,8 @@ export interface Context {
   readonly timeGiven: boolean
   /** Files on the command line that are no evidence themselves: they come before anything that is found. */
   readonly given: readonly Item[]
+  /** All evidence of the command: one piece may vouch for another. */
+  readonly evidence: readonly Item[]
   readonly collateral?: string
   /** What the evidence must answer. */
   readonly nonce?: Uint8Array

@@ -26,7 +26,8 @@ export const inspectPaths = (paths: readonly string[], options: InspectOptions):
   const { items, failed } = readPaths(paths, options.at)
   const found = items.map((item) => ({ item, kind: recogniseEvidence(item.bytes) }))
   const given = found.filter(({ kind }) => kind === undefined).map(({ item }) => item)
-  const context: Context = { ...options, given }
+  const recognised = found.filter(({ kind }) => kind !== undefined).map(({ item }) => item)
+  const context: Context = { ...options, given, evidence: recognised }
   const evidence = found.flatMap(({ item, kind }) =>
     kind === undefined ? [] : [inspectOne(item, kind, context)],
   )

@@ -50,18 +50,22 @@ export const recogniseSupport = (bytes: Uint8Array): SupportKind | undefined => 
   if (head.includes("-----BEGIN ")) return "pem"
   if (/^\s*[[{]/.test(head)) return "json"
   if (head.startsWith("HCLA")) return "hcl-report"
-  if (bytes[0] === 0x30 && bytes[1] === 0x82)
-    // tbsCertificate begins with [0] version 3; tbsCertList with a bare version 2.
-    return Buffer.from(bytes.subarray(8, 13)).toString("hex") === "a003020102" || bytes[4] !== 0x30
-      ? "certificate"
-      : Buffer.from(bytes.subarray(7, 11)).toString("hex").includes("0201")
-        ? "crl"
-        : "certificate"
+  if (bytes[0] === 0x30 && bytes[1] === 0x82) return signedKind(bytes)
   const algorithm = view.getUint16(0)
   const hash = view.getUint16(2)
   if ([0x14, 0x16, 0x18].includes(algorithm) && [0x04, 0x0b, 0x0c, 0x0d].includes(hash))
     return "tpm-signature"
   if ([0x01, 0x23].includes(algorithm) && [0x0b, 0x0c, 0x0d].includes(hash)) return "tpm-public"
-  if (view.getUint32(4, true) === 3 && view.getUint32(0, true) === 0) return "event-log"
+  // TCG event logs begin with EV_NO_ACTION (a CCEL's in register 1), older ones with an event of PCR 0.
+  if (bytes.length >= 32 && view.getUint32(0, true) <= 1 && [3, 8].includes(view.getUint32(4, true)))
+    return "event-log"
   return undefined
+}
+
+/** tbsCertificate begins with [0] { INTEGER 2 }, tbsCertList with INTEGER 1; other signed things are none of these. */
+const signedKind = (bytes: Uint8Array): SupportKind | undefined => {
+  const at = (bytes[5] ?? 0) < 0x80 ? 6 : 6 + ((bytes[5] ?? 0) & 0x7f)
+  const begin = Buffer.from(bytes.subarray(at, at + 5)).toString("hex")
+  if (begin === "a003020102") return "certificate"
+  return begin.startsWith("020101") ? "crl" : undefined
 }

@@ -27,6 +27,12 @@ import { checkNonce } from "./nonce.ts"
 
 const candidatesMost = 8
 
+/** The certificate chains that may belong to a report; see `chainsFor`. None where it can't be read. */
+export const amdChains = (item: Item, context: Context): readonly (readonly Uint8Array[])[] => {
+  const report = readReport(item)
+  return report instanceof SnpError ? [] : chainsFor(item, report, context)
+}
+
 export const inspectSnp = (item: Item, context: Context): Inspection => {
   const { at } = context
   const report = readReport(item)
@@ -121,7 +127,7 @@ const revocation: Check = {
 
 /**
  * The chains to try, leaf first: the certificates given by the caller; else those named like the report; else those that
- * carry its chip id; else a lone leaf in the folder. Issuers by name, from what was given, then from the folders.
+ * carry its chip id; else a lone leaf in the folder; else, where no chip id tells, any. Issuers by name, from what was given, then from the folders.
  */
 const chainsFor = (item: Item, report: SnpReport, context: Context): readonly (readonly Uint8Array[])[] => {
   const given = context.given.flatMap(amdCertificatesOf)
@@ -167,7 +173,9 @@ const leavesFor = (
     ({ der }) => significant.some((byte) => byte !== 0) && Buffer.from(der).includes(significant),
   )
   if (ofChip.length > 0) return ofChip
-  return nearby.length > 0 ? nearby : around
+  // Another chip's certificate is only worth a try where it is the one that somebody put there.
+  if (nearby.length === 1) return nearby
+  return report.signingKey === "VCEK" && significant.some((byte) => byte !== 0) ? [] : [...nearby, ...around]
 }
 
 const stemOfCertificate = (path: string): string =>

@@ -36,12 +36,23 @@ const checkLine = ({ name, result, found, wanted }: Check): string =>
 /** Values that are empty, zero or false say little: they are left to --json. */
 const section = (title: string, values: Readonly<Record<string, unknown>>): readonly string[] => {
   const lines = Object.entries(values)
+    .flatMap(([name, value]) => (isNested(value) ? nestedEntries(name, value) : [[name, value] as const]))
     .map(([name, value]) => [name, textOf(value)] as const)
     .filter(([, text]) => text !== "" && !/^0*$/.test(text))
   return lines.length === 0
     ? []
     : [`  ${title}:`, ...lines.map(([name, text]) => `    ${name.padEnd(20)}  ${text}`)]
 }
+
+const isObject = (value: unknown): value is object =>
+  typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype
+
+/** An object of objects takes a line for each. */
+const isNested = (value: unknown): value is object =>
+  isObject(value) && Object.values(value).length > 0 && Object.values(value).every(isObject)
+
+const nestedEntries = (name: string, value: object): readonly (readonly [string, unknown])[] =>
+  Object.entries(value).map(([member, each]) => [`${name}.${member}`, each] as const)
 
 const textOf = (value: unknown): string => {
   const plain = value instanceof Uint8Array ? Buffer.from(value).toString("hex") : value

@@ -1,5 +1,6 @@
 /** A TDX quote; with collateral, also what Intel says of the platform that made it. */
 import { join } from "node:path"
+import { verifyCcel, verifyRtmrEvents } from "../../evidence/tdx/eventlog.ts"
 import {
   type GenuineTdx,
   parseQuote,
@@ -14,7 +15,7 @@ import {
 } from "../../evidence/tdx/index.ts"
 import { dersOf } from "./certificates.ts"
 import type { Context } from "./context.ts"
-import { type Item, itemsIn, namesIn } from "./files.ts"
+import { folderOf, type Item, itemsIn, namesIn } from "./files.ts"
 import { checkHclReport } from "./hcl-report.ts"
 import { type Check, checksOf, errorOf, hex, type Inspection, type Stage } from "./inspection.ts"
 import { checkNonce } from "./nonce.ts"
@@ -50,6 +51,7 @@ export const inspectTdx = (item: Item, context: Context): Inspection => {
     }
   const { status, checks, error } = conclude(judged, chosen?.from)
   const bindings = [
+    ...checkEventLogs(signatures, context),
     ...checkHclReport(signatures.quote.td.reportData, context),
     ...checkNonce(signatures.quote.td.reportData, "report data", context),
   ]
@@ -72,6 +74,20 @@ export const inspectTdx = (item: Item, context: Context): Inspection => {
           }),
   }
 }
+
+/** Logs that the caller gave must lead to the quote's registers; RTMR3 is often extended without a log. */
+const checkEventLogs = ({ quote: { td } }: GenuineTdx, { given }: Context): readonly Check[] =>
+  given.flatMap(({ bytes }): readonly Check[] => {
+    const kind = recogniseSupport(bytes)
+    const isEvents = kind === "json" && Buffer.from(bytes.subarray(0, 4_096)).includes('"imr"')
+    if (kind !== "event-log" && !isEvents) return []
+    const result = isEvents ? verifyRtmrEvents(bytes, td) : verifyCcel(bytes, td, [0, 1, 2])
+    const name = "event log"
+    if (result instanceof TdxError)
+      return [{ name, result: "failed", found: result.found, wanted: result.wanted }]
+    const found = `explains RTMR ${result.rtmrs.join(", ")}`
+    return [{ name, result: "passed", found, wanted: "replays to the quote's RTMRs" }]
+  })
 
 /**
  * A quote that no TCB level fits is still Intel's: its status says so, and a policy must refuse it. One whose TCB is
@@ -151,7 +167,9 @@ const readQuote = (bytes: Uint8Array): TdxQuote | undefined => {
 
 interface Chosen {
   readonly collateral: TdxCollateral
-  readonly from?: string
+  readonly from: string
+  /** The part of it that the caller named file by file. */
+  readonly given?: TdxCollateral
 }
 
 /**
@@ -163,7 +181,7 @@ const chooseCollateral = (
   { given, collateral, at }: Context,
 ): Chosen | undefined => {
   const own = givenCollateral(given)
-  if (collateral === undefined) return own === undefined ? undefined : { collateral: own }
+  if (collateral === undefined) return own
   const folders = [collateral, ...namesIn(collateral, "folders").map((name) => join(collateral, name))]
   const found = folders
     .map((folder) => ({ folder, collateral: tdxCollateralOf(filesOf(folder)) }))
@@ -174,9 +192,8 @@ const chooseCollateral = (
   const current = fitting.filter(({ issued, until }) => issued <= at.getTime() && at.getTime() < until)
   const newest = (current.length > 0 ? current : fitting).toSorted((a, b) => b.issued - a.issued)[0]
   const best = newest ?? (found.length === 1 ? alone : undefined)
-  if (best === undefined)
-    return own === undefined ? { collateral: {}, from: collateral } : { collateral: own }
-  return { collateral: { ...best.collateral, ...own }, from: best.folder }
+  if (best === undefined) return own ?? { collateral: {}, from: collateral }
+  return { collateral: { ...best.collateral, ...own?.given }, from: best.folder }
 }
 
 const filesOf = (folder: string): ReadonlyMap<string, Uint8Array> =>
@@ -198,20 +215,34 @@ const datesOf = (tcbInfo: Uint8Array | undefined): { fmspc: string; issued: numb
   }
 }
 
-/** What was given on the command line, recognised by what the JSON holds and by who issued a revocation list. */
-const givenCollateral = (given: readonly Item[]): TdxCollateral | undefined => {
+/**
+ * What was given on the command line, recognised by what the JSON holds and by who issued a revocation list; what is
+ * missing comes from the folder of the first.
+ */
+const givenCollateral = (given: readonly Item[]): Chosen | undefined => {
   const found: { -readonly [K in keyof TdxCollateral]: Uint8Array } = {}
+  let folder: string | undefined
   for (const item of given) {
-    const kind = recogniseSupport(item.bytes)
-    const head = Buffer.from(item.bytes.subarray(0, 512)).toString("latin1")
-    if (kind === "json" && head.includes('"tcbInfo"')) found.tcbInfo = item.bytes
-    else if (kind === "json" && head.includes('"enclaveIdentity"')) found.qeIdentity = item.bytes
-    else if (kind === "crl" && head.includes("PCK")) found.pckCrl = item.bytes
-    else if (kind === "crl") found.rootCrl = item.bytes
-    else if (dersOf(item).some((der) => Buffer.from(der).includes("TCB Signing")))
-      found.tcbSigningChain = item.bytes
+    const member = memberOf(item)
+    if (member === undefined) continue
+    found[member] = item.bytes
+    folder ??= folderOf(item.path)
   }
-  return Object.keys(found).length === 0 ? undefined : found
+  if (folder === undefined) return undefined
+  return { collateral: { ...tdxCollateralOf(filesOf(folder)), ...found }, from: folder, given: found }
+}
+
+const memberOf = (item: Item): keyof TdxCollateral | undefined => {
+  const kind = recogniseSupport(item.bytes)
+  const head = Buffer.from(item.bytes.subarray(0, 512)).toString("latin1")
+  if (kind === "json")
+    return head.includes('"tcbInfo"')
+      ? "tcbInfo"
+      : head.includes('"enclaveIdentity"')
+        ? "qeIdentity"
+        : undefined
+  if (kind === "crl") return head.includes("PCK") ? "pckCrl" : "rootCrl"
+  return dersOf(item).some((der) => Buffer.from(der).includes("TCB Signing")) ? "tcbSigningChain" : undefined
 }
 
 const certificateCodes =
