@@ -89,6 +89,10 @@ describe("a node whose loader isn't up", () => {
     expect(await connect("n3", "n2", 5000)).not.toBe("answered")
     expect(await app("n3").ask({ op: "udp-send", address: "10.99.0.11", port: 4500, count: 3 })).toBe(3)
     expect(await connect("n3", "n1", 5001)).not.toBe("answered")
+    // As root of its namespace an application knows how to address a router, if the other end were one.
+    const [link] = JSON.parse(lab.exec(wireNetns("n3"), ["ip", "-j", "link", "show", "m1"]))
+    const routed = ipFrame(ADDRESS.n3, "10.99.0.11", 1, echoMessage(8, 1), link.address)
+    await app("n3").ask({ op: "frames", device: "m0", frames: [routed, routed] })
     await sleep(500)
     expect(lab.capture.counts().unexpected_frames - unexpected).toBe(0)
     expect(forwarded(lab, wireNetns("n3"))).toBe(0)

@@ -276,8 +276,16 @@ const checksum = (bytes: Buffer): number => {
   return ~sum & 0xffff
 }
 
+const NO_MAC = "02:00:00:00:00:02"
+
 /** A frame as a node's application end sends it: Ethernet, IPv4, and a payload of the given protocol. Hex. */
-export const ipFrame = (from: string, to: string, protocol: number, payload: Buffer): string => {
+export const ipFrame = (
+  from: string,
+  to: string,
+  protocol: number,
+  payload: Buffer,
+  mac = NO_MAC,
+): string => {
   const ip = Buffer.alloc(20)
   ip[0] = 0x45
   ip.writeUInt16BE(20 + payload.length, 2)
@@ -286,7 +294,7 @@ export const ipFrame = (from: string, to: string, protocol: number, payload: Buf
   ip.set(octets(from), 12)
   ip.set(octets(to), 16)
   ip.writeUInt16BE(checksum(ip), 10)
-  const ethernet = Buffer.from("02000000000202000000000108 00".replace(" ", ""), "hex")
+  const ethernet = Buffer.from(`${mac.replaceAll(":", "")}0200000000010800`, "hex")
   return Buffer.concat([ethernet, ip, payload]).toString("hex")
 }
 
