@@ -156,6 +156,7 @@ export const runPipeline = async (order: PipelineOrder): Promise<PipelineResult>
       command: "bash",
       args: ["-c", `set -euo pipefail; ${script}`],
       netns,
+      unprivileged: true,
       env: { LC_ALL: "C" },
       ends: true,
     })

@@ -17,6 +17,11 @@ export interface Program {
   readonly netns?: string
   /** Where stdout goes: to the log as well (default), or to the caller as a stream. */
   readonly stdout?: "log" | "pipe"
+  /**
+   * Set for a node's applications: they run without any capability. With CAP_NET_ADMIN a program could make devices on the
+   * wire's namespace by netlink, past the namespace that it lives in.
+   */
+  readonly unprivileged?: boolean
   /** Set for a program that ends by itself: its end is no surprise, its status is the caller's matter. */
   readonly ends?: boolean
 }
@@ -59,11 +64,14 @@ export const lastLines = (path: string, lines: number): string => {
 }
 
 /** The command line that runs a program in its namespace and dies with its parent. */
-export const commandLine = (program: Pick<Program, "command" | "args" | "netns">): ReadonlyArray<string> => [
+export const commandLine = (
+  program: Pick<Program, "command" | "args" | "netns" | "unprivileged">,
+): ReadonlyArray<string> => [
   "setpriv",
   "--pdeathsig",
   "KILL",
   ...(program.netns === undefined ? [] : ["nsenter", `--net=/run/netns/${program.netns}`]),
+  ...(program.unprivileged ? ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"] : []),
   program.command,
   ...program.args,
 ]
