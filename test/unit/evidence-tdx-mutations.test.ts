@@ -98,8 +98,8 @@ describe.each(cases)("$name", (one) => {
     // With certificates beside it, those inside are not read: 36 bytes at the end, and the type before their size.
     const unread = (i: number) => one.certificates !== undefined && i >= end - 36
     for (let i = 0; i < end; i += i < 700 ? 1 : 7) {
-      const result = verify(one, { quote: flippedAt(one.quote, i) }, cache)
-      expect([i, result instanceof TdxError]).toEqual([i, !unread(i)])
+      for (const quote of [flippedAt(one.quote, i), one.quote.with(i, (one.quote[i] ?? 0) ^ (1 << (i % 8)))])
+        expect([i, verify(one, { quote }, cache) instanceof TdxError]).toEqual([i, !unread(i)])
     }
     for (let i = end; i < one.quote.length; i += 97)
       expect(verify(one, { quote: flippedAt(one.quote, i) }, cache)).not.toBeInstanceOf(TdxError)
@@ -113,12 +113,13 @@ describe.each(cases)("$name", (one) => {
       }
   })
 
-  it("is refused with any byte of its collateral changed", () => {
+  it("is refused with any byte of its collateral changed, or one bit of it", () => {
     for (const [name, bytes] of Object.entries(one.collateral) as [keyof TdxCollateral, Uint8Array][])
-      for (let i = 0; i < bytes.length; i += 7) {
-        const collateral = { ...one.collateral, [name]: flippedAt(bytes, i) }
-        expect([name, i, verify(one, { collateral }, cache) instanceof TdxError]).toEqual([name, i, true])
-      }
+      for (let i = 0; i < bytes.length; i += 7)
+        for (const changed of [flippedAt(bytes, i), bytes.with(i, (bytes[i] ?? 0) ^ (1 << (i % 8)))]) {
+          const collateral = { ...one.collateral, [name]: changed }
+          expect([name, i, verify(one, { collateral }, cache) instanceof TdxError]).toEqual([name, i, true])
+        }
   })
 
   it("is refused when it is cut anywhere", () => {

@@ -296,6 +296,7 @@ describe("collateral", () => {
       `{"tcbInfo":${body}}`,
       `{"tcbInfo":${body},"signature":"${signature}"}}`,
       `{"tcbInfo":${body},"signature":"${signature.slice(2)}"}`,
+      `{"tcbInfo":${body},"signature":"${signature.toUpperCase()}"}`,
       `{"tcbInfo":"${signature}","signature":"${signature}"}`,
       body,
       "",

@@ -113,8 +113,13 @@ export const splitSignedJson = (field: string, bytes: Uint8Array, member: string
   scanner.end()
   if (body === undefined || signature === undefined)
     throw new TdxError("COLLATERAL_MALFORMED", field, "one of them missing", `${member} and signature`)
-  if (!/^[0-9a-fA-F]{128}$/.test(signature))
-    throw new TdxError("COLLATERAL_MALFORMED", `${field}.signature`, "something else", "64 bytes in hex")
+  if (!/^[0-9a-f]{128}$/.test(signature))
+    throw new TdxError(
+      "COLLATERAL_MALFORMED",
+      `${field}.signature`,
+      "something else",
+      "64 bytes in hex, small letters",
+    )
   return { body, signature: Uint8Array.from(Buffer.from(signature, "hex")) }
 }
 
