@@ -69,7 +69,6 @@ export const inspectCommand = (args: readonly string[]): 0 | 2 | 3 => {
   if (positionals.length === 0) throw new UsageError("FILE is missing")
   const inspections = inspectPaths(positionals, {
     at: values.at === undefined ? new Date() : parseTime(values.at),
-    timeGiven: values.at !== undefined,
     ...(values.collateral !== undefined && { collateral: values.collateral }),
     ...(values.nonce !== undefined && { nonce: parseNonce(values.nonce) }),
   })

@@ -62,7 +62,6 @@ interface How {
 const inspect = (paths: readonly string[], { at, collateral, nonce }: How = {}) =>
   inspectPaths(paths, {
     at: new Date(at ?? usualTime),
-    timeGiven: true,
     ...(collateral !== undefined && { collateral }),
     ...(nonce !== undefined && { nonce: Uint8Array.from(Buffer.from(nonce, "hex")) }),
   })
@@ -153,6 +152,26 @@ describe.each(of("tpm-quote"))("$file", ({ file, expect: expected, fields = {} }
   it("is bound to its hardware report where that one's certificates are found", () => {
     const { status } = one(inspect([pathOf(file)], { collateral: pathOf("snp") }))
     expect(status.bound).toBe(/azure-snp|gce-cos85/.test(file))
+  })
+})
+
+/** For each piece of evidence, all the files that go with it, named one by one. */
+describe("what goes together, named file by file", () => {
+  const evidence = of("snp-report", "nitro-attestation-doc", "tpm-quote", "tdx-quote")
+  it.each(evidence)("$file is as without", ({ file, goesWith, expect: expected, time, verifications }) => {
+    const times = verifications?.filter(({ pckCertValidThen }) => pckCertValidThen).map(({ at }) => at) ?? []
+    const at =
+      times[0] ??
+      time?.verifyAt ??
+      (time?.pckNotBefore && new Date(Date.parse(time.pckNotBefore) + 1_000).toISOString())
+    for (const each of times.length > 0 ? times : [at]) {
+      const [found] = inspect([file, ...goesWith].map(pathOf), { at: each })
+      expect([found?.error, found?.genuine]).toEqual([
+        expected === "valid" ? null : expect.anything(),
+        expected === "valid",
+      ])
+      if (times.length > 0) expect(found?.status).toHaveProperty("platformTcb")
+    }
   })
 })
 

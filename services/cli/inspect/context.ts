@@ -3,8 +3,6 @@ import type { Item } from "./files.ts"
 /** What holds for all evidence of one command. */
 export interface Context {
   readonly at: Date
-  /** Whether the caller named the time. */
-  readonly timeGiven: boolean
   /** Files on the command line that are no evidence themselves: they come before anything that is found. */
   readonly given: readonly Item[]
   /** All evidence of the command: one piece may vouch for another. */

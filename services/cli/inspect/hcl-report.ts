@@ -1,6 +1,5 @@
 /** Whether hardware evidence vouches for the runtime data in a blob of Azure's paravisor that the caller gave beside it. */
-import { TpmError } from "../../evidence/tpm/error.ts"
-import { parseHclReport } from "../../evidence/tpm/hcl.ts"
+import { parseHclReport, TpmError } from "../../evidence/tpm/index.ts"
 import type { Context } from "./context.ts"
 import { type Check, hex } from "./inspection.ts"
 import { recogniseSupport } from "./recognise.ts"

@@ -11,7 +11,6 @@ import { inspectTpm } from "./tpm.ts"
 
 export interface InspectOptions {
   readonly at: Date
-  readonly timeGiven: boolean
   readonly collateral?: string
   readonly nonce?: Uint8Array
 }

@@ -1,7 +1,11 @@
 /** A Nitro document: it brings its own certificates. */
-import { parseDocument } from "../../evidence/nitro/document.ts"
-import { NitroError } from "../../evidence/nitro/error.ts"
-import { describeNitro, type VerifiedNitro, verifyNitro } from "../../evidence/nitro/verify.ts"
+import {
+  describeNitro,
+  NitroError,
+  parseDocument,
+  type VerifiedNitro,
+  verifyNitro,
+} from "../../evidence/nitro/index.ts"
 import type { Context } from "./context.ts"
 import type { Item } from "./files.ts"
 import { checksOf, errorOf, type Inspection, type Stage } from "./inspection.ts"

@@ -1,6 +1,6 @@
 /** PCR values as tools write them: JSON (`{"0": "<hex>", ...}`), or what tpm2_quote leaves beside a quote. */
 import { type Bank, banks } from "../../evidence/eventlog/index.ts"
-import type { PcrValues } from "../../evidence/tpm/quote.ts"
+import type { PcrValues } from "../../evidence/tpm/index.ts"
 import type { Item } from "./files.ts"
 import { recogniseSupport } from "./recognise.ts"
 

@@ -18,17 +18,24 @@ const marks: Readonly<Record<Check["result"], string>> = {
 
 export const tableOf = (inspection: Inspection): readonly string[] => {
   const { file, kind, genuine, usable, platform, version, at, checks, status, fields, error } = inspection
-  const verdict = genuine ? "GENUINE" : usable ? "NOT GENUINE" : "UNUSABLE"
+  const doubt = checks.some(({ result }) => result === "failed") ? ", BUT UNFIT" : ""
+  const verdict = genuine ? `GENUINE${doubt}` : usable ? "NOT GENUINE" : "UNUSABLE"
   const what = [platform ?? kind ?? "no known kind of evidence", version === null ? "" : `version ${version}`]
   return [
     `${verdict}  ${what.filter((part) => part !== "").join(", ")}, at ${at}`,
     `  ${file}`,
-    ...(error === null ? [] : [`  ${error.code}  ${error.message}`]),
+    ...(error === null ? [] : wrapped(`${error.code}  ${error.message}`)),
     ...checks.map(checkLine),
     ...section("status", status),
     ...section(genuine ? "fields" : "fields (NOT to be believed)", fields),
   ].map((line) => clip(safe(line), columns))
 }
+
+/** The reason is worth three lines; hex in it has no words to break at. */
+const wrapped = (text: string): readonly string[] =>
+  (clip(safe(text), 3 * (columns - 4)).match(new RegExp(`.{1,${columns - 4}}`, "g")) ?? []).map(
+    (line, i) => `${i === 0 ? "  " : "    "}${line}`,
+  )
 
 const checkLine = ({ name, result, found, wanted }: Check): string =>
   `  ${marks[result].padEnd(6)}  ${name.padEnd(22)}  ${result === "failed" ? `found ${clip(found, 28)}, wanted ${wanted}` : result === "not reached" ? "" : found}`.trimEnd()

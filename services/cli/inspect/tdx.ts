@@ -1,6 +1,5 @@
 /** A TDX quote; with collateral, also what Intel says of the platform that made it. */
-import { join } from "node:path"
-import { verifyCcel, verifyRtmrEvents } from "../../evidence/tdx/eventlog.ts"
+import { basename, join } from "node:path"
 import {
   type GenuineTdx,
   parseQuote,
@@ -10,8 +9,10 @@ import {
   type TdxStatus,
   tdxCollateralOf,
   type VerifiedTdx,
+  verifyCcel,
   verifyQuote,
   verifyQuoteSignatures,
+  verifyRtmrEvents,
 } from "../../evidence/tdx/index.ts"
 import { dersOf } from "./certificates.ts"
 import type { Context } from "./context.ts"
@@ -168,40 +169,45 @@ const readQuote = (bytes: Uint8Array): TdxQuote | undefined => {
 interface Chosen {
   readonly collateral: TdxCollateral
   readonly from: string
-  /** The part of it that the caller named file by file. */
-  readonly given?: TdxCollateral
 }
 
 /**
- * Files that the caller gave come first; else --collateral: the folder itself where it holds TCB info, or that of its
- * folders whose TCB info is for this platform's family and current, the newest where there are several.
+ * Files that the caller gave come first, each with what else its folder holds; else --collateral: the folder itself, or
+ * those in it. Of several with TCB info, the one for this platform's family that is current, or else the newest.
  */
 const chooseCollateral = (
   { platform }: GenuineTdx,
   { given, collateral, at }: Context,
 ): Chosen | undefined => {
   const own = givenCollateral(given)
-  if (collateral === undefined) return own
-  const folders = [collateral, ...namesIn(collateral, "folders").map((name) => join(collateral, name))]
-  const found = folders
-    .map((folder) => ({ folder, collateral: tdxCollateralOf(filesOf(folder)) }))
-    .filter((one) => one.collateral.tcbInfo !== undefined)
-    .map((one) => ({ ...one, ...datesOf(one.collateral.tcbInfo) }))
-  const [alone] = found
-  const fitting = found.filter(({ fmspc }) => fmspc === hex(platform.fmspc))
+  const folders =
+    collateral === undefined
+      ? []
+      : [collateral, ...namesIn(collateral, "folders").map((name) => join(collateral, name))]
+  const stored = folders.map((from) => ({ from, collateral: tdxCollateralOf(filesOf(from)) }))
+  const complete = own.filter(hasTcbInfo)
+  const chosen = newestOf(complete.length > 0 ? complete : stored.filter(hasTcbInfo), hex(platform.fmspc), at)
+  // Pieces that were given without TCB info of their own take the place of those that were found.
+  const pieces = own.filter((one) => !hasTcbInfo(one))
+  const from = chosen?.from ?? pieces[0]?.from ?? collateral
+  if (from === undefined) return undefined
+  return { collateral: Object.assign({}, chosen?.collateral, ...pieces.map((one) => one.collateral)), from }
+}
+
+const hasTcbInfo = ({ collateral }: Chosen): boolean => collateral.tcbInfo !== undefined
+
+/** Where none is for the family, a lone one is taken all the same: the verifier says what is wrong with it. */
+const newestOf = (from: readonly Chosen[], family: string, at: Date): Chosen | undefined => {
+  const dated = from.map((one) => ({ one, ...datesOf(one.collateral.tcbInfo) }))
+  const fitting = dated.filter(({ fmspc }) => fmspc === family)
   const current = fitting.filter(({ issued, until }) => issued <= at.getTime() && at.getTime() < until)
-  const newest = (current.length > 0 ? current : fitting).toSorted((a, b) => b.issued - a.issued)[0]
-  const best = newest ?? (found.length === 1 ? alone : undefined)
-  if (best === undefined) return own ?? { collateral: {}, from: collateral }
-  return { collateral: { ...best.collateral, ...own?.given }, from: best.folder }
+  const [newest] = (current.length > 0 ? current : fitting).toSorted((a, b) => b.issued - a.issued)
+  return newest?.one ?? (from.length === 1 ? from[0] : undefined)
 }
 
 const filesOf = (folder: string): ReadonlyMap<string, Uint8Array> =>
   new Map(
-    itemsIn(folder, /\.(?:json|der|pem|crl|crt|cer)$/i).map(({ path, bytes }) => [
-      path.split("/").at(-1) ?? "",
-      bytes,
-    ]),
+    itemsIn(folder, /\.(?:json|der|pem|crl|crt|cer)$/i).map(({ path, bytes }) => [basename(path), bytes]),
   )
 
 /** For choosing only: read before the signature is checked. */
@@ -215,23 +221,22 @@ const datesOf = (tcbInfo: Uint8Array | undefined): { fmspc: string; issued: numb
   }
 }
 
-/**
- * What was given on the command line, recognised by what the JSON holds and by who issued a revocation list; what is
- * missing comes from the folder of the first.
- */
-const givenCollateral = (given: readonly Item[]): Chosen | undefined => {
-  const found: { -readonly [K in keyof TdxCollateral]: Uint8Array } = {}
-  let folder: string | undefined
+/** What was named on the command line, by folder; what is missing beside TCB info comes from its folder. */
+const givenCollateral = (given: readonly Item[]): readonly Chosen[] => {
+  const byFolder = new Map<string, { -readonly [K in keyof TdxCollateral]: Uint8Array }>()
   for (const item of given) {
     const member = memberOf(item)
     if (member === undefined) continue
-    found[member] = item.bytes
-    folder ??= folderOf(item.path)
+    const folder = folderOf(item.path)
+    byFolder.set(folder, { ...byFolder.get(folder), [member]: item.bytes })
   }
-  if (folder === undefined) return undefined
-  return { collateral: { ...tdxCollateralOf(filesOf(folder)), ...found }, from: folder, given: found }
+  return [...byFolder].map(([from, named]) => ({
+    from,
+    collateral: named.tcbInfo === undefined ? named : { ...tdxCollateralOf(filesOf(from)), ...named },
+  }))
 }
 
+/** Recognised by what the JSON holds, and by who issued a revocation list. */
 const memberOf = (item: Item): keyof TdxCollateral | undefined => {
   const kind = recogniseSupport(item.bytes)
   const head = Buffer.from(item.bytes.subarray(0, 512)).toString("latin1")

@@ -1,15 +1,20 @@
 /** A TPM 2.0 quote with its signature, attestation key and PCR values, and what binds that key to a machine. */
 import { EventLogError, matchReplay, parseEventLog } from "../../evidence/eventlog/index.ts"
-import { amdRoots, SnpError } from "../../evidence/index.ts"
+import { amdRoots, SnpError, verifyReport } from "../../evidence/index.ts"
 import { outline } from "../../evidence/snp/certificate.ts"
-import { verifyReport } from "../../evidence/snp/verify.ts"
 import { TdxError, verifyQuoteSignatures } from "../../evidence/tdx/index.ts"
-import { bindQuote, type VerifiedHardware } from "../../evidence/tpm/binding.ts"
-import { googleTpmRoot1 } from "../../evidence/tpm/certificate.ts"
-import { TpmError } from "../../evidence/tpm/error.ts"
-import { type HclReport, parseHclReport } from "../../evidence/tpm/hcl.ts"
-import { type VerifiedQuote, verifyQuote } from "../../evidence/tpm/quote.ts"
-import { parseQuoteAttest, type QuoteAttest } from "../../evidence/tpm/structures.ts"
+import {
+  bindQuote,
+  googleTpmRoot1,
+  type HclReport,
+  parseHclReport,
+  parseQuoteAttest,
+  type QuoteAttest,
+  TpmError,
+  type VerifiedHardware,
+  type VerifiedQuote,
+  verifyQuote,
+} from "../../evidence/tpm/index.ts"
 import type { Context } from "./context.ts"
 import type { Item } from "./files.ts"
 import {

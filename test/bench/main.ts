@@ -1,0 +1,13 @@
+/** `npm run bench -- NAME [--json]`: measurements, each in a file of its name. */
+import { benchVerify } from "./verify.ts"
+
+const benches: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
+  verify: benchVerify,
+}
+
+const [name = "", ...args] = process.argv.slice(2)
+const bench = Object.hasOwn(benches, name) ? benches[name] : undefined
+if (bench === undefined) {
+  process.stderr.write(`bench: name one of: ${Object.keys(benches).join(", ")}\n`)
+  process.exitCode = 64
+} else await bench(args)

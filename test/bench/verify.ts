@@ -1,0 +1,153 @@
+/**
+ * What a verification costs: each kind, cold and with its chain remembered, with both implementations of the crypto port.
+ * Rounds are interleaved, so that a change of the machine's mood meets all of them alike. Then 1,000 mixed verifications
+ * on as many threads as there are cores, up to two.
+ */
+import { once } from "node:events"
+import { availableParallelism } from "node:os"
+import { parseArgs } from "node:util"
+import { Worker } from "node:worker_threads"
+import { type Crypto, native, noble } from "../../services/common/crypto/index.ts"
+import { haveVectors, type Subject, subjects, type Warmth } from "./evidence.ts"
+import { machine, quantile } from "./machine.ts"
+
+const rounds = 300
+/** Noble is several times slower: every so many rounds are enough. */
+const nobleEvery = 10
+const mixed = 1_000
+const mixedRuns = 5
+
+/** Milliseconds, warm and native; and verifications each second on two cores. */
+const targets: Readonly<Record<string, number>> = { snp: 1.0, tdx: 1.5, tpm: 0.5 }
+const throughputTarget = 1_000
+
+interface Series {
+  readonly subject: Subject
+  readonly crypto: Crypto
+  readonly warmth: Warmth
+  readonly samples: number[]
+}
+
+const measureEach = (): readonly Series[] => {
+  const all = subjects().flatMap((subject) =>
+    [native, noble].flatMap((crypto) =>
+      (["cold", "warm"] as const).map((warmth): Series => ({ subject, crypto, warmth, samples: [] })),
+    ),
+  )
+  // Compiles the code and fills the caches.
+  for (const { subject, crypto, warmth } of all) for (let i = 0; i < 3; i++) subject.verify(crypto, warmth)
+  for (let round = 0; round < rounds; round++)
+    for (const { subject, crypto, warmth, samples } of all) {
+      if (crypto === noble && round % nobleEvery !== 0) continue
+      const from = performance.now()
+      subject.verify(crypto, warmth)
+      samples.push(performance.now() - from)
+    }
+  return all
+}
+
+const ask = async (workers: readonly Worker[], total: number): Promise<number> => {
+  const from = performance.now()
+  await Promise.all(
+    workers.map(async (worker, i) => {
+      const share = Math.floor(total / workers.length) + (i < total % workers.length ? 1 : 0)
+      const done = once(worker, "message")
+      worker.postMessage(share)
+      await done
+    }),
+  )
+  return (1_000 * total) / (performance.now() - from)
+}
+
+const measureThroughput = async (threads: number) => {
+  const workers = Array.from(
+    { length: threads },
+    () => new Worker(new URL("verify-worker.ts", import.meta.url)),
+  )
+  try {
+    await Promise.all(workers.map((worker) => once(worker, "message")))
+    const perSecond: number[] = []
+    for (let i = 0; i < mixedRuns; i++) perSecond.push(await ask(workers, mixed))
+    return {
+      threads,
+      verifications: mixed,
+      perSecond: quantile(perSecond, 0.5),
+      best: Math.max(...perSecond),
+    }
+  } finally {
+    await Promise.all(workers.map((worker) => worker.terminate()))
+  }
+}
+
+const rounded = (value: number): number => Number(value.toFixed(3))
+
+export const benchVerify = async (args: readonly string[]): Promise<void> => {
+  const { values } = parseArgs({ args: [...args], options: { json: { type: "boolean", default: false } } })
+  const before = machine()
+  const kinds = measureEach().map(({ subject, crypto, warmth, samples }) => ({
+    kind: subject.kind,
+    sample: subject.name,
+    crypto: crypto.name,
+    chain: warmth,
+    median_ms: rounded(quantile(samples, 0.5)),
+    p99_ms: rounded(quantile(samples, 0.99)),
+    fastest_ms: rounded(quantile(samples, 0)),
+    samples: samples.length,
+    target_ms: crypto === native && warmth === "warm" ? (targets[subject.kind] ?? null) : null,
+  }))
+  const threads = [...new Set([1, Math.min(2, availableParallelism())])]
+  const throughput = []
+  for (const each of threads) throughput.push(await measureThroughput(each))
+  const result = {
+    bench: "verify",
+    machine: { ...before, load_after: machine().load },
+    real_samples: haveVectors,
+    verify: kinds,
+    throughput: throughput.map((each) => ({
+      ...each,
+      perSecond: Math.round(each.perSecond),
+      best: Math.round(each.best),
+      target: each.threads === 2 ? throughputTarget : null,
+    })),
+  }
+  process.stdout.write(
+    values.json ? `${JSON.stringify(result, null, 2)}\n` : `${linesOf(result).join("\n")}\n`,
+  )
+}
+
+interface Result {
+  readonly machine: ReturnType<typeof machine> & { readonly load_after: readonly number[] }
+  readonly verify: readonly {
+    readonly kind: string
+    readonly sample: string
+    readonly crypto: string
+    readonly chain: string
+    readonly median_ms: number
+    readonly p99_ms: number
+    readonly fastest_ms: number
+    readonly target_ms: number | null
+  }[]
+  readonly throughput: readonly {
+    readonly threads: number
+    readonly verifications: number
+    readonly perSecond: number
+    readonly best: number
+    readonly target: number | null
+  }[]
+}
+
+const linesOf = ({ machine: on, verify, throughput }: Result): readonly string[] => [
+  `${on.cpu}, ${on.cores} cores, kernel ${on.kernel}, node ${on.node}`,
+  `load ${on.load.join(" ")} before, ${on.load_after.join(" ")} after`,
+  "",
+  "kind   crypto  chain   median ms    p99 ms   fastest   target   sample",
+  ...verify.map(
+    ({ kind, crypto, chain, median_ms, p99_ms, fastest_ms, target_ms, sample }) =>
+      `${kind.padEnd(6)} ${crypto.padEnd(7)} ${chain.padEnd(5)} ${median_ms.toFixed(3).padStart(11)} ${p99_ms.toFixed(3).padStart(9)} ${fastest_ms.toFixed(3).padStart(9)} ${(target_ms === null ? "" : target_ms.toFixed(1)).padStart(8)}   ${sample}`,
+  ),
+  "",
+  ...throughput.map(
+    ({ threads, verifications, perSecond, best, target }) =>
+      `${verifications} mixed verifications, warm, native, ${threads} thread${threads === 1 ? "" : "s"}: ${perSecond}/s (median), ${best}/s (best)${target === null ? "" : `, target ${target}/s`}`,
+  ),
+]
