@@ -9,7 +9,8 @@
  */
 import { crypto } from "../../common/crypto/index.ts"
 import type { SnpReport } from "../snp/report.ts"
-import { type TpmChain, type TpmIssuer, verifyTpmChain } from "./certificate.ts"
+import type { TpmIssuer } from "./certificate.ts"
+import { type TpmChain, type TpmChainCache, verifyTpmChain } from "./chain.ts"
 import type { PendingActivation } from "./credential.ts"
 import { TpmError, toHex } from "./error.ts"
 import { type HclConfiguration, parseHclReport } from "./hcl.ts"
@@ -32,6 +33,7 @@ export type BindingEvidence =
       readonly certificates: readonly Uint8Array[]
       readonly issuers: readonly TpmIssuer[]
       readonly now: Date
+      readonly cache?: TpmChainCache
     }
   | {
       readonly kind: "activated-credential"
@@ -42,6 +44,7 @@ export type BindingEvidence =
       readonly certificates: readonly Uint8Array[]
       readonly issuers: readonly TpmIssuer[]
       readonly now: Date
+      readonly cache?: TpmChainCache
     }
   | {
       readonly kind: "named-key"
@@ -75,7 +78,13 @@ const bindOrThrow = (quote: VerifiedQuote, evidence: BindingEvidence): Binding =
     case "azure-hcl":
       return bindHcl(quote, evidence.hclReport, evidence.hardware)
     case "certified-ak": {
-      const chain = verifyTpmChain(evidence.certificates, "ak", evidence.issuers, evidence.now)
+      const chain = verifyTpmChain(
+        evidence.certificates,
+        "ak",
+        evidence.issuers,
+        evidence.now,
+        evidence.cache,
+      )
       expectKey(quote, chain.spki, "certificates[0].publicKey")
       return { kind: "certified-ak", chain }
     }
@@ -148,7 +157,7 @@ const bindActivated = (quote: VerifiedQuote, evidence: Activation): Binding => {
       "another secret",
       "the secret that only its TPM could read",
     )
-  const chain = verifyTpmChain(evidence.certificates, "ek", evidence.issuers, evidence.now)
+  const chain = verifyTpmChain(evidence.certificates, "ek", evidence.issuers, evidence.now, evidence.cache)
   const ekDigest = toHex(crypto.sha256(chain.spki))
   if (ekDigest !== pending.ekDigest)
     throw new TpmError("BINDING_KEY_MISMATCH", "certificates[0].publicKey", ekDigest, pending.ekDigest)

@@ -1,6 +1,6 @@
 /**
- * Certificates of attestation and endorsement keys (TCG EK Credential Profile), from a key that the operator named down
- * to the leaf. As with AMD's, nothing is decoded before the signature above it held.
+ * One certificate of an attestation or endorsement key (TCG EK Credential Profile), or of an authority above it. It is
+ * decoded only after the signature over its outline held.
  */
 import "reflect-metadata"
 import { verify as nodeVerify } from "node:crypto"
@@ -14,41 +14,22 @@ import {
 import { crypto } from "../../common/crypto/index.ts"
 import { DerError, readAll, readOnly, tags } from "../der.ts"
 import type { Bank } from "../eventlog/bank.ts"
-import { type Outline, outline } from "../snp/certificate.ts"
+import type { Outline } from "../snp/certificate.ts"
 import { SnpError } from "../snp/error.ts"
 import { TpmError, type TpmErrorCode, toHex } from "./error.ts"
 import { keyFromSpki } from "./public.ts"
 
-/** A key that may stand at the top of a chain: known by the SHA-256 of its SubjectPublicKeyInfo, never by its name. */
-export interface TpmIssuer {
-  /** What the operator calls it; goes into results. */
-  readonly name: string
-  /** Hex. */
-  readonly keyDigest: string
-}
+/** What may stand at the top of a chain, known by its digest and never by its name. Digests: SHA-256, hex. */
+export type TpmIssuer =
+  /** A root by its SubjectPublicKeyInfo: its certificate must be signed by itself. */
+  | { readonly name: string; readonly keyDigest: string }
+  /** Any authority's certificate, by all of its bytes: for an operator who trusts less than a whole root. */
+  | { readonly name: string; readonly certificateDigest: string }
 
 /** Google's root for the keys of Compute Engine's virtual TPMs (tpm_ek_root_1.crt, at pki.goog/cloud_integrity). */
 export const googleTpmRoot1: TpmIssuer = {
   name: "Google Cloud vTPM EK root 1",
   keyDigest: "f23057f4f97d1d90e4cae0ce91d5a0fc99069f0a1bc147021dca33b1e9c4d0d9",
-}
-
-export interface TpmCertificate {
-  readonly fingerprint: string
-  readonly notBefore: Date
-  readonly notAfter: Date
-}
-
-export interface TpmChain {
-  readonly issuer: TpmIssuer
-  /** SubjectPublicKeyInfo of the leaf. */
-  readonly spki: Uint8Array
-  /** What the certificate says of the TPM: 2.23.133.2.1 to .3 of its alternative name. */
-  readonly tpm?: { readonly manufacturer?: string; readonly model?: string; readonly version?: string }
-  /** The machine that Google issued it for. */
-  readonly instance?: GoogleInstance
-  /** Leaf first. */
-  readonly certificates: readonly TpmCertificate[]
 }
 
 export interface GoogleInstance {
@@ -59,57 +40,19 @@ export interface GoogleInstance {
   readonly instanceName: string
 }
 
-export type LeafUse = "ak" | "ek"
-
-const chainMost = 5
-
-/**
- * @param ders DER, leaf first; the last one's key must be one of `issuers`
- * @param use an AK's certificate must allow signatures, an EK's deciphering
- * @throws TpmError CHAIN_LENGTH, CERTIFICATE_*, ISSUER_UNKNOWN, TIME_INVALID
- */
-export const verifyTpmChain = (
-  ders: readonly Uint8Array[],
-  use: LeafUse,
-  issuers: readonly TpmIssuer[],
-  now: Date,
-): TpmChain => {
-  if (ders.length < 2 || ders.length > chainMost)
-    throw new TpmError("CHAIN_LENGTH", "certificates", `${ders.length}`, `2 to ${chainMost}, leaf first`)
-  if (Number.isNaN(now.getTime())) throw new TpmError("TIME_INVALID", "now", "no date", "a date")
-  const outlines = ders.map((der, i) => reading(i, "CERTIFICATE_MALFORMED", () => outline(`${i}`, der)))
-  const top = outlines.length - 1
-  const issuer = namedIssuer(issuers, outlines[top])
-  for (let i = top; i >= 0; i--) checkSignature(i, outlines[i], outlines[Math.min(i + 1, top)], i === top)
-  const decoded = outlines.map((one, i) => reading(i, "CERTIFICATE_MALFORMED", () => decode(i, one)))
-  for (const [i, one] of decoded.entries()) {
-    if (i === 0) checkLeaf(one.x509, use)
-    else checkAuthority(i, one.x509)
-  }
-  for (const [i, one] of [...decoded.entries()].toReversed()) checkDates(i, one, now)
-  const [leaf] = decoded
-  const [leafOutline] = outlines
-  if (leaf === undefined || leafOutline === undefined)
-    throw new TpmError("CHAIN_LENGTH", "certificates", "none", "2 or more")
-  const tpm = reading(0, "CERTIFICATE_EXTENSION", () => tpmOf(leaf.x509))
-  const instance = reading(0, "CERTIFICATE_EXTENSION", () => instanceOf(leaf.x509))
-  return {
-    issuer,
-    spki: leafOutline.spki,
-    ...(tpm && { tpm }),
-    ...(instance && { instance }),
-    certificates: decoded.map(({ fingerprint, notBefore, notAfter }) => ({
-      fingerprint,
-      notBefore,
-      notAfter,
-    })),
-  }
+/** What an EK certificate says of its TPM: 2.23.133.2.1 to .3 of the alternative name. */
+export interface TpmModel {
+  readonly manufacturer?: string
+  readonly model?: string
+  readonly version?: string
 }
 
-const at = (i: number, part?: string): string =>
+export type LeafUse = "ak" | "ek"
+
+export const at = (i: number, part?: string): string =>
   part === undefined ? `certificates[${i}]` : `certificates[${i}].${part}`
 
-const reading = <T>(i: number, code: TpmErrorCode, read: () => T): T => {
+export const reading = <T>(i: number, code: TpmErrorCode, read: () => T): T => {
   try {
     return read()
   } catch (error) {
@@ -124,14 +67,6 @@ const reading = <T>(i: number, code: TpmErrorCode, read: () => T): T => {
   }
 }
 
-const namedIssuer = (issuers: readonly TpmIssuer[], top: Outline | undefined): TpmIssuer => {
-  const keyDigest = toHex(crypto.sha256(top?.spki ?? new Uint8Array(0)))
-  const issuer = issuers.find((one) => one.keyDigest === keyDigest)
-  if (issuer === undefined)
-    throw new TpmError("ISSUER_UNKNOWN", "certificates", keyDigest, "the key of a named issuer at the top")
-  return issuer
-}
-
 /** AlgorithmIdentifiers in DER. SHA-1 isn't among them. */
 const signatureHashes: Readonly<Record<string, { readonly type: "rsa" | "ec"; readonly hash: Bank }>> = {
   "300d06092a864886f70d01010b0500": { type: "rsa", hash: "sha256" },
@@ -141,22 +76,17 @@ const signatureHashes: Readonly<Record<string, { readonly type: "rsa" | "ec"; re
   "300a06082a8648ce3d040303": { type: "ec", hash: "sha384" },
 }
 
-/** A named issuer's certificate needs no signature to be trusted; where it claims to be its own, that must be true. */
-const checkSignature = (
-  i: number,
-  certificate: Outline | undefined,
-  issuer: Outline | undefined,
-  isTop: boolean,
-): void => {
-  if (certificate === undefined || issuer === undefined) return
-  const isOwnIssuer = Buffer.compare(certificate.issuer, certificate.subject) === 0
-  if (isTop && !isOwnIssuer) return
+/**
+ * @param issuerAt where the issuer's certificate stands; its own for a root
+ * @throws TpmError CERTIFICATE_ISSUER, CERTIFICATE_ALGORITHM, CERTIFICATE_SIGNATURE, KEY_ALGORITHM, KEY_MALFORMED
+ */
+export const checkSignature = (i: number, certificate: Outline, issuer: Outline, issuerAt: number): void => {
   if (Buffer.compare(certificate.issuer, issuer.subject) !== 0)
     throw new TpmError(
       "CERTIFICATE_ISSUER",
       at(i, "issuer"),
       "another name",
-      "the subject of the next certificate",
+      "the subject of the certificate above",
     )
   const algorithm = reading(i, "CERTIFICATE_MALFORMED", () => algorithmOf(certificate))
   const how = signatureHashes[algorithm]
@@ -167,7 +97,7 @@ const checkSignature = (
       algorithm.slice(0, 64),
       "RSA or ECDSA with SHA-256, SHA-384 or SHA-512",
     )
-  const key = keyFromSpki(issuer.spki, at(isTop ? i : i + 1, "publicKey"))
+  const key = keyFromSpki(issuer.spki, at(issuerAt, "publicKey"))
   if (key.type !== how.type || !verifies(how.hash, certificate, key.object))
     throw new TpmError(
       "CERTIFICATE_SIGNATURE",
@@ -195,7 +125,7 @@ const verifies = (
   }
 }
 
-interface Decoded {
+export interface Decoded {
   readonly x509: X509Certificate
   readonly fingerprint: string
   readonly notBefore: Date
@@ -216,7 +146,7 @@ const knownExtensions = new Set([
   "1.3.6.1.5.5.7.1.1",
 ])
 
-const decode = (i: number, { der }: Outline): Decoded => {
+export const decode = (i: number, { der }: Outline): Decoded => {
   const x509 = new X509Certificate(Uint8Array.from(der))
   const seen = new Set<string>()
   for (const { type, critical } of x509.extensions) {
@@ -233,7 +163,7 @@ const decode = (i: number, { der }: Outline): Decoded => {
   return { x509, fingerprint: toHex(crypto.sha256(der)), notBefore: x509.notBefore, notAfter: x509.notAfter }
 }
 
-const checkAuthority = (i: number, x509: X509Certificate): void => {
+export const checkAuthority = (i: number, x509: X509Certificate): void => {
   const constraints = x509.getExtension(BasicConstraintsExtension)
   if (constraints?.ca !== true)
     throw new TpmError("CERTIFICATE_ROLE", at(i, "basicConstraints"), "ca false", "ca true")
@@ -253,7 +183,7 @@ const checkAuthority = (i: number, x509: X509Certificate): void => {
 /** tcg-kp-EKCertificate and tcg-kp-AIKCertificate. Google writes the former into certificates of attestation keys. */
 const purposes = { ek: "2.23.133.8.1", ak: "2.23.133.8.3" } as const
 
-const checkLeaf = (x509: X509Certificate, use: LeafUse): void => {
+export const checkLeaf = (x509: X509Certificate, use: LeafUse): void => {
   if (x509.getExtension(BasicConstraintsExtension)?.ca === true)
     throw new TpmError("CERTIFICATE_ROLE", at(0, "basicConstraints"), "ca true", "ca false")
   const usage = x509.getExtension(KeyUsagesExtension)?.usages
@@ -277,7 +207,11 @@ const checkLeaf = (x509: X509Certificate, use: LeafUse): void => {
     )
 }
 
-const checkDates = (i: number, { notBefore, notAfter }: Decoded, now: Date): void => {
+export const checkDates = (
+  i: number,
+  { notBefore, notAfter }: Pick<Decoded, "notBefore" | "notAfter">,
+  now: Date,
+): void => {
   // Written so that a date that isn't a number fails.
   if (!(notBefore.getTime() <= now.getTime()))
     throw new TpmError(
@@ -310,10 +244,10 @@ const tpmAttributes: Readonly<Record<string, "manufacturer" | "model" | "version
   "06056781050203": "version",
 }
 
-const tpmOf = (x509: X509Certificate): TpmChain["tpm"] => {
+export const tpmOf = (x509: X509Certificate): TpmModel | undefined => {
   const value = extensionValue(x509, "2.5.29.17")
   if (value === undefined) return undefined
-  const found: { manufacturer?: string; model?: string; version?: string } = {}
+  const found: { -readonly [K in keyof TpmModel]: TpmModel[K] } = {}
   for (const name of readAll(readOnly(value, tags.sequence).content, 16)) {
     if (name.tag !== 0xa4) continue
     for (const set of readAll(readOnly(name.content, tags.sequence).content, 16))
@@ -329,7 +263,7 @@ const tpmOf = (x509: X509Certificate): TpmChain["tpm"] => {
 const googleInstanceOid = "1.3.6.1.4.1.11129.2.1.21"
 
 /** SEQUENCE { zone, project number, project id, instance id, instance name, ... } as Google's vTPM issuer writes it. */
-const instanceOf = (x509: X509Certificate): GoogleInstance | undefined => {
+export const instanceOf = (x509: X509Certificate): GoogleInstance | undefined => {
   const value = extensionValue(x509, googleInstanceOid)
   if (value === undefined) return undefined
   const [zone, projectNumber, projectId, instanceId, instanceName] = readAll(

@@ -8,11 +8,11 @@ export {
 export {
   type GoogleInstance,
   googleTpmRoot1,
-  type TpmCertificate,
-  type TpmChain,
+  type LeafUse,
   type TpmIssuer,
-  verifyTpmChain,
+  type TpmModel,
 } from "./certificate.ts"
+export { type TpmCertificate, type TpmChain, TpmChainCache, verifyTpmChain } from "./chain.ts"
 export {
   type CredentialChallenge,
   challengeAk,

@@ -65,9 +65,12 @@ export interface VerifiedQuote {
     readonly spki: Uint8Array
     /** SHA-256 of it, hex: what a policy names the key by. */
     readonly digest: string
-    /** Only where the key came as the TPM's own structure: then its attributes were checked too. */
+    /**
+     * Only where the key came as the TPM's own structure: then its attributes were looked at too. They are the sender's
+     * word, unless `hierarchy` is there or credential activation proved the name.
+     */
     readonly public?: TpmPublic
-    /** Where it is a primary key: it belongs to this hierarchy. */
+    /** A primary key of this hierarchy: what signed is named by these very attributes, so that they are proven. */
     readonly hierarchy?: Hierarchy
   }
   readonly scheme: SignatureScheme
