@@ -30,8 +30,8 @@ export const limits = {
   leaseMs: 30_000,
   renewEveryMs: 10_000,
   leaseMsMax: 300_000,
-  /** A term may rise by at most this much at once. */
-  termStepMax: 65_536,
+  /** A term may rise by at most this much at once: terms count seconds, and 2^31 such steps fit below the highest term. */
+  termStepMax: 4_294_967_296,
   /** Data plane: edge instances of one node, lanes of one edge, flows, security associations. */
   nodeEdges: 1_024,
   lanes: 16,

@@ -47,6 +47,7 @@ END`
 const wireScript = (node: NodePlace): string => `
 ${NO_IPV6}
 echo ${ESP_PORT} >/proc/sys/net/ipv4/ip_local_reserved_ports
+echo 0 >/proc/sys/net/ipv4/ip_forward
 for f in all default; do
   echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter
   echo 0 >/proc/sys/net/ipv4/conf/$f/accept_redirects

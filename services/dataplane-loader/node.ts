@@ -18,6 +18,7 @@ import { attempt } from "../guest/refusals.ts"
 import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
 import { type KernelAction, NodeState } from "../make/node-state.ts"
+import type { OpenedRelease } from "../make/release.ts"
 import { type VouchedResult, vouchResult } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { attest } from "./attest.ts"
@@ -60,6 +61,10 @@ const SESSION_NS = 300_000n * MS
 const unansweredNs = (leaseNs: bigint): bigint => (leaseNs / 6n < 6_000n * MS ? leaseNs / 6n : 6_000n * MS)
 const ASK_AGAIN_MS = 1_000
 
+const forgetSecrets = ({ payload }: OpenedRelease): void => {
+  for (const { secret } of payload.edges) secret?.fill(0)
+}
+
 export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   const { crypto, trust, node, plane } = options
   let life: Life | undefined
@@ -68,8 +73,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   let failures = 0
 
   const data = (more: object) => ({ node, ...more })
-  /** A hostile bus can send as many bad releases as it likes: a few a second are enough for the record. */
-  const refusals = new Pace(5, 1_000)
+  /** A hostile bus can send as many bad releases as it likes: fifty a second are enough for the record. */
+  const refusals = new Pace(50, 1_000)
   const recordRefusal = ({ code, field, message }: Refused) =>
     refusals.take()
       ? bus.event({ type: "vouchsafe.release.refused", subject: node, data: data({ code, field, message }) })
@@ -115,13 +120,20 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (current === undefined) return
     const { attested, state: core } = current
     const { control, result, session } = attested
-    const actions = yield* attempt(() => {
-      const own = { dhSecret: session.dh, result: result.digest }
-      const opened = openSignedRelease(crypto, signed, control.releaserKey, own)
-      const decided = core.accept(opened, (peer) => vouchOnce(current, peer))
-      for (const { secret } of opened.payload.edges) secret?.fill(0)
-      return decided
+    const opened = yield* attempt(() => {
+      const own = {
+        suite: current.workflow.document.suite,
+        dhSecret: session.dh,
+        kemSecret: session.kem,
+        result: result.digest,
+      }
+      return openSignedRelease(crypto, signed, control.releaserKey, own)
     }).pipe(Effect.tapError(recordRefusal))
+    const actions = yield* attempt(() => core.accept(opened, (peer) => vouchOnce(current, peer))).pipe(
+      Effect.tapError(recordRefusal),
+      Effect.tapError(({ code }) => Effect.sync(() => renewWhenUnknown(current, code))),
+      Effect.ensuring(Effect.sync(() => forgetSecrets(opened))),
+    )
     yield* perform(current, actions)
     current.releasedNs = bootNow()
     const lease = leaseNs(current.workflow)
@@ -134,6 +146,22 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     yield* acknowledge(current)
   })
 
+  /**
+   * The genuine releaser hands over peers that a verifier vouches for whom this session does not know, such as one that was
+   * started anew: a new session learns of it. Forged releases don't come this far.
+   */
+  const renewWhenUnknown = (current: Life, code: string): void => {
+    if (code === "NOT_VOUCHED" || code === "NOT_AUTHENTIC") current.expectedNs = 0n
+  }
+
+  /** Rests, but no longer than until a new session is due. */
+  const rest = Effect.fnUntraced(function* (current: Life, ms: number) {
+    const end = bootNow() + BigInt(Math.round(ms)) * MS
+    while (bootNow() < end && bootNow() <= current.expectedNs) {
+      yield* Effect.sleep(Math.min(200, Number((end - bootNow()) / MS) + 1))
+    }
+  })
+
   const ask = Effect.fnUntraced(function* ({ attested, state: core }: Life) {
     const { session, result } = attested
     const body = encode(Pull, {
@@ -142,6 +170,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       session: session.id,
       nonce: core.ask(bootNow()),
       result: result.signed,
+      kem_key: session.kem.publicKey,
     })
     yield* bus.publish("pull", { node }, sign(crypto, labels.signedPull, session.signing, body))
   })
@@ -201,8 +230,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     yield* Effect.sleep(ASK_AGAIN_MS)
     // Answered: rest until the lease is a third over, a little earlier or later than the others. Else ask again.
     const third = Number(leaseNs(workflow) / 3n / MS)
-    if (present.releasedNs >= asked)
-      yield* Effect.sleep(Math.max(0, third * (0.9 + Math.random() * 0.2) - ASK_AGAIN_MS))
+    if (present.releasedNs >= asked) yield* rest(present, third * (0.9 + Math.random() * 0.2) - ASK_AGAIN_MS)
   })
 
   const leaseNs = (workflow: VerifiedWorkflow) =>
@@ -257,7 +285,9 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   function refusedTurn(error: Refused) {
     if (life === undefined) state = "refused"
     failures += 1
-    const pauseMs = Math.min(30_000, 250 * 2 ** Math.min(failures, 8))
+    // What is only not there yet is asked for often; a verdict about this node changes rarely.
+    const most = /^(BUS_|NO_)/.test(error.code) ? 2_000 : 30_000
+    const pauseMs = Math.min(most, 250 * 2 ** Math.min(failures, 8)) * (0.8 + Math.random() * 0.4)
     return Effect.logWarning(`refused: ${error.code} ${error.field}: ${error.message}`).pipe(
       Effect.andThen(Effect.sleep(pauseMs)),
     )

@@ -13,6 +13,7 @@ import { knowWorkflow } from "../guest/known-workflow.ts"
 import { MakeError } from "../make/errors.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { busEndpoint, type LoaderConfig, macBytes } from "./config.ts"
+import { forbidForwarding } from "./dataplane/forwarding.ts"
 import { openPlane, type Plane, type PlaneConfig, removePinnedPlane } from "./dataplane/plane.ts"
 import { makeNode } from "./node.ts"
 import { compileRules, ipv4, type Rules } from "./rules.ts"
@@ -40,6 +41,7 @@ export const runLoader = (settings: LoaderSettings) =>
     const { address, port } = yield* busEndpoint(busConfig.url)
     const trust = loadTrust(own.guest.anchors)
     openRunDirectory(own.guest.runDirectory)
+    for (const device of [own.innerDevice, own.wireDevice]) forbidForwarding(device)
     const plane = yield* Effect.acquireRelease(
       Effect.sync(() => openPlane(planeOptions(settings))),
       (open) => Effect.sync(open.close),
