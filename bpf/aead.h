@@ -5,13 +5,27 @@
 
 #include "poly1305.h"
 
-/* Encrypts or decrypts len bytes of text. Up to 63 bytes after them are changed too: nothing that matters lies there. */
+/*
+ * Encrypts or decrypts len bytes of text, for which vs_poly1305_key has left the first block of keystream. Up to 63 bytes after
+ * them are changed too: nothing that matters lies there.
+ */
 VS_INLINE void vs_aead_xor(struct vs_work *w, u32 len)
 {
-	for (u32 i = 0; i < VS_TEXT_MAX / VS_CHACHA_BLOCK; i++) {
-		if (i * VS_CHACHA_BLOCK >= len)
+	if (len)
+		vs_chacha20_xor(w, 16, 0);
+	for (u32 at = VS_CHACHA_BLOCK; at < VS_TEXT_MAX; at += 2 * VS_CHACHA_BLOCK) {
+		u32 counter = at / VS_CHACHA_BLOCK + 1;
+
+		if (at >= len)
 			break;
-		vs_chacha20_xor(w, i * VS_CHACHA_BLOCK, i + 1);
+		if (at + VS_CHACHA_BLOCK >= len) {
+			vs_chacha20_one(w, counter);
+			vs_chacha20_xor(w, 0, at);
+			break;
+		}
+		vs_chacha20_two(w, counter);
+		vs_chacha20_xor(w, 0, at);
+		vs_chacha20_xor(w, 16, at + VS_CHACHA_BLOCK);
 	}
 }
 

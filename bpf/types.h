@@ -127,9 +127,11 @@ _Static_assert(sizeof(struct vs_edge_stats) == 32, "ABI");
 /* Where one packet is worked on, one per CPU: too large for the stack, and free of the limits of packet pointers. */
 struct vs_work {
 	u32 chacha[16]; /* RFC 8439 section 2.3: constants, key, block counter, nonce */
-	u64 h[5];       /* Poly1305 accumulator: four limbs of 32 bits and what is above 2^128 */
-	u64 r[4];       /* clamped multiplier */
+	u32 begun[16];  /* the same after what the first round does without the block counter */
+	u32 stream[32]; /* keystream: two blocks, the lower one first */
+	u64 r[4];       /* Poly1305: clamped multiplier */
 	u64 s[4];       /* r + r/4, for limbs that wrap past 2^130; s[0] is not used */
+	u64 t[9];       /* sums and differences of both, for fewer multiplications: see poly1305.h */
 	u64 pad[2];
 	u64 aad[2];     /* associated data, zero-padded */
 	u64 tag[2];
