@@ -26,7 +26,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "machine",
-          include: ["test/{kernel,wire,end-to-end,hostile,model,bench}/**/*.test.ts"],
+          include: ["test/!(unit)/**/*.test.ts"],
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 120_000,
