@@ -2,6 +2,7 @@
 import { createHash, X509Certificate } from "node:crypto"
 import { describe, expect, it } from "vitest"
 import { noble } from "../../services/common/crypto/index.ts"
+import { parseDocument } from "../../services/evidence/nitro/document.ts"
 import { NitroError } from "../../services/evidence/nitro/error.ts"
 import { awsRoots } from "../../services/evidence/nitro/roots.ts"
 import { type VerifiedNitro, verifyNitro } from "../../services/evidence/nitro/verify.ts"
@@ -112,6 +113,20 @@ describe.each(documents)("$file", ({ file, expect: expected, time, fields, polic
     expect(codeOf(verifyNitro({ document }, { now: at, roots: [] }))).toBe("ROOT_UNKNOWN")
     const roots = awsRoots.map((root) => ({ ...root, emulated: true }))
     expect(codeOf(verifyNitro({ document }, { now: at, roots }))).toBe("ROOT_MISLABELLED")
+  })
+})
+
+describe.each(documents)("OpenSSL on $file", ({ file }) => {
+  it("finds the same chain, and the same root", () => {
+    const { cabundle, certificate } = parseDocument(readVector(file))
+    const chain = [...cabundle, certificate].map((der) => new X509Certificate(der))
+    for (const [i, each] of chain.entries()) {
+      const above = chain[Math.max(0, i - 1)]
+      expect(above && each.checkIssued(above) && each.verify(above.publicKey)).toBe(true)
+      expect(each.ca).toBe(i < cabundle.length)
+    }
+    const key = chain[0]?.publicKey.export({ format: "der", type: "spki" }) ?? new Uint8Array(0)
+    expect(createHash("sha256").update(key).digest("hex")).toBe(awsRoots[0]?.key_digest)
   })
 })
 

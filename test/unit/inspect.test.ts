@@ -156,7 +156,7 @@ describe.each(of("tpm-quote"))("$file", ({ file, expect: expected, fields = {} }
 })
 
 /** For each piece of evidence, all the files that go with it, named one by one. */
-describe("what goes together, named file by file", () => {
+describe.runIf(haveVectors)("what goes together, named file by file", () => {
   const evidence = of("snp-report", "nitro-attestation-doc", "tpm-quote", "tdx-quote")
   it.each(evidence)("$file is as without", ({ file, goesWith, expect: expected, time, verifications }) => {
     const times = verifications?.filter(({ pckCertValidThen }) => pckCertValidThen).map(({ at }) => at) ?? []
