@@ -4,7 +4,7 @@
 #define VS_CONSTS_H
 
 /* The layout of all maps together. Any change to a struct in types.h raises it: the loader then starts a new epoch. */
-#define VS_LAYOUT 2
+#define VS_LAYOUT 3
 
 /* Sizes of the maps; schemas/limits.ts holds the same bounds for user space. */
 #define VS_MAX_EDGES 1024
@@ -15,6 +15,7 @@
 #define VS_MAX_EDGE_FLOWS 16384 /* of one edge: a busy one leaves room for the others */
 #define VS_MAX_VERDICTS 64
 #define VS_MAX_LANES 16
+#define VS_MAX_PATHS (4 * VS_MAX_SAS)
 
 /* Frame: Ethernet 14, IPv4 20, UDP 8, ESP header 8, IV 8, text, ICV 16. */
 #define VS_ETH_LEN 14
@@ -38,6 +39,8 @@
 #define VS_HEAD_ROOM 64
 #define VS_FRAME_AT (VS_HEAD_ROOM - VS_OUTER_LEN - VS_ETH_LEN)
 #define VS_INNER_MAX (VS_TEXT_MAX - 5)
+/* What parsing an inner packet may read. */
+#define VS_INNER_LOOK (VS_IP_LEN + 40)
 
 #define VS_CHACHA_BLOCK 64
 #define VS_POLY_BLOCK 16
@@ -50,9 +53,30 @@
 #define VS_NEXT_IPV4 4 /* RFC 4303 section 2.6: IPv4 in tunnel mode */
 #define VS_ICMP_ECHO_REPLY 0
 #define VS_ICMP_ECHO_REQUEST 8
+#define VS_ICMP_UNREACHABLE 3
+#define VS_ICMP_FRAG_NEEDED 4
+#define VS_ICMP_LEN 8
 #define VS_IP_DF 0x4000
 #define VS_IP_FRAGMENT 0x3fff /* more-fragments flag and offset */
 #define VS_TTL 64
+#define VS_TOS_CONTROL 0xc0 /* RFC 1812 section 4.3.2.5: precedence of ICMP errors */
+
+/* Path MTUs that the network reports: held for ten minutes (RFC 1191 section 6.3), never below what any host takes. */
+#define VS_MTU_FLOOR 576
+#define VS_MTU_LEAST 68 /* RFC 791; less is no MTU */
+#define VS_MTU_SECONDS 600
+/* An ICMP error is at most this long (RFC 1812 section 4.3.2.3), and quotes one of the packets sealed last. */
+#define VS_ERROR_MAX 576
+#define VS_ERROR_RECENT 65536
+/* Sequence numbers come to 1 modulo this when the sealer notes again which edge an SPI belongs to. */
+#define VS_PATH_EVERY 4096
+
+/* ICMP errors that the sealer makes, for each CPU and second. */
+#define VS_NOTICES 100
+
+/* What `rates` counts: each verdict, and the above. */
+#define VS_RATE_NOTICE VS_MAX_VERDICTS
+#define VS_MAX_RATES (VS_MAX_VERDICTS + 1)
 
 /* SPIs 1..255 are reserved by IANA; zero is the non-ESP marker of RFC 3948. */
 #define VS_SPI_MIN 256

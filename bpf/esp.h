@@ -69,6 +69,30 @@ VS_INLINE void vs_esp_aad(struct vs_work *w, be32 spi, u64 seq, u32 flags)
 	}
 }
 
+/* Length of the outer packet that carries an inner packet, and of the longest inner packet that fits into an outer one. */
+VS_INLINE u32 vs_sealed_len(u32 inner_len)
+{
+	return VS_OUTER_LEN + vs_text_len(inner_len) + VS_ICV_LEN;
+}
+
+VS_INLINE u32 vs_inner_mtu(u32 outer_mtu)
+{
+	if (outer_mtu < VS_OUTER_LEN + VS_TRAILER_LEN + VS_ICV_LEN)
+		return 0;
+	return ((outer_mtu - VS_OUTER_LEN - VS_ICV_LEN) & ~3u) - VS_TRAILER_LEN;
+}
+
+/* The Ethernet header of what goes to the application. */
+VS_INLINE void vs_inner_eth(u8 *eth, const struct vs_config *c)
+{
+	for (u32 i = 0; i < 6; i++)
+		eth[i] = c->inner_mac[i];
+	*(u16 *)(eth + 6) = 2; /* locally administered, unicast: the source is nobody on a shared medium */
+	*(u16 *)(eth + 8) = 0;
+	*(u16 *)(eth + 10) = 0x0200;
+	*(be16 *)(eth + 12) = vs_swap16(VS_ETH_P_IP);
+}
+
 /* Everything before the text of a frame on its way out. The Ethernet addresses are replaced by the kernel's neighbour code. */
 VS_INLINE void vs_esp_head(struct vs_work *w, const struct vs_config *c, const struct vs_edge *e, u32 lane, be32 spi, u64 seq,
 			   u8 tos, u32 text_len)
@@ -95,7 +119,7 @@ VS_INLINE void vs_esp_head(struct vs_work *w, const struct vs_config *c, const s
 	ip->checksum = 0;
 	ip->saddr = c->wire_addr;
 	ip->daddr = e->peer_wire;
-	ip->checksum = vs_ipv4_checksum((const u8 *)ip);
+	ip->checksum = vs_checksum((const u8 *)ip, VS_IP_LEN);
 
 	udp[0] = vs_swap16((u16)(vs_swap16(c->esp_port) + lane));
 	udp[1] = e->peer_port;

@@ -27,6 +27,9 @@ VS_MAP(lease_out, BPF_MAP_TYPE_HASH, struct vs_sa_key, u64, VS_MAX_SAS);
 VS_MAP(lease_in, BPF_MAP_TYPE_HASH, be32, u64, VS_MAX_SAS);
 VS_MAP(flows, BPF_MAP_TYPE_HASH, struct vs_flow_key, struct vs_flow, VS_MAX_FLOWS);
 VS_MAP(flow_counts, BPF_MAP_TYPE_ARRAY, u32, u32, VS_MAX_EDGES);
+VS_MAP(path_mtus, BPF_MAP_TYPE_ARRAY, u32, u64, VS_MAX_EDGES);
+VS_MAP(paths, BPF_MAP_TYPE_LRU_HASH, struct vs_path_key, u32, VS_MAX_PATHS);
+VS_MAP(rates, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_rate, VS_MAX_RATES);
 VS_MAP(edge_stats, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_edge_stats, VS_MAX_EDGES);
 VS_MAP(verdicts, BPF_MAP_TYPE_PERCPU_ARRAY, u32, u64, VS_MAX_VERDICTS);
 VS_MAP(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_work, 1);
@@ -51,8 +54,8 @@ VS_INLINE const struct vs_config *vs_configured(void)
 	u32 zero = 0;
 	const struct vs_config *c = bpf_map_lookup_elem(&config, &zero);
 
-	/* A mark of zero would make every unmarked frame look like ours. */
-	return c && c->layout == VS_LAYOUT && c->mark ? c : (void *)0;
+	/* A mark of zero would make every unmarked frame look like ours; its complement marks the sealer's own messages. */
+	return c && c->layout == VS_LAYOUT && c->mark && ~c->mark ? c : (void *)0;
 }
 
 VS_INLINE struct vs_work *vs_work(void)
@@ -69,6 +72,23 @@ VS_INLINE void vs_count(u32 verdict)
 
 	if (count)
 		*count += 1;
+}
+
+/* Whether something may happen once more: at most `most` times in a second on this CPU. */
+VS_INLINE int vs_rate_ok(u32 what, u64 now, u64 most)
+{
+	struct vs_rate *rate = bpf_map_lookup_elem(&rates, &what);
+
+	if (!rate)
+		return 0;
+	if (now - rate->since_ns >= VS_SECOND) {
+		rate->since_ns = now;
+		rate->count = 0;
+	}
+	if (rate->count >= most)
+		return 0;
+	rate->count += 1;
+	return 1;
 }
 
 /* Whether a lease is good now. None in the map is none at all. */

@@ -113,12 +113,7 @@ VS_INLINE u32 vs_open_replace(struct __sk_buff *skb, struct vs_work *w, const st
 		return VS_V_INTERNAL;
 	if (bpf_skb_adjust_room(skb, -VS_OUTER_LEN, BPF_ADJ_ROOM_MAC, 0))
 		return VS_V_INTERNAL;
-	for (u32 i = 0; i < 6; i++)
-		eth[i] = c->inner_mac[i];
-	*(u16 *)(eth + 6) = 2; /* locally administered, unicast: the source is nobody on a shared medium */
-	*(u16 *)(eth + 8) = 0;
-	*(u16 *)(eth + 10) = 0x0200;
-	*(be16 *)(eth + 12) = vs_swap16(VS_ETH_P_IP);
+	vs_inner_eth(eth, c);
 	if (bpf_skb_store_bytes(skb, 0, eth, vs_copy_size(VS_ETH_LEN + inner_len), BPF_F_INVALIDATE_HASH))
 		return VS_V_INTERNAL;
 	return VS_GO_ON;

@@ -139,17 +139,23 @@ VS_INLINE int vs_arp_ok(const struct vs_arp *arp)
 	       arp->protocol_len == 4 && (arp->operation == vs_swap16(1) || arp->operation == vs_swap16(2));
 }
 
-/* The header checksum of RFC 1071 over 20 bytes, as it goes into the header. */
-VS_INLINE u16 vs_ipv4_checksum(const u8 *header)
+/* A sum of 32-bit words as the checksum of RFC 1071, in the order of the wire. */
+VS_INLINE u16 vs_fold(u64 sum)
 {
-	u64 sum = 0;
-
-	for (u32 i = 0; i < VS_IP_LEN; i += 4)
-		sum += vs_get32(header + i);
 	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return (u16)~sum;
+}
+
+/* The checksum over `len` bytes, a multiple of four that the compiler knows. */
+VS_INLINE u16 vs_checksum(const u8 *from, u32 len)
+{
+	u64 sum = 0;
+
+	for (u32 i = 0; i < len; i += 4)
+		sum += vs_get32(from + i);
+	return vs_fold(sum);
 }
 
 #endif

@@ -5,6 +5,8 @@
 
 #include "aead.h"
 #include "esp.h"
+#include "notice.h"
+#include "path.h"
 #include "policy.h"
 
 /* What sealing needs, found by vs_seal_find. */
@@ -44,9 +46,8 @@ VS_INLINE u32 vs_seal_find(const struct vs_tuple *t, u32 edge, u64 now, struct v
 		return VS_V_NO_KEY;
 	if (!vs_lease_good(bpf_map_lookup_elem(&lease_out, &by->sa_key), now))
 		return VS_V_LEASE_OVER;
-	if (VS_OUTER_LEN + vs_text_len(t->total_len) + VS_ICV_LEN > by->edge.mtu)
-		return VS_V_TOO_LONG;
-	return VS_GO_ON;
+	by->edge.mtu = vs_edge_mtu(edge, by->edge.mtu, now);
+	return vs_sealed_len(t->total_len) > by->edge.mtu ? VS_V_TOO_LONG : VS_GO_ON;
 }
 
 /*
@@ -72,6 +73,8 @@ VS_INLINE u32 vs_seal_number(struct vs_work *w, struct vs_seal_by *by, u64 *seq)
 	vs_chacha20_init(w, sa->key, sa->salt, vs_swap64(next));
 	if (bpf_map_lookup_elem(&sa_out, &by->sa_key) != sa)
 		return VS_V_NO_KEY;
+	if (next % VS_PATH_EVERY == 1)
+		vs_path_note(by->edge.peer_wire, by->sa_key.spi, by->sa_key.edge);
 	vs_esp_aad(w, by->sa_key.spi, next, flags);
 	*seq = next;
 	return VS_GO_ON;
@@ -87,8 +90,11 @@ VS_INLINE void vs_seal_account(u32 edge, u32 bytes)
 	stats->sealed_bytes += bytes;
 }
 
-/* Gives the packet's verdict; with VS_V_SEALED the frame is ready for the wire, whatever the other ones leave is dropped. */
-VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, struct vs_work *w)
+/*
+ * Gives the packet's verdict. With VS_V_SEALED the frame is ready for the wire; what the other ones leave is dropped, unless
+ * `notice` was set: then it is a message to the application.
+ */
+VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, struct vs_work *w, int *notice)
 {
 	u8 *text = w->frame + VS_HEAD_ROOM;
 	struct vs_seal_by by = {};
@@ -106,9 +112,8 @@ VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	if (skb->len < VS_ETH_LEN + VS_IP_LEN)
 		return VS_V_BAD_IPV4;
 	room = skb->len - VS_ETH_LEN;
-	if (room > VS_INNER_MAX)
-		return VS_V_TOO_LONG;
-	if (bpf_skb_load_bytes(skb, VS_ETH_LEN, text, vs_copy_size(room)))
+	/* Of what is too long for any edge only what tells whose it is. */
+	if (bpf_skb_load_bytes(skb, VS_ETH_LEN, text, vs_copy_size(room > VS_INNER_MAX ? VS_INNER_LOOK : room)))
 		return VS_V_INTERNAL;
 
 	verdict = vs_parse_inner(text, room, &t);
@@ -127,6 +132,8 @@ VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, s
 		return VS_V_NO_POLICY;
 
 	verdict = vs_seal_find(&t, a.key.edge, now, &by);
+	if (verdict == VS_V_TOO_LONG)
+		*notice = vs_notice_too_long(skb, c, w, by.edge.mtu, now);
 	if (verdict != VS_GO_ON)
 		return verdict;
 	/* Only now: a flow that can't be sealed takes no place in the table. */

@@ -109,6 +109,20 @@ struct vs_flow {
 };
 _Static_assert(sizeof(struct vs_flow) == 16, "ABI");
 
+/* How often something has happened since, on one CPU. */
+struct vs_rate {
+	u64 since_ns;
+	u64 count;
+};
+_Static_assert(sizeof(struct vs_rate) == 16, "ABI");
+
+/* Where a sealed packet went, as an ICMP error will quote it. */
+struct vs_path_key {
+	be32 addr;
+	be32 spi;
+};
+_Static_assert(sizeof(struct vs_path_key) == 8, "ABI");
+
 /* A flow's place in the queue of those to be looked at. */
 struct vs_flow_note {
 	struct vs_flow_key key;

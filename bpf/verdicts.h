@@ -9,6 +9,7 @@
 #define VS_V_CONTROL          3 /* pass: the node's own connection to its NATS server */
 #define VS_V_SEALED_OUT       4 /* pass: a frame that the sealer made left through the wire's guard */
 #define VS_V_DELIVERED        5 /* pass: a packet that the opener released reached the workflow device */
+#define VS_V_NOTIFIED         6 /* pass: an ICMP error of the sealer's reached the workflow device */
 #define VS_V_NOT_CONFIGURED  16 /* drop: the data plane has no configuration yet, or one of another layout */
 #define VS_V_NOT_IPV4        17 /* drop: an application's frame is not IPv4 */
 #define VS_V_BAD_IPV4        18 /* drop: an IPv4 header is malformed, carries options, or disagrees with the frame's length */
@@ -34,6 +35,8 @@
 #define VS_V_FOREIGN_OUT     38 /* drop: something other than the sealer, ARP or the bus tried to send on the wire */
 #define VS_V_NOT_OPENED      39 /* drop: a frame for the workflow device did not come from the opener */
 #define VS_V_FLOW_QUOTA      40 /* drop: a new flow would exceed what one edge may have */
+#define VS_V_PATH_MTU        41 /* drop: the network reported a path's MTU, quoting a packet of ours; noted */
+#define VS_V_FORGED_ICMP     42 /* drop: an ICMP error on the wire that quotes no packet of ours */
 
 _Static_assert(VS_MAX_VERDICTS == 64, "the size of the map of verdicts");
 

@@ -22,10 +22,13 @@ int vs_seal(struct __sk_buff *skb)
 	const struct vs_config *c = vs_configured();
 	struct vs_work *w = vs_work();
 	u32 verdict = VS_V_NOT_CONFIGURED;
+	int notice = 0;
 
 	if (c && w)
-		verdict = vs_seal_packet(skb, c, w);
+		verdict = vs_seal_packet(skb, c, w, &notice);
 	vs_count(verdict);
+	if (notice && c)
+		return bpf_redirect(c->inner_ifindex, 0);
 	/* The kernel finds the neighbour for the outer destination; a static address would outlive the neighbour. */
 	return verdict == VS_V_SEALED && c ? bpf_redirect_neigh(c->wire_ifindex, (void *)0, 0, 0) : VS_DROP;
 }
@@ -52,6 +55,8 @@ int vs_open(struct __sk_buff *skb)
 		} else if (f.ip.protocol == VS_PROTO_TCP) {
 			if (f.ip.saddr == c->bus_addr && f.sport == c->bus_port)
 				verdict = VS_V_CONTROL;
+		} else if (f.ip.protocol == VS_PROTO_ICMP) {
+			verdict = vs_path_report(skb, c, w, total - VS_IP_LEN);
 		} else if (f.ip.protocol == VS_PROTO_UDP && f.dport == c->esp_port) {
 			verdict = VS_V_BAD_ESP;
 			if (total >= VS_IP_LEN + VS_UDP_LEN && vs_swap16(f.udp_len) == total - VS_IP_LEN)
@@ -79,7 +84,7 @@ int vs_guard(struct __sk_buff *skb)
 	return VS_PASS;
 }
 
-/* Everything that is about to reach the application: only what the opener let through. */
+/* Everything that is about to reach the application: only what the opener let through, and the sealer's own messages. */
 SEC("tc")
 int vs_inner(struct __sk_buff *skb)
 {
@@ -87,9 +92,11 @@ int vs_inner(struct __sk_buff *skb)
 	u32 verdict = VS_V_NOT_CONFIGURED;
 
 	if (c)
-		verdict = skb->mark == c->mark ? VS_V_DELIVERED : VS_V_NOT_OPENED;
+		verdict = skb->mark == c->mark	? VS_V_DELIVERED
+			  : skb->mark == ~c->mark ? VS_V_NOTIFIED
+						  : VS_V_NOT_OPENED;
 	vs_count(verdict);
-	if (verdict != VS_V_DELIVERED)
+	if (verdict != VS_V_DELIVERED && verdict != VS_V_NOTIFIED)
 		return VS_DROP;
 	skb->mark = 0;
 	return VS_PASS;

@@ -40,6 +40,7 @@ export const verdicts: ReadonlyArray<Verdict> = [
   row(3, "CONTROL", "pass", "guard", "the node's own connection to its NATS server"),
   row(4, "SEALED_OUT", "pass", "guard", "a frame that the sealer made left through the wire's guard"),
   row(5, "DELIVERED", "pass", "guard", "a packet that the opener released reached the workflow device"),
+  row(6, "NOTIFIED", "pass", "guard", "an ICMP error of the sealer's reached the workflow device"),
   row(
     16,
     "NOT_CONFIGURED",
@@ -113,4 +114,6 @@ export const verdicts: ReadonlyArray<Verdict> = [
   ),
   row(39, "NOT_OPENED", "drop", "guard", "a frame for the workflow device did not come from the opener"),
   row(40, "FLOW_QUOTA", "drop", "any", "a new flow would exceed what one edge may have"),
+  row(41, "PATH_MTU", "drop", "open", "the network reported a path's MTU, quoting a packet of ours; noted"),
+  row(42, "FORGED_ICMP", "drop", "open", "an ICMP error on the wire that quotes no packet of ours"),
 ]

@@ -17,6 +17,7 @@ import {
   decodeEdgeStats,
   decodeFlow,
   decodeFlowCount,
+  decodePathMtu,
   type EdgeRecord,
   type EdgeStats,
   edgeKey,
@@ -39,6 +40,7 @@ import {
   inSaKey,
   laneKey,
   outSaKey,
+  type PathMtu,
   type PolicyKey,
   parseIpv4,
   type shapes,
@@ -226,6 +228,11 @@ export class Plane {
       return rise === 0n ? [] : [`${names.get(number) ?? number}${rise === 1n ? "" : ` +${rise}`}`]
     })
     return { verdict: risen.join(" "), retval, packet: out, mark, durationNs }
+  }
+
+  /** The MTU that the network reported for an edge, or 0. */
+  reportedMtu(edge: number): PathMtu {
+    return decodePathMtu(this.map("path_mtus").lookup(edgeKey(edge)) ?? new Uint8Array(0))
   }
 
   /** Forgets what packets have left behind: windows and flows. */

@@ -93,6 +93,7 @@ const inner = "vs_inner"
 const unconfigured = (): Plane => new Plane()
 const otherLayout = (): Plane => readyPlane({ layout: VS_LAYOUT + 1 })
 const noMark = (): Plane => readyPlane({ mark: 0 })
+const allMark = (): Plane => readyPlane({ mark: 0xffffffff })
 const everyProgram: ReadonlyArray<Program> = [seal, open, guard, inner]
 
 const cases: ReadonlyArray<Case> = [
@@ -102,6 +103,7 @@ const cases: ReadonlyArray<Case> = [
       { name: "before configuration", program, plane: unconfigured, packet, verdict: "NOT_CONFIGURED" },
       { name: "another layout", program, plane: otherLayout, packet, verdict: "NOT_CONFIGURED" },
       { name: "a mark of zero", program, plane: noMark, packet, verdict: "NOT_CONFIGURED" },
+      { name: "a mark of all ones", program, plane: allMark, packet, verdict: "NOT_CONFIGURED" },
     ]
   }),
 
@@ -770,6 +772,13 @@ const cases: ReadonlyArray<Case> = [
     packet: () => frame(incoming()),
     verdict: "DELIVERED",
   },
+  {
+    name: "a message of the sealer's",
+    program: inner,
+    mark: ~MARK >>> 0,
+    packet: () => frame(icmpPacket({ source: peer, target: own }, 3, 0, bytes(32), 4)),
+    verdict: "NOTIFIED",
+  },
   { name: "what it didn't", program: inner, packet: () => frame(incoming()), verdict: "NOT_OPENED" },
   {
     name: "another mark",
@@ -781,6 +790,8 @@ const cases: ReadonlyArray<Case> = [
 ]
 
 const expectedAction = (verdict: string): number => {
+  // What is too long is dropped; what goes to the application in its place is a message about it.
+  if (verdict === "TOO_LONG") return REDIRECT
   if (verdicts.find((row) => row.name === verdict)?.outcome !== "pass") return DROP
   return verdict === "SEALED" || verdict === "OPENED" ? REDIRECT : PASS
 }
@@ -810,12 +821,14 @@ describe("one packet, one verdict", () => {
       expect(out.retval).toBe(expectedAction(one.verdict))
     })
 
-  // Those of flows have tests in flows.test.ts, SEQUENCE_END below; INTERNAL needs a kernel without memory.
+  // Those of flows have tests in flows.test.ts, of path MTUs in oversize.test.ts, SEQUENCE_END below; INTERNAL needs a kernel without memory.
   test("no verdict of the table is without a case", () => {
     const covered = new Set([
       ...cases.map((one) => one.verdict),
       "FLOW_TABLE_FULL",
       "FLOW_QUOTA",
+      "PATH_MTU",
+      "FORGED_ICMP",
       "SEQUENCE_END",
       "INTERNAL",
     ])

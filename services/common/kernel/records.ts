@@ -7,7 +7,7 @@ import { type MapShape, mapType } from "./maps.ts"
  * on the wire, so in TypeScript they are plain numbers (10.0.0.1 is 0x0a000001) written big endian. Offsets are explicit:
  * the C structs have no hidden padding, and a plane is opened only if the kernel reports these very sizes.
  */
-export const VS_LAYOUT = 2
+export const VS_LAYOUT = 3
 export const EDGES_MAX = 1024
 export const LANES_MAX = 16
 /** RFC 4303 section 2.1: SPIs 0 to 255 are reserved. */
@@ -17,7 +17,7 @@ export const SALT_SIZE = 4
 export const FLAG_ESN = 1
 
 const { HASH, ARRAY, PERCPU_ARRAY } = mapType
-const QUEUE = 22
+const [LRU_HASH, QUEUE] = [9, 22]
 const shape = (type: number, keySize: number, valueSize: number, maxEntries: number): MapShape => ({
   type,
   keySize,
@@ -39,6 +39,9 @@ export const shapes = {
   flows: shape(HASH, 12, 16, 65536),
   flow_counts: shape(ARRAY, 4, 4, EDGES_MAX),
   flow_queue: shape(QUEUE, 0, 16, 131072),
+  path_mtus: shape(ARRAY, 4, 8, EDGES_MAX),
+  paths: shape(LRU_HASH, 8, 4, 16384),
+  rates: shape(PERCPU_ARRAY, 4, 16, VERDICTS_MAX + 1),
   edge_stats: shape(PERCPU_ARRAY, 4, 32, EDGES_MAX),
   verdicts: shape(PERCPU_ARRAY, 4, 8, VERDICTS_MAX),
 } as const satisfies Record<string, MapShape>
@@ -367,6 +370,20 @@ export const encodeFlow = (flow: FlowRecord): Uint8Array =>
 export const decodeFlowCount = (bytes: Uint8Array): number =>
   reading(bytes, 4, "flow count").getInt32(0, true)
 export const encodeFlowCount = (count: number): Uint8Array => indexKey(count)
+
+/** Value of `path_mtus`: an MTU that the network reported, and when it ends, in units of 2^30 ns of the boot clock. */
+export interface PathMtu {
+  readonly mtu: number
+  readonly ends: bigint
+}
+
+export const decodePathMtu = (bytes: Uint8Array): PathMtu => {
+  const word = reading(bytes, 8, "path MTU").getBigUint64(0, true)
+  return { mtu: Number(word & 0xffffn), ends: word >> 16n }
+}
+
+export const encodePathMtu = ({ mtu, ends }: PathMtu): Uint8Array =>
+  record(8, (v) => v.setBigUint64(0, u64((ends << 16n) | BigInt(u16(mtu, "mtu")), "path MTU"), true))
 
 /** One CPU's share of an edge's statistics. */
 export interface EdgeStats {

@@ -91,7 +91,9 @@ const KEY = records.indexKey(0)
 /** The mark by which the programs know each other's packets: not guessable by who may set marks on sockets. */
 const newMark = (): number => {
   const bytes = crypto.randomBytes(4)
-  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0) || 1
+  const mark = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0)
+  // Neither the mark nor its complement, which the programs use too, may be what an unmarked packet has.
+  return mark === 0 || mark === 0xffffffff ? newMark() : mark
 }
 
 const readEdges = (maps: Maps): EdgeState => {
@@ -116,19 +118,24 @@ const readEdges = (maps: Maps): EdgeState => {
   return { edges, policies }
 }
 
-/** A flow's entry lets replies in: it must not pass from one edge to the next that gets its index. */
-const dropFlows = (maps: Maps, edges: ReadonlySet<number>): void => {
+const NO_PATH_MTU = records.encodePathMtu({ mtu: 0, ends: 0n })
+
+/** What the programs know of an edge must not pass to the next that gets its index: a flow's entry lets replies in. */
+const forgetEdges = (maps: Maps, edges: ReadonlySet<number>): void => {
   if (edges.size === 0) return
   for (const key of maps.flows.keys()) if (edges.has(records.decodeFlowKey(key).edge)) maps.flows.delete(key)
   // Its policies are gone: no program makes a flow of it now.
-  for (const edge of edges) maps.flow_counts.update(records.edgeKey(edge), records.encodeFlowCount(0))
+  for (const edge of edges) {
+    maps.flow_counts.update(records.edgeKey(edge), records.encodeFlowCount(0))
+    maps.path_mtus.update(records.edgeKey(edge), NO_PATH_MTU)
+  }
 }
 
 const applyEdges = (maps: Maps, associations: Associations, desired: EdgeState): void => {
   const plan = reconcile(readEdges(maps), desired)
   for (const key of plan.removePolicies) maps.policies.delete(records.encodePolicyKey(key))
   for (const edge of plan.purge) associations.revoke(edge)
-  dropFlows(maps, new Set(plan.purge))
+  forgetEdges(maps, new Set(plan.purge))
   for (const edge of plan.removeEdges) {
     maps.edges.delete(records.edgeKey(edge))
     maps.edge_ids.delete(records.edgeKey(edge))
