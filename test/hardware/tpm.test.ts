@@ -9,7 +9,14 @@ import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { parse } from "yaml"
-import { type Bank, banks, parseEventLog, replay } from "../../services/evidence/eventlog/index.ts"
+import {
+  type Bank,
+  banks,
+  type EventLog,
+  parseEventLog,
+  replay,
+  replayDigests,
+} from "../../services/evidence/eventlog/index.ts"
 import {
   type AkKind,
   type BindingEvidence,
@@ -30,7 +37,8 @@ import { manifest } from "../unit/evidence-tpm-support.ts"
 const installed = (program: string): boolean => spawnSync("which", [program]).status === 0
 
 const haveTpm = installed("swtpm")
-const haveTools = installed("tpm2_checkquote") && installed("tpm2_eventlog") && installed("tpm2_pcrextend")
+const haveTools = installed("tpm2_checkquote") && installed("tpm2_eventlog")
+const haveLine = installed("socat")
 const haveCa = installed("swtpm_setup") && installed("swtpm_localca") && installed("certtool")
 
 if (!haveTpm)
@@ -208,18 +216,20 @@ describe.runIf(haveTpm)("a software TPM", () => {
     expect(await device().readEkCertificate("rsa-2048")).toBeUndefined()
   })
 
-  it.runIf(haveTools)("tpm2_checkquote believes what we believe, and doubts what we doubt", async () => {
-    const directory = running?.directory ?? ""
-    for (const kind of ["ecdsa-p256", "rsassa-2048", "rsapss-2048"] satisfies AkKind[]) {
+  /** It knows no PSS for keys in PEM; openssl does. */
+  it.runIf(haveTools).each(["ecdsa-p256", "rsassa-2048"] satisfies AkKind[])(
+    "tpm2_checkquote believes our quote by an %s key, and no altered one",
+    async (kind) => {
       const ak = await device().createAk(kind)
       const nonce = await device().getRandom(32)
       const evidence = await device().attest(ak, nonce, selection)
-      const path = (name: string) => join(directory, name)
+      await device().flush(ak.handle)
+      const path = (name: string) => join(running?.directory ?? "", name)
       writeFileSync(path("ak.pem"), ak.public.key.object.export({ format: "pem", type: "spki" }))
       writeFileSync(path("quote"), evidence.attest)
+      writeFileSync(path("altered"), flippedAt(evidence.attest, 60))
       writeFileSync(path("signature"), evidence.signature)
-      const values = [...(evidence.pcrs.sha256?.values() ?? [])]
-      writeFileSync(path("pcrs"), toolPcrs("sha256", allPcrs, values))
+      writeFileSync(path("pcrs"), toolPcrs("sha256", allPcrs, [...(evidence.pcrs.sha256?.values() ?? [])]))
       const check = (qualification: Uint8Array, quote = "quote") =>
         spawnSync(
           "tpm2_checkquote",
@@ -236,10 +246,28 @@ describe.runIf(haveTpm)("a software TPM", () => {
       expect(result.stderr.toString()).not.toContain("ERROR")
       expect(result.status).toBe(0)
       expect(check(flippedAt(nonce, 0)).status).not.toBe(0)
-      writeFileSync(path("altered"), flippedAt(evidence.attest, 60))
       expect(check(nonce, "altered").status).not.toBe(0)
-      await device().flush(ak.handle)
-    }
+    },
+  )
+
+  it("openssl believes our quote by an rsapss-2048 key, and no altered one", async () => {
+    const ak = await device().createAk("rsapss-2048")
+    const { attest, signature } = await device().quote(ak, new Uint8Array(8), selection)
+    await device().flush(ak.handle)
+    const path = (name: string) => join(running?.directory ?? "", name)
+    writeFileSync(path("pss.pem"), ak.public.key.object.export({ format: "pem", type: "spki" }))
+    writeFileSync(path("pss.signature"), signature.subarray(6))
+    const check = (message: Uint8Array) =>
+      spawnSync(
+        "openssl",
+        [
+          ["dgst", "-sha256", "-sigopt", "rsa_padding_mode:pss"],
+          ["-verify", path("pss.pem"), "-signature", path("pss.signature")],
+        ].flat(),
+        { input: message },
+      ).status
+    expect(check(attest)).toBe(0)
+    expect(check(flippedAt(attest, 60))).not.toBe(0)
   })
 })
 
@@ -267,6 +295,50 @@ const toolPcrs = (bank: Bank, pcrs: readonly number[], values: readonly Uint8Arr
   }
   return Buffer.concat([u32(1), select, u32(lists.length), ...lists])
 }
+
+/** Two ends of a pseudo-terminal stand for the kernel's character device. */
+describe.runIf(haveTpm && haveLine)("a character device", () => {
+  it("carries commands and quotes", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "vouchsafe-tpm-"))
+    const [near, far] = [join(directory, "near"), join(directory, "far")]
+    const line = spawn("socat", [`pty,raw,echo=0,link=${near}`, `pty,raw,echo=0,link=${far}`], {
+      stdio: "ignore",
+    })
+    const appeared = async () => {
+      for (let tries = 0; !(existsSync(near) && existsSync(far)) && tries < 200; tries++) await sleep(25)
+    }
+    await appeared()
+    const tpm = spawn(
+      "swtpm",
+      [
+        "chardev",
+        "--tpm2",
+        "--tpmstate",
+        `dir=${directory}`,
+        "--chardev",
+        far,
+        "--flags",
+        "not-need-init,startup-clear",
+      ],
+      { stdio: "ignore" },
+    )
+    try {
+      const device = new TpmDevice(await openTpmDevice(near, 20_000))
+      const ak = await device.createAk("ecdsa-p256")
+      const nonce = await device.getRandom(32)
+      const quote = verifyQuote(await device.attest(ak, nonce, selection), { nonce, selection })
+      if (quote instanceof TpmError) throw quote
+      expect(quote.ak.hierarchy).toBe("endorsement")
+      await device.close()
+    } finally {
+      for (const child of [tpm, line]) {
+        const ended = new Promise((resolve) => child.once("exit", resolve))
+        if (child.exitCode === null && child.kill()) await ended
+      }
+      rmSync(directory, { recursive: true, force: true })
+    }
+  })
+})
 
 /** A TPM whose EK has a certificate, as a manufacturer would issue it. */
 describe.runIf(haveTpm && haveCa)("a software TPM with a manufacturer", () => {
@@ -363,6 +435,15 @@ const manufacture = (state: string, ca: string): { certificates: Uint8Array[]; r
   return { certificates: [read("issuercert.pem"), root], root: { name: "swtpm local CA", keyDigest } }
 }
 
+/** PCR 0 of all events alike. */
+const replayEverything = (log: EventLog, bank: Bank): Uint8Array => {
+  const measurements = log.events.flatMap(({ register, digests }) => {
+    const digest = digests.get(bank)
+    return register === 0 && digest !== undefined ? [{ register, digest }] : []
+  })
+  return replayDigests(measurements, bank).get(0) ?? new Uint8Array(banks[bank].bytes)
+}
+
 /** A third party's replay of the real logs. */
 describe.runIf(haveTools && haveVectors)("tpm2_eventlog", () => {
   const logs = manifest.filter(({ kind }) => kind === "tcg-eventlog")
@@ -384,7 +465,11 @@ describe.runIf(haveTools && haveVectors)("tpm2_eventlog", () => {
     let compared = 0
     for (const [bank, values] of Object.entries(stated.pcrs)) {
       if (!Object.hasOwn(banks, bank)) continue
-      const own = replay(log, bank as Bank)
+      const own = new Map(replay(log, bank as Bank))
+      // Up to version 5.4 the tool extends EV_NO_ACTION events, against the specification, and knows no locality.
+      const itsPcr0 = hexOf(replayEverything(log, bank as Bank))
+      if (values["0"]?.toString(16).padStart(banks[bank as Bank].bytes * 2, "0") === itsPcr0)
+        own.set(0, Uint8Array.from(Buffer.from(itsPcr0, "hex")))
       for (const [register, value] of Object.entries(values ?? {})) {
         const digits = value.toString(16).padStart(banks[bank as Bank].bytes * 2, "0")
         expect(hexOf(own.get(Number(register)) ?? new Uint8Array(0)), `${bank} ${register}`).toBe(digits)

@@ -128,9 +128,23 @@ const separatorValues = [
   { value: Uint8Array.of(1, 0, 0, 0), kind: "error" },
 ] as const
 
+type SeparatorKind = (typeof separatorValues)[number]["kind"]
+
+const separatorsOf = (bank: Bank): ReadonlyMap<string, SeparatorKind> =>
+  new Map(separatorValues.map(({ value, kind }) => [toHex(digest(bank, value)), kind]))
+
+const separators: Readonly<Record<Bank, ReadonlyMap<string, SeparatorKind>>> = {
+  sha1: separatorsOf("sha1"),
+  sha256: separatorsOf("sha256"),
+  sha384: separatorsOf("sha384"),
+  sha512: separatorsOf("sha512"),
+}
+
 /** Known by its digest, whatever the log calls it: else a separator could be hidden by another type. */
-const separatorOf = (event: LogEvent, bank: Bank): "plain" | "error" | undefined =>
-  separatorValues.find(({ value }) => hasDigestOf(event, bank, value))?.kind
+const separatorOf = (event: LogEvent, bank: Bank): SeparatorKind | undefined => {
+  const measured = event.digests.get(bank)
+  return measured && separators[bank].get(toHex(measured))
+}
 
 /**
  * The firmware measures SecureBoot once, before the separator of its register. Anything after the separator may have

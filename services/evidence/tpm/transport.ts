@@ -40,9 +40,16 @@ export const openTpmDevice = async (
   let broken: TpmError | undefined
   const exchange = async (command: Uint8Array): Promise<Uint8Array> => {
     await handle.write(command, 0, command.length, null)
-    const buffer = new Uint8Array(responseBytesMost)
-    const { bytesRead } = await handle.read(buffer, 0, buffer.length, null)
-    return buffer.subarray(0, bytesRead)
+    const buffer = Buffer.alloc(responseBytesMost)
+    let length = 0
+    for (;;) {
+      const { bytesRead } = await handle.read(buffer, length, buffer.length - length, null)
+      length += bytesRead
+      const wanted = length < headerBytes ? undefined : buffer.readUInt32BE(2)
+      // The kernel gives a response at once; a line between may cut it. What is too long, the caller refuses.
+      if (bytesRead === 0 || length === buffer.length || (wanted !== undefined && length >= wanted))
+        return Uint8Array.from(buffer.subarray(0, length))
+    }
   }
   return {
     send: inTurn(async (command) => {
