@@ -59,6 +59,11 @@
 #define VS_IP_DF 0x4000
 #define VS_IP_FRAGMENT 0x3fff /* more-fragments flag and offset */
 #define VS_TTL 64
+/* Explicit congestion notification, the low bits of TOS (RFC 3168). */
+#define VS_ECN 3
+#define VS_ECT1 1
+#define VS_ECT0 2
+#define VS_CE 3
 #define VS_TOS_CONTROL 0xc0 /* RFC 1812 section 4.3.2.5: precedence of ICMP errors */
 
 /* Path MTUs that the network reports: held for ten minutes (RFC 1191 section 6.3), never below what any host takes. */

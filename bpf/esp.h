@@ -93,6 +93,38 @@ VS_INLINE void vs_inner_eth(u8 *eth, const struct vs_config *c)
 	*(be16 *)(eth + 12) = vs_swap16(VS_ETH_P_IP);
 }
 
+/* The inner packet's ECN field after decapsulation (RFC 6040 section 4.2), or -1: the packet must be dropped. */
+VS_INLINE int vs_ecn_combine(u8 inner, u8 outer)
+{
+	inner &= VS_ECN;
+	outer &= VS_ECN;
+	if (outer == VS_CE)
+		return inner ? VS_CE : -1;
+	return outer == VS_ECT1 && inner == VS_ECT0 ? VS_ECT1 : inner;
+}
+
+/*
+ * Gives the inner packet the congestion marks of the outer one; its DSCP stays its own (RFC 4301 section 5.1.2.1). A checksum
+ * that was wrong stays wrong (RFC 1624). Gives VS_GO_ON or a verdict.
+ */
+VS_INLINE u32 vs_ecn_open(struct vs_ipv4 *ip, u8 outer_tos)
+{
+	int ecn = vs_ecn_combine(ip->tos, outer_tos);
+	u16 before = *(const u16 *)ip;
+	u32 sum;
+
+	if (ecn < 0)
+		return VS_V_CONGESTED;
+	if (ecn == (ip->tos & VS_ECN))
+		return VS_GO_ON;
+	ip->tos = (u8)((ip->tos & ~VS_ECN) | ecn);
+	sum = (u16)~ip->checksum + (u16)~before + *(const volatile u16 *)ip;
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	ip->checksum = (u16)~sum;
+	return VS_GO_ON;
+}
+
 /* Everything before the text of a frame on its way out. The Ethernet addresses are replaced by the kernel's neighbour code. */
 VS_INLINE void vs_esp_head(struct vs_work *w, const struct vs_config *c, const struct vs_edge *e, u32 lane, be32 spi, u64 seq,
 			   u8 tos, u32 text_len)

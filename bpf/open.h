@@ -120,7 +120,7 @@ VS_INLINE u32 vs_open_replace(struct __sk_buff *skb, struct vs_work *w, const st
 }
 
 /* A UDP datagram of `len` bytes, header included, to our ESP port. Gives its verdict. */
-VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, struct vs_work *w, u32 len)
+VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, struct vs_work *w, u32 len, u8 outer_tos)
 {
 	u64 now = bpf_ktime_get_boot_ns();
 	struct vs_edge_stats *stats;
@@ -149,6 +149,9 @@ VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	if (verdict != VS_GO_ON)
 		return verdict;
 	verdict = vs_open_judge(w, c, text_len, edge, now, &inner_len);
+	if (verdict != VS_GO_ON)
+		return verdict;
+	verdict = vs_ecn_open((struct vs_ipv4 *)(w->frame + VS_HEAD_ROOM), outer_tos);
 	if (verdict != VS_GO_ON)
 		return verdict;
 	verdict = vs_open_replace(skb, w, c, inner_len);

@@ -37,6 +37,7 @@
 #define VS_V_FLOW_QUOTA      40 /* drop: a new flow would exceed what one edge may have */
 #define VS_V_PATH_MTU        41 /* drop: the network reported a path's MTU, quoting a packet of ours; noted */
 #define VS_V_FORGED_ICMP     42 /* drop: an ICMP error on the wire that quotes no packet of ours */
+#define VS_V_CONGESTED       43 /* drop: marked for congestion on the wire, and the inner packet can't carry the mark */
 
 _Static_assert(VS_MAX_VERDICTS == 64, "the size of the map of verdicts");
 

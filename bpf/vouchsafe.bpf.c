@@ -60,7 +60,7 @@ int vs_open(struct __sk_buff *skb)
 		} else if (f.ip.protocol == VS_PROTO_UDP && f.dport == c->esp_port) {
 			verdict = VS_V_BAD_ESP;
 			if (total >= VS_IP_LEN + VS_UDP_LEN && vs_swap16(f.udp_len) == total - VS_IP_LEN)
-				verdict = vs_open_packet(skb, c, w, total - VS_IP_LEN);
+				verdict = vs_open_packet(skb, c, w, total - VS_IP_LEN, f.ip.tos);
 		}
 	}
 	vs_count(verdict);

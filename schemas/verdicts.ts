@@ -116,4 +116,11 @@ export const verdicts: ReadonlyArray<Verdict> = [
   row(40, "FLOW_QUOTA", "drop", "any", "a new flow would exceed what one edge may have"),
   row(41, "PATH_MTU", "drop", "open", "the network reported a path's MTU, quoting a packet of ours; noted"),
   row(42, "FORGED_ICMP", "drop", "open", "an ICMP error on the wire that quotes no packet of ours"),
+  row(
+    43,
+    "CONGESTED",
+    "drop",
+    "open",
+    "marked for congestion on the wire, and the inner packet can't carry the mark",
+  ),
 ]

@@ -821,12 +821,13 @@ describe("one packet, one verdict", () => {
       expect(out.retval).toBe(expectedAction(one.verdict))
     })
 
-  // Those of flows have tests in flows.test.ts, of path MTUs in oversize.test.ts, SEQUENCE_END below; INTERNAL needs a kernel without memory.
+  // Those of flows have tests in flows.test.ts, of path MTUs in oversize.test.ts, of ECN in tos.test.ts, SEQUENCE_END below; INTERNAL needs a kernel without memory.
   test("no verdict of the table is without a case", () => {
     const covered = new Set([
       ...cases.map((one) => one.verdict),
       "FLOW_TABLE_FULL",
       "FLOW_QUOTA",
+      "CONGESTED",
       "PATH_MTU",
       "FORGED_ICMP",
       "SEQUENCE_END",

@@ -330,8 +330,9 @@ describe.each([
       { ...outer, udpSum: 0xbeef },
       { ...outer, ip: { ttl: 1 } },
       { ...outer, ip: { id: 0xabcd, flags: 0 } },
-      // Congestion marks on the wire are nobody's word: they don't reach the inner packet.
-      { ...outer, ip: { tos: 0xff } },
+      // DSCP stays outside, and ECT doesn't pass to a packet that isn't ECN-capable.
+      { ...outer, ip: { tos: 0xfe } },
+      { ...outer, ip: { tos: 0xfd } },
     ]
     const crafted = await craft(
       keys,
