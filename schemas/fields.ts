@@ -39,8 +39,13 @@ export const Session = bytes(16)
 export const BootId = bytes(16)
 export const SigningKey = bytes(32)
 export const DhKey = bytes(32)
-/** ML-KEM-768's 1,184 bytes; empty while only the classical suite is offered. */
-export const KemKey = bytesMax(1_184)
+/** ML-KEM-768's 1,184 bytes; empty where only the classical suite is offered. */
+export const KemKey = Schema.Uint8Array.check(
+  Schema.makeFilter(
+    (b) => (b.length === 0 || b.length === 1_184 ? undefined : `0 or 1184 bytes, not ${b.length}`),
+    length(0, 1_184),
+  ),
+)
 /** SHA-384 of the programs found in the kernel, and of a launched guest. */
 export const Measurement = bytes(48)
 export const ChipId = bytes(64)

@@ -70,8 +70,8 @@ export const Workflow = Schema.Struct({
   domain: Token,
   version: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })),
   not_after: Schema.String.check(Schema.isPattern(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/)),
-  /** One of `services/make/suites.ts`: what seals releases and encrypts packets. */
-  suite: Schema.Literal("chacha20-poly1305"),
+  /** One of `services/make/suites.ts`, the hybrid one first: what seals releases and encrypts packets. */
+  suite: Schema.Literals(["xwing-chacha20-poly1305", "chacha20-poly1305"]),
   lease_seconds: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.leaseMsMax / 1000 })),
   roots: list(HardwareRoot, 16).check(Schema.isMinLength(1)),
   stages: Schema.Record(Token, Stage),

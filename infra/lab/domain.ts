@@ -1,14 +1,9 @@
 /** The lab's operator: its keys, the anchors that guests are launched with, and the workflow that it signs. */
 import { join } from "node:path"
 import { stringify } from "yaml"
-import {
-  type Anchors,
-  type HardwareRoot,
-  type SignedWorkflow,
-  type Workflow,
-  Workflow as WorkflowSchema,
-} from "../../schemas/workflow.ts"
+import type { Anchors, HardwareRoot, SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
 import { crypto, type SecretKey } from "../../services/common/crypto/index.ts"
+import { defaultSuite } from "../../services/make/suites.ts"
 import { workflowSigningBytes } from "../../services/make/workflow-document.ts"
 import type { NodePlace } from "./names.ts"
 
@@ -63,7 +58,7 @@ export const exampleWorkflow = (order: WorkflowOrder): Workflow => {
     domain: DOMAIN,
     version: 1,
     not_after: order.notAfter.toISOString().replace(/\.\d+Z$/, "Z"),
-    suite: WorkflowSchema.fields.suite.literal,
+    suite: defaultSuite,
     lease_seconds: LEASE_SECONDS,
     roots: [order.root],
     stages: { source: stage, transform: stage, sink: stage },

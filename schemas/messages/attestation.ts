@@ -149,7 +149,8 @@ export const AttestationResult = Schema.Struct({
   boot: BootId,
   signing_key: SigningKey,
   dh_key: DhKey,
-  kem_key: KemKey,
+  /** See `kemKeyDigest` in `services/make/result.ts`: a peer has no use for the key itself. */
+  kem_key_digest: Digest,
   dataplane: Measurement,
   verifier: Token,
   control: Token,

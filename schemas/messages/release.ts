@@ -5,6 +5,7 @@ import {
   bytesMax,
   Digest,
   InstanceId,
+  KemKey,
   LeaseMs,
   list,
   Nonce,
@@ -29,6 +30,8 @@ export const Pull = Schema.Struct({
   session: Session,
   nonce: Nonce,
   result: Signed,
+  /** The key that the result names by its digest: only the releaser needs it. */
+  kem_key: KemKey,
 })
 export type Pull = typeof Pull.Type
 

@@ -10,7 +10,7 @@ import { controlCheck, controlTrust } from "../guest/control-check.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
 import { MakeError } from "../make/errors.ts"
 import { type AcceptedOffer, acceptOffer } from "../make/offer.ts"
-import { type VouchedResult, vouchResult } from "../make/result.ts"
+import { kemKeyDigest, type VouchedResult, vouchResult } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { decodeResult } from "./open-release.ts"
 import type { Attested, Session } from "./session.ts"
@@ -110,7 +110,8 @@ const ownResult = (
     claims.node === session.node &&
     crypto.equalConstantTime(claims.session, session.id) &&
     crypto.equalConstantTime(claims.signing_key, session.signing.publicKey) &&
-    crypto.equalConstantTime(claims.dh_key, session.dh.publicKey)
+    crypto.equalConstantTime(claims.dh_key, session.dh.publicKey) &&
+    crypto.equalConstantTime(claims.kem_key_digest, kemKeyDigest(crypto, session.kem.publicKey))
   if (!ours) throw new MakeError("MISDIRECTED", "result", "is not about this session's keys")
   return result
 }

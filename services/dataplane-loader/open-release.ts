@@ -3,11 +3,10 @@ import { AttestationResult } from "../../schemas/messages/attestation.ts"
 import type { Signed } from "../../schemas/messages/common.ts"
 import { Release, ReleasePayload } from "../../schemas/messages/release.ts"
 import type { Crypto } from "../common/crypto/port.ts"
-import type { SecretKey } from "../common/crypto/secret-key.ts"
 import { decodeBody } from "../guest/refusals.ts"
 import { verify } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
-import { type OpenedRelease, openRelease, type ReleaseHeader } from "../make/release.ts"
+import { type OpenedRelease, type Opener, openRelease, type ReleaseHeader } from "../make/release.ts"
 import type { ResultClaims } from "../make/result.ts"
 
 export const decodeResult = (bytes: Uint8Array): ResultClaims =>
@@ -15,14 +14,14 @@ export const decodeResult = (bytes: Uint8Array): ResultClaims =>
 
 /**
  * @param releaserKey what the accepted control-plane Evidence binds
- * @param own the attested key that the release is sealed to, and the digest of the result that vouches for it
+ * @param own the attested keys that the release is sealed to, the digest of the result that vouches for them, the suite
  * @throws MakeError
  */
 export const openSignedRelease = (
   crypto: Crypto,
   signed: Signed,
   releaserKey: Uint8Array,
-  own: { readonly dhSecret: SecretKey; readonly result: Uint8Array },
+  own: Opener,
 ): OpenedRelease => {
   const body = verify(crypto, labels.signedRelease, [releaserKey], signed)
   const { v: _v, enc, ciphertext, ...header } = decodeBody(Release, body, "release")

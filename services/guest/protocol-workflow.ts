@@ -6,7 +6,8 @@ export const protocolWorkflow = ({ document, digest }: VerifiedWorkflow): Workfl
   domain: document.domain,
   digest,
   version: document.version,
+  suite: document.suite,
   stages: Object.keys(document.stages).map((id) => ({ id })),
   nodes: document.nodes,
-  edges: document.edges.map((edge) => ({ ...edge, suite: document.suite })),
+  edges: document.edges,
 })

@@ -4,7 +4,7 @@
  */
 import { limits } from "../../schemas/limits.ts"
 import { MakeError } from "./errors.ts"
-import { defaultSuite, isSuiteId, type SuiteId } from "./suites.ts"
+import { isSuiteId, type SuiteId } from "./suites.ts"
 
 export type Protocol = "tcp" | "udp" | "icmp"
 
@@ -27,7 +27,6 @@ export interface WorkflowEdge {
   readonly port?: number
   /** 1..limits.lanes. */
   readonly lanes: number
-  readonly suite?: string
 }
 
 /** What of the workflow document the protocol needs. */
@@ -36,6 +35,8 @@ export interface Workflow {
   /** 32 bytes, see `workflowDigest`. */
   readonly digest: Uint8Array
   readonly version: number
+  /** Of all edges: what seals their releases and encrypts their packets. */
+  readonly suite: string
   readonly stages: ReadonlyArray<{ readonly id: string }>
   readonly nodes: ReadonlyArray<WorkflowNode>
   readonly edges: ReadonlyArray<WorkflowEdge>
@@ -88,7 +89,7 @@ const expectIds = (
   return ids
 }
 
-const expectEdge = (edge: WorkflowEdge, stages: ReadonlySet<string>): SuiteId => {
+const expectEdge = (edge: WorkflowEdge, stages: ReadonlySet<string>): void => {
   const field = `edges.${edge.id}`
   if (!stages.has(edge.from)) throw malformed(`${field}.from`, "is no stage of the workflow")
   if (!stages.has(edge.to)) throw malformed(`${field}.to`, "is no stage of the workflow")
@@ -99,8 +100,11 @@ const expectEdge = (edge: WorkflowEdge, stages: ReadonlySet<string>): SuiteId =>
     if (!Number.isInteger(edge.port) || edge.port < 1 || edge.port > 65_535)
       throw malformed(`${field}.port`, "must be 1..65535")
   }
-  const suite = edge.suite ?? defaultSuite
-  if (!isSuiteId(suite)) throw malformed(`${field}.suite`, "is not a suite of this version")
+}
+
+/** @throws MakeError MALFORMED for a suite that this version doesn't know */
+export const suiteOf = ({ suite }: Pick<Workflow, "suite">): SuiteId => {
+  if (!isSuiteId(suite)) throw malformed("suite", "is not a suite of this version")
   return suite
 }
 
@@ -115,13 +119,14 @@ export const compileWorkflow = (workflow: Workflow): ReadonlyArray<EdgeInstance>
   const stages = expectIds("stages", workflow.stages, limits.stages)
   expectIds("nodes", workflow.nodes, limits.nodes)
   expectIds("edges", workflow.edges, limits.edges)
+  const suite = suiteOf(workflow)
   const members = membersOf(workflow, stages)
 
   const rules = new Set<string>()
   const perNode = new Map<string, { edges: number; lanes: number }>()
   const instances: Array<EdgeInstance> = []
   for (const edge of workflow.edges) {
-    const suite = expectEdge(edge, stages)
+    expectEdge(edge, stages)
     const rule = `${edge.from}>${edge.to} ${edge.protocol} ${edge.port ?? "any"}`
     if (rules.has(rule)) throw malformed(`edges.${edge.id}`, "allows what another edge allows already")
     rules.add(rule)

@@ -1,6 +1,6 @@
 /**
  * Hybrid Public Key Encryption, RFC 9180, base mode, single shot: HKDF-SHA-256 and ChaCha20-Poly1305 over any KEM behind
- * the `Kem` interface. Here DHKEM(X25519, HKDF-SHA256).
+ * the `Kem` interface. Here DHKEM(X25519, HKDF-SHA256); `xwing.ts` has X-Wing.
  */
 import { type Crypto, CryptoError } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
@@ -131,7 +131,7 @@ export const keySchedule = (
 
 /**
  * SealBase, section 6.1: one message under a fresh encapsulation, so its nonce is never used again.
- * @throws MakeError KEY when the public key gives no shared secret
+ * @throws MakeError KEY when the public key is none of this KEM, or gives no shared secret
  */
 export const seal = <Private>(
   crypto: Crypto,
@@ -141,7 +141,7 @@ export const seal = <Private>(
   aad: Uint8Array,
   plaintext: Uint8Array,
 ): Sealed => {
-  const { enc, sharedSecret } = withoutWeakPoint("publicKey", () => kem.encapsulate(publicKey))
+  const { enc, sharedSecret } = withUsableKey("publicKey", () => kem.encapsulate(publicKey))
   const { key, baseNonce } = keySchedule(crypto, kem.id, sharedSecret, info)
   sharedSecret.fill(0)
   const ciphertext = crypto.chacha20poly1305.seal(key, baseNonce, plaintext, aad)
@@ -179,12 +179,15 @@ export const open = <Private>(
   }
 }
 
-const withoutWeakPoint = <A>(field: string, run: () => A): A => {
+/** Runs what takes somebody else's public key. */
+export const withUsableKey = <A>(field: string, run: () => A): A => {
   try {
     return run()
   } catch (error) {
     if (error instanceof CryptoError && error.code === "weak-point")
       throw new MakeError("KEY", field, "gives an all-zero shared secret")
+    if (error instanceof CryptoError && error.code === "input")
+      throw new MakeError("KEY", field, "is not a key of this suite")
     throw error
   }
 }

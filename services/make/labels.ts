@@ -9,6 +9,7 @@ export const labels = {
   rootsDigest: "vouchsafe/v1/roots-digest",
   controlDigest: "vouchsafe/v1/control-digest",
   resultDigest: "vouchsafe/v1/result-digest",
+  kemKeyDigest: "vouchsafe/v1/kem-key-digest",
   list: "vouchsafe/v1/list",
 
   // Evidence.

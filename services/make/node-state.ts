@@ -229,6 +229,8 @@ export class NodeState {
     if (header.domain !== workflow.domain) throw new MakeError("MISDIRECTED", "domain", "is another domain's")
     if (!crypto.equalConstantTime(header.workflow, workflow.digest))
       throw new MakeError("MISDIRECTED", "workflow", "is not the workflow that this node verified")
+    if (header.suite !== workflow.suite)
+      throw new MakeError("MISDIRECTED", "suite", "is not the one that the workflow names")
     if (header.node !== nodeId) throw new MakeError("MISDIRECTED", "node", "is another node's")
     if (!crypto.equalConstantTime(header.session, session))
       throw new MakeError("MISDIRECTED", "session", "is another session's")

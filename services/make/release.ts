@@ -6,10 +6,11 @@ import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
 import type { Signed } from "./envelope.ts"
 import { expectBytes, MakeError } from "./errors.ts"
-import { dhkemX25519, open, type Sealed, seal } from "./hpke.ts"
+import { dhkemX25519, open, type Sealed, seal, withUsableKey } from "./hpke.ts"
 import { labels } from "./labels.ts"
-import { isSuiteId } from "./suites.ts"
+import { isSuiteId, type SuiteId, suites } from "./suites.ts"
 import { digest, encodeFields, encodeList } from "./transcript.ts"
+import { xwing, xwingPublicKey } from "./xwing.ts"
 
 /** What stands outside the seal, and is bound by it. */
 export interface ReleaseHeader {
@@ -82,10 +83,20 @@ export interface Ack {
 /** Epochs of one edge that a release may name: a new one, the one in use, one in its grace time. */
 export const GENERATIONS_MAX = 3
 
-/** The recipient as its Attestation Result names it. */
-export interface Recipient {
+/** A node's public keys as its Attestation Result vouches for them. */
+export interface RecipientKeys {
   readonly dhKey: Uint8Array
+  /** ML-KEM-768; looked at only where the suite has use for it. */
   readonly kemKey: Uint8Array
+}
+
+/** What opens for them. */
+export interface RecipientSecrets {
+  readonly dhSecret: SecretKey
+  readonly kemSecret: SecretKey
+}
+
+export interface Recipient extends RecipientKeys {
   /** Digest of that result: a release made for another appraisal of the same node doesn't open. */
   readonly result: Uint8Array
 }
@@ -111,42 +122,79 @@ const headerBytes = (header: ReleaseHeader): Uint8Array =>
     header.suite,
   )
 
-const expectSuite = (suite: string): void => {
+const expectSuite = (suite: string): SuiteId => {
   if (!isSuiteId(suite)) throw new MakeError("MALFORMED", "suite", "is not a suite of this version")
+  return suite
 }
 
-/** @param payload the packed ReleasePayload */
+const isHybrid = (suite: SuiteId): boolean => suites[suite].kemKeyBytes > 0
+
+const hybridKey = (suite: SuiteId, { kemKey, dhKey }: RecipientKeys): Uint8Array => {
+  expectBytes("kemKey", kemKey, suites[suite].kemKeyBytes)
+  expectBytes("dhKey", dhKey, 32)
+  return xwingPublicKey(kemKey, dhKey)
+}
+
+/**
+ * Whether releases of the suite can be sealed to these keys: tried, since that is the only test that cannot differ from
+ * the sealing itself.
+ * @throws MakeError MALFORMED for wrong lengths, KEY for a key that the suite's KEM refuses
+ */
+export const expectSealable = (crypto: Crypto, suite: SuiteId, keys: RecipientKeys): void => {
+  const { sharedSecret } = withUsableKey("keys", () =>
+    isHybrid(suite)
+      ? xwing(crypto).encapsulate(hybridKey(suite, keys))
+      : dhkemX25519(crypto).encapsulate(keys.dhKey),
+  )
+  sharedSecret.fill(0)
+}
+
+/**
+ * @param payload the packed ReleasePayload
+ * @throws MakeError as `expectSealable`
+ */
 export const sealRelease = (
   crypto: Crypto,
   recipient: Recipient,
   header: ReleaseHeader,
   payload: Uint8Array,
 ): Sealed => {
-  expectSuite(header.suite)
+  const suite = expectSuite(header.suite)
   const info = sealInfo(header, recipient.result)
-  return seal(crypto, dhkemX25519(crypto), recipient.dhKey, info, headerBytes(header), payload)
+  const aad = headerBytes(header)
+  return isHybrid(suite)
+    ? seal(crypto, xwing(crypto), hybridKey(suite, recipient), info, aad, payload)
+    : seal(crypto, dhkemX25519(crypto), recipient.dhKey, info, aad, payload)
+}
+
+/** What a node knows by itself when it opens a release. */
+export interface Opener extends RecipientSecrets {
+  /** Of the workflow that the node has verified: the bus has no say in it. */
+  readonly suite: string
+  /** Digest of the result that vouches for its keys. */
+  readonly result: Uint8Array
 }
 
 /**
- * @param own the X25519 key that was attested, and the digest of the result that vouches for it
  * @returns the packed ReleasePayload
- * @throws MakeError NOT_AUTHENTIC when key, result or any byte of the header differ from what it was sealed for
+ * @throws MakeError MISDIRECTED for another suite than the workflow's; NOT_AUTHENTIC when key, result or any byte of the
+ *   header differ from what it was sealed for
  */
 export const openRelease = (
   crypto: Crypto,
-  own: { readonly dhSecret: SecretKey; readonly result: Uint8Array },
+  own: Opener,
   header: ReleaseHeader,
   sealed: Sealed,
 ): Uint8Array => {
-  expectSuite(header.suite)
-  return open(
-    crypto,
-    dhkemX25519(crypto),
-    own.dhSecret,
-    sealInfo(header, own.result),
-    headerBytes(header),
-    sealed,
-  )
+  const suite = expectSuite(header.suite)
+  if (suite !== own.suite)
+    throw new MakeError("MISDIRECTED", "suite", "is not the one that the workflow names")
+  const { dhSecret, kemSecret, result } = own
+  const info = sealInfo(header, result)
+  const aad = headerBytes(header)
+  return isHybrid(suite)
+    ? open(crypto, xwing(crypto), { kem: kemSecret, dh: dhSecret }, info, aad, sealed)
+    : open(crypto, dhkemX25519(crypto), dhSecret, info, aad, sealed)
 }
 
 /** Tells two releases with one sequence number apart. */

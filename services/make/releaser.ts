@@ -6,7 +6,7 @@
 import { limits } from "../../schemas/limits.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { BeaconBook } from "./challenge.ts"
-import { compileWorkflow, type Workflow } from "./edges.ts"
+import { compileWorkflow, suiteOf, type Workflow } from "./edges.ts"
 import { type Epoch, expectTermMayFollow } from "./epoch.ts"
 import { MakeError } from "./errors.ts"
 import {
@@ -20,10 +20,18 @@ import {
 } from "./generation.ts"
 import { keyOf } from "./held.ts"
 import { leaseDeadline, nonceCounter } from "./lease.ts"
-import type { Ack, AckEdge, EdgeState, Recipient, ReleaseHeader, ReleasePayload } from "./release.ts"
-import { expectResultOf, type VouchedResult } from "./result.ts"
+import {
+  type Ack,
+  type AckEdge,
+  type EdgeState,
+  expectSealable,
+  type Recipient,
+  type ReleaseHeader,
+  type ReleasePayload,
+} from "./release.ts"
+import { expectResultOf, kemKeyDigest, type VouchedResult } from "./result.ts"
 import { SpiAllocator } from "./spi.ts"
-import { defaultSuite } from "./suites.ts"
+import type { SuiteId } from "./suites.ts"
 
 export interface ReleaserOptions {
   readonly crypto: Crypto
@@ -73,6 +81,8 @@ interface NodeRecord {
   readonly beaconMs: number
   /** Digests of results that were in force before. */
   readonly superseded: ReadonlyArray<Uint8Array>
+  /** The ML-KEM key that the result names by its digest; from the first request. */
+  kemKey: Uint8Array | undefined
   /** Nonce of the newest request. */
   nonce: Uint8Array | undefined
   counter: bigint
@@ -97,6 +107,7 @@ const BACKOFF_MS_MAX = 30_000
 export class Releaser {
   readonly #crypto: Crypto
   readonly #options: Required<Omit<ReleaserOptions, "crypto">>
+  readonly #suite: SuiteId
   readonly #stages: ReadonlyMap<string, string>
   readonly #edges: ReadonlyMap<string, EdgeRecord>
   readonly #edgesOf: ReadonlyMap<string, ReadonlyArray<EdgeRecord>>
@@ -115,6 +126,7 @@ export class Releaser {
     this.#options = { leaseMs: limits.leaseMs, graceMs: 2_000, resendMs: 1_000, ...options }
     leaseDeadline(0n, this.#options.leaseMs)
     expectTermMayFollow(undefined, options.term)
+    this.#suite = suiteOf(workflow)
     const records = compileWorkflow(workflow).map(newEdgeRecord)
     this.#edges = new Map(records.map((record) => [record.edge.id, record]))
     this.#stages = new Map(workflow.nodes.map((node) => [node.id, node.stage]))
@@ -180,6 +192,7 @@ export class Releaser {
         incumbent === undefined
           ? []
           : [incumbent.result.digest, ...incumbent.superseded].slice(0, SUPERSEDED_REMEMBERED),
+      kemKey: undefined,
       nonce: undefined,
       counter: sameSession ? incumbent.counter : 0n,
       leaseUntilMs: sameBoot ? incumbent.leaseUntilMs : nowMs,
@@ -194,15 +207,22 @@ export class Releaser {
 
   /**
    * A node's standing request, its signature already verified under the result in force. Always answered.
-   * @throws MakeError REVOKED, NOT_VOUCHED (no result in force), MISDIRECTED (another session), STALE (an older request)
+   * @throws MakeError REVOKED, NOT_VOUCHED (no result in force, or not for this KEM key), MISDIRECTED (another session),
+   *   STALE (an older request), KEY or MALFORMED (nothing can be sealed to the node's keys)
    */
   pull(
-    request: { readonly node: string; readonly session: Uint8Array; readonly nonce: Uint8Array },
+    request: {
+      readonly node: string
+      readonly session: Uint8Array
+      readonly nonce: Uint8Array
+      readonly kem_key: Uint8Array
+    },
     nowMs: number,
   ): ReadonlyArray<ReleaserOutput> {
     const node = this.#nodeInSession(request.node, request.session)
     const counter = nonceCounter(request.nonce)
     if (counter <= node.counter) throw new MakeError("STALE", "nonce", "is not newer than the last request's")
+    this.#takeKemKey(node, request.kem_key)
     node.nonce = request.nonce
     node.counter = counter
     node.leaseUntilMs = nowMs + this.#options.leaseMs
@@ -435,10 +455,10 @@ export class Releaser {
         term,
         sequence: node.sequence,
         nonce,
-        suite: defaultSuite,
+        suite: this.#suite,
       },
       payload: { lease_ms: leaseMs, edges: generations.map((generation) => releaseFor(generation, node.id)) },
-      recipient: { dhKey: claims.dh_key, kemKey: claims.kem_key, result: digest },
+      recipient: { dhKey: claims.dh_key, kemKey: node.kemKey ?? new Uint8Array(0), result: digest },
     }
   }
 
@@ -460,6 +480,16 @@ export class Releaser {
     if (!this.#same(node.result.claims.session, session))
       throw new MakeError("MISDIRECTED", "session", "is not that of the result in force")
     return node
+  }
+
+  /** A key that the result in force names, tried once. */
+  #takeKemKey(node: NodeRecord, kemKey: Uint8Array): void {
+    const { claims } = node.result
+    if (node.kemKey !== undefined && this.#same(node.kemKey, kemKey)) return
+    if (!this.#same(kemKeyDigest(this.#crypto, kemKey), claims.kem_key_digest))
+      throw new MakeError("NOT_VOUCHED", "kem_key", "is not the one that the result names")
+    expectSealable(this.#crypto, this.#suite, { dhKey: claims.dh_key, kemKey })
+    node.kemKey = kemKey
   }
 
   #expectNotRevoked(id: string): void {

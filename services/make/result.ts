@@ -16,7 +16,8 @@ export interface ResultClaims {
   readonly boot: Uint8Array
   readonly signing_key: Uint8Array
   readonly dh_key: Uint8Array
-  readonly kem_key: Uint8Array
+  /** See `kemKeyDigest`: peers have no use for the key itself, which is large. */
+  readonly kem_key_digest: Uint8Array
   readonly beacon: Uint8Array
 }
 
@@ -35,6 +36,10 @@ export interface VouchedResult {
 export const resultDigest = (crypto: Crypto, body: Uint8Array): Uint8Array =>
   digest(crypto, labels.resultDigest, body)
 
+/** Of a node's ML-KEM-768 key, or of none (no bytes). 32 bytes. */
+export const kemKeyDigest = (crypto: Crypto, kemKey: Uint8Array): Uint8Array =>
+  digest(crypto, labels.kemKeyDigest, kemKey)
+
 /**
  * @param verifierKeys those that accepted control-plane Evidence binds
  * @param decode from body to claims; throws its own errors
@@ -50,6 +55,7 @@ export const vouchResult = (
   const claims = decode(body)
   expectBytes("result.dh_key", claims.dh_key, 32)
   expectBytes("result.signing_key", claims.signing_key, 32)
+  expectBytes("result.kem_key_digest", claims.kem_key_digest, 32)
   return { claims, digest: resultDigest(crypto, body), signed } as VouchedResult
 }
 

@@ -13,6 +13,10 @@ import type { ChainCache } from "../evidence/snp/chain.ts"
 import { SnpError } from "../evidence/snp/error.ts"
 import { type VerifiedSnp, verifyReport } from "../evidence/snp/verify.ts"
 import type { Challenge } from "../make/challenge.ts"
+import { MakeError } from "../make/errors.ts"
+import { expectSealable } from "../make/release.ts"
+import { kemKeyDigest } from "../make/result.ts"
+import type { SuiteId } from "../make/suites.ts"
 import { nodeReportData } from "../make/transcript.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 
@@ -44,6 +48,18 @@ export type Verdict =
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
 
+/** A node that no release can be sealed to is told so here, rather than vouched for in vain. */
+const keysCheck = (crypto: Crypto, { claims }: NodeEvidence, suite: SuiteId): Check => {
+  const wanted = `keys that ${suite} can seal to`
+  try {
+    expectSealable(crypto, suite, { dhKey: claims.dh_key, kemKey: claims.kem_key })
+    return { name: "keys", result: "passed", found: "usable", wanted }
+  } catch (error) {
+    if (error instanceof MakeError) return { name: "keys", result: "failed", found: error.message, wanted }
+    throw error
+  }
+}
+
 /** Every claim that the challenge fixes, as checks beside those of the hardware. */
 const claimChecks = (crypto: Crypto, evidence: NodeEvidence, asked: Outstanding): ReadonlyArray<Check> => {
   const { claims } = evidence
@@ -73,6 +89,7 @@ const claimChecks = (crypto: Crypto, evidence: NodeEvidence, asked: Outstanding)
       found: claims.suites.join(", ").slice(0, 256),
       wanted: document.suite,
     },
+    keysCheck(crypto, evidence, document.suite),
     same("workflow", claims.workflow, digest),
     same("nonce", claims.nonce, asked.nonce),
     same("challenge", claims.challenge, asked.value),
@@ -204,7 +221,7 @@ export const appraiseNode = (
       boot: claims.boot,
       signing_key: claims.signing_key,
       dh_key: claims.dh_key,
-      kem_key: claims.kem_key,
+      kem_key_digest: kemKeyDigest(crypto, claims.kem_key),
       dataplane: claims.dataplane,
       verifier: verifier.instance,
       control: verifier.control,

@@ -276,6 +276,9 @@ describe("Evidence that claims what was not asked is refused, though its hardwar
     ["a node of another stage", { node: "n3" }, "node"],
     ["a node that the workflow doesn't name", { node: "stranger" }, "node"],
     ["no suite of the workflow", { suites: ["aes-128-cbc"] }, "suite"],
+    ["no KEM key where the suite needs one", { kem_key: new Uint8Array(0) }, "keys"],
+    ["a KEM key with coefficients out of range", { kem_key: filled(1_184, 0xff) }, "keys"],
+    ["a DH key of small order", { dh_key: filled(32, 0) }, "keys"],
     ["another workflow", { workflow: filled(32, 9) }, "workflow"],
     ["a nonce that it didn't say hello with", { nonce: filled(32, 9) }, "nonce"],
     ["another challenge", { challenge: filled(32, 9) }, "challenge"],
@@ -306,7 +309,7 @@ describe("Evidence that was changed on the way is refused", () => {
         "report-data",
       ],
       [
-        "a KEM key that was not there",
+        "another KEM key",
         (e) => ({ ...e, claims: { ...e.claims, kem_key: filled(1_184, 1) } }),
         "REPORT_DATA",
         "report-data",

@@ -577,7 +577,12 @@ describe("a result that was changed on the way", () => {
   it("in nothing is believed, and answered with a release", async () => {
     const { session, result } = await attested(world, node)
     const mark = await world.mark()
-    const pull = signedPull(session.signing, { node: "n1", session: session.id, result: result.signed })
+    const pull = signedPull(session.signing, {
+      node: "n1",
+      session: session.id,
+      result: result.signed,
+      kemKey: session.kem.publicKey,
+    })
     await world.run(node.bus.publish("pull", { node: "n1" }, pull))
     await world.recorded(mark, { by: "releaser-r1", type: "vouchsafe.release.sent", subject: "n1" })
     expect(world.sent("release.n1").length).toBe(1)

@@ -185,14 +185,22 @@ export interface PullParts {
   readonly session: Uint8Array
   readonly nonce?: Uint8Array
   readonly result: Signed
+  readonly kemKey?: Uint8Array
 }
 
-export const signedPull = (key: SecretKey, { node, session, result, nonce }: PullParts): Signed =>
+export const signedPull = (key: SecretKey, { node, session, result, nonce, kemKey }: PullParts): Signed =>
   sign(
     crypto,
     labels.signedPull,
     key,
-    encode(Pull, { v: 1, node, session, nonce: nonce ?? pullNonce(1), result }),
+    encode(Pull, {
+      v: 1,
+      node,
+      session,
+      nonce: nonce ?? pullNonce(1),
+      result,
+      kem_key: kemKey ?? new Uint8Array(0),
+    }),
   )
 
 /** What a refused node can still try: a request on the strength of a result that it signed itself. */
@@ -245,7 +253,18 @@ export const spy = (): Spied => {
         keep(key.reveal("x25519"))
         return key
       },
+      fromSecret: (secret) => crypto.x25519.fromSecret(keep(secret)),
       sharedSecret: (...args) => keep(crypto.x25519.sharedSecret(...args)),
+    },
+    shake256: (...args) => keep(crypto.shake256(...args)),
+    sha3_256: (...args) => keep(crypto.sha3_256(...args)),
+    mlkem768: {
+      ...crypto.mlkem768,
+      fromSeed: (seed) => {
+        keep(seed.subarray(32))
+        return crypto.mlkem768.fromSeed(keep(seed))
+      },
+      decapsulate: (...args) => keep(crypto.mlkem768.decapsulate(...args)),
     },
     ed25519: {
       ...crypto.ed25519,

@@ -266,6 +266,19 @@ describe("a request that comes over the bus", () => {
       "session",
     ],
     [
+      "with another KEM key than the result names",
+      "n1",
+      () =>
+        signedPull(signerOf("n1"), {
+          node: "n1",
+          ...stolen(),
+          nonce: pullNonce(99),
+          kemKey: crypto.mlkem768.generate().publicKey,
+        }),
+      "NOT_VOUCHED",
+      "kem_key",
+    ],
+    [
       "signed as an acknowledgement",
       "n1",
       () => sign(crypto, labels.signedAck, signerOf("n1"), captured("pull.n1").body),
@@ -482,6 +495,24 @@ describe("a releaser that was taken over can't make a node", () => {
       "ciphertext",
     ],
     [
+      "open one that is sealed to another KEM key",
+      () => ({ recipient: { kemKey: crypto.mlkem768.generate().publicKey } }),
+      "NOT_AUTHENTIC",
+      "ciphertext",
+    ],
+    [
+      "open one whose KEM ciphertext was changed",
+      () => ({ outer: (release) => ({ ...release, enc: flipped(release.enc) }) }),
+      "NOT_AUTHENTIC",
+      "ciphertext",
+    ],
+    [
+      "open one of a weaker suite that it offers too",
+      () => ({ header: { suite: "chacha20-poly1305" } }),
+      "MISDIRECTED",
+      "suite",
+    ],
+    [
       "open one that is sealed for another result",
       () => ({ recipient: { result: filled(32, 1) } }),
       "NOT_AUTHENTIC",
@@ -612,6 +643,7 @@ describe("a second machine in the place of a node whose lease runs", () => {
           session: session.id,
           result: found.result.signed,
           nonce: pullNonce(counter),
+          kemKey: session.kem.publicKey,
         }),
       )
     const sessions = () => world.sent("release.spot").map((data) => hex(releaseIn(data).session))

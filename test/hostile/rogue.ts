@@ -76,12 +76,12 @@ export const takeOver = (world: World, node: string): Rogue => {
       term,
       sequence,
       nonce: pull.nonce,
-      suite: "chacha20-poly1305",
+      suite: world.workflow.document.suite,
       ...header,
     }
     const to: Recipient = {
       dhKey: claims.dh_key,
-      kemKey: claims.kem_key,
+      kemKey: pull.kem_key,
       result: resultDigest(crypto, pull.result.body),
       ...recipient,
     }

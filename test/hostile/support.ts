@@ -29,6 +29,7 @@ import {
   readRoot,
   writeState,
 } from "../../services/evidence/index.ts"
+import { defaultSuite } from "../../services/make/suites.ts"
 import { type VerifiedWorkflow, verifyWorkflow } from "../../services/make/workflow-document.ts"
 import { openBus } from "../support/buses.ts"
 import { startNats, type TestNats, type TestUser } from "../support/nats.ts"
@@ -131,7 +132,7 @@ export const workflowOf = (
     domain: "lab",
     version: 1,
     not_after: new Date(Date.now() + 86_400_000).toISOString().replace(/\.\d+Z$/, "Z"),
-    suite: "chacha20-poly1305",
+    suite: defaultSuite,
     lease_seconds: leaseSeconds,
     roots: [root.hardwareRoot],
     stages: {

@@ -8,7 +8,13 @@ import { labels } from "../../services/make/labels.ts"
 import { type KernelAction, NodeState } from "../../services/make/node-state.ts"
 import type { OpenedRelease } from "../../services/make/release.ts"
 import { type ReleaseOutput, Releaser, type ReleaserOutput } from "../../services/make/releaser.ts"
-import { type ResultClaims, type VouchedResult, vouchResult } from "../../services/make/result.ts"
+import {
+  kemKeyDigest,
+  type ResultClaims,
+  type VouchedResult,
+  vouchResult,
+} from "../../services/make/result.ts"
+import { defaultSuite } from "../../services/make/suites.ts"
 
 export const crypto: Crypto = native
 export const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
@@ -26,6 +32,7 @@ export const workflow: Workflow = {
   domain: "hospital",
   digest: filled(32, 0x77),
   version: 1,
+  suite: defaultSuite,
   stages: [{ id: "source" }, { id: "transform" }, { id: "sink" }],
   nodes: [member("alpha", "source", 1), member("beta", "transform", 2), member("gamma", "sink", 3)],
   edges: [
@@ -59,12 +66,14 @@ let serial = 0
 
 export interface Attested {
   readonly dhSecret: SecretKey
+  readonly kemSecret: SecretKey
   readonly result: VouchedResult
 }
 
 /** A node that has just been appraised: new session, new keys. */
 export const attest = (node: string, beacon: Uint8Array, change: Partial<ResultClaims> = {}): Attested => {
   const dhSecret = crypto.x25519.generate()
+  const kemSecret = crypto.mlkem768.generate()
   const session = filled(16, 0)
   new DataView(session.buffer).setUint32(0, ++serial)
   const stage = workflow.nodes.find(({ id }) => id === node)?.stage ?? "nowhere"
@@ -78,11 +87,11 @@ export const attest = (node: string, beacon: Uint8Array, change: Partial<ResultC
     boot: filled(16, node.charCodeAt(0)),
     signing_key: filled(32, 1),
     dh_key: dhSecret.publicKey,
-    kem_key: new Uint8Array(0),
+    kem_key_digest: kemKeyDigest(crypto, kemSecret.publicKey),
     beacon,
     ...change,
   }
-  return { dhSecret, result: resultFor(claims) }
+  return { dhSecret, kemSecret, result: resultFor(claims) }
 }
 
 export const newReleaser = (change: Partial<ConstructorParameters<typeof Releaser>[0]> = {}) =>

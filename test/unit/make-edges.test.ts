@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest"
 import { limits } from "../../schemas/limits.ts"
 import { compileNode, compileWorkflow, type Workflow } from "../../services/make/edges.ts"
 import { MakeError, type MakeErrorCode } from "../../services/make/errors.ts"
+import { defaultSuite } from "../../services/make/suites.ts"
 
 const node = (id: string, stage: string, host: number) => ({
   id,
@@ -14,6 +15,7 @@ const workflow: Workflow = {
   domain: "hospital",
   digest: new Uint8Array(32).fill(1),
   version: 1,
+  suite: defaultSuite,
   stages: [{ id: "source" }, { id: "transform" }, { id: "sink" }],
   nodes: [
     node("s1", "source", 1),
@@ -83,8 +85,8 @@ describe("compileWorkflow", () => {
     for (const port of [0, -1, 65_536, 1.5]) expect(refusal({ edges: [{ ...edge, port }] })).toBe("MALFORMED")
     for (const lanes of [0, 1.5, limits.lanes + 1])
       expect(refusal({ edges: [{ ...edge, lanes }] })).toBe("LIMIT")
-    expect(refusal({ edges: [{ ...edge, suite: "null" }] })).toBe("MALFORMED")
-    expect(refusal({ edges: [{ ...edge, suite: "constructor" }] })).toBe("MALFORMED")
+    expect(refusal({ suite: "null" })).toBe("MALFORMED")
+    expect(refusal({ suite: "constructor" })).toBe("MALFORMED")
     expect(refusal({ edges: [edge, { ...edge }] })).toBe("MALFORMED")
     expect(refusal({ edges: [edge, { ...edge, id: "twin" }] })).toBe("MALFORMED")
     expect(refusal({ edges: [edge, { ...edge, id: "other", port: 2 }] })).toBe("compiled")

@@ -66,7 +66,7 @@ const release = (
     term: 5n,
     sequence: ++sequence,
     nonce,
-    suite: "chacha20-poly1305",
+    suite: workflow.suite,
     ...header,
   },
   payload: { lease_ms, edges },
@@ -184,6 +184,10 @@ describe("a release is refused, and changes nothing, when it", () => {
     expect(refusal(release([], { workflow: filled(32, 1) }))).toBe("MISDIRECTED workflow")
     expect(refusal(release([], { node: "beta" }))).toBe("MISDIRECTED node")
     expect(refusal(release([], { session: filled(16, 0xee) }))).toBe("MISDIRECTED session")
+  })
+
+  it("is of another suite than the workflow's, be it one that the node offers too", () => {
+    expect(refusal(release([], { suite: "chacha20-poly1305" }))).toBe("MISDIRECTED suite")
   })
 
   it("is of a term that isn't followed", () => {

@@ -33,7 +33,7 @@ const generator = (seed: number) => {
 
 type Message =
   | { readonly to: "node"; readonly release: ReleaseOutput }
-  | { readonly to: "releaser"; readonly pull: { node: string; session: Uint8Array; nonce: Uint8Array } }
+  | { readonly to: "releaser"; readonly pull: Parameters<Releaser["pull"]>[0] }
   | { readonly to: "releaser"; readonly ack: Ack }
 
 interface Player {
@@ -174,7 +174,9 @@ class World {
     const player = this.player(name)
     player.askedMs = this.nowMs
     const nonce = player.state.ask(bootNs(this.nowMs))
-    this.send({ to: "releaser", pull: { node: name, session: player.attested.result.claims.session, nonce } })
+    const { result, kemSecret } = player.attested
+    const { session } = result.claims
+    this.send({ to: "releaser", pull: { node: name, session, nonce, kem_key: kemSecret.publicKey } })
   }
 
   step(hostile: boolean): void {

@@ -1,10 +1,18 @@
 import { describe, expect, it } from "vitest"
+import { Workflow } from "../../schemas/workflow.ts"
 import { MakeError } from "../../services/make/errors.ts"
-import { openRelease, type ReleaseHeader, releaseDigest, sealRelease } from "../../services/make/release.ts"
+import {
+  type Opener,
+  openRelease,
+  type ReleaseHeader,
+  releaseDigest,
+  sealRelease,
+} from "../../services/make/release.ts"
+import { defaultSuite, offeredSuites } from "../../services/make/suites.ts"
 import { attest, crypto, filled, hex } from "../support/make-lab.ts"
 
-const { dhSecret, result } = attest("alpha", filled(32, 1))
-const header: ReleaseHeader = {
+const { dhSecret, kemSecret, result } = attest("alpha", filled(32, 1))
+const plain: ReleaseHeader = {
   domain: "hospital",
   workflow: filled(32, 0x77),
   node: "alpha",
@@ -13,13 +21,15 @@ const header: ReleaseHeader = {
   term: 5n,
   sequence: 3n,
   nonce: filled(32, 2),
-  suite: "chacha20-poly1305",
+  suite: defaultSuite,
 }
-const recipient = { dhKey: dhSecret.publicKey, kemKey: new Uint8Array(0), result: result.digest }
-const own = { dhSecret, result: result.digest }
+const recipient = { dhKey: dhSecret.publicKey, kemKey: kemSecret.publicKey, result: result.digest }
 const payload = new TextEncoder().encode("a packed payload")
 
-describe("a sealed release", () => {
+describe.each(offeredSuites)("a release sealed by %s", (suite) => {
+  const header = { ...plain, suite }
+  const own: Opener = { suite, dhSecret, kemSecret, result: result.digest }
+
   it("opens for the node and appraisal that it was made for", () => {
     expect(openRelease(crypto, own, header, sealRelease(crypto, recipient, header, payload))).toEqual(payload)
   })
@@ -38,13 +48,12 @@ describe("a sealed release", () => {
     }
   })
 
-  it("doesn't open under another appraisal of the same key, or another key", () => {
+  it("doesn't open under another appraisal of the same keys, or another DH key", () => {
     const sealed = sealRelease(crypto, recipient, header, payload)
-    expect(() => openRelease(crypto, { dhSecret, result: filled(32, 9) }, header, sealed)).toThrow(
-      /does not open/,
-    )
-    const other = crypto.x25519.generate()
-    expect(() => openRelease(crypto, { ...own, dhSecret: other }, header, sealed)).toThrow(/does not open/)
+    const otherResult = { ...own, result: filled(32, 9) }
+    expect(() => openRelease(crypto, otherResult, header, sealed)).toThrow(/does not open/)
+    const otherKey = { ...own, dhSecret: crypto.x25519.generate() }
+    expect(() => openRelease(crypto, otherKey, header, sealed)).toThrow(/does not open/)
   })
 
   it("shows nothing of its payload and is never the same twice", () => {
@@ -53,10 +62,47 @@ describe("a sealed release", () => {
     for (const { ciphertext } of sealed) expect(hex(ciphertext)).not.toContain("5a5a5a5a5a5a")
     expect(new Set(sealed.map(({ ciphertext }) => hex(ciphertext))).size).toBe(2)
   })
+})
 
-  it("knows no suite but those of the table", () => {
-    const other = { ...header, suite: "null" }
+describe("the suite of a release", () => {
+  const hybrid = { ...plain, suite: "xwing-chacha20-poly1305" }
+  const classical = { ...plain, suite: "chacha20-poly1305" }
+  const own: Opener = { suite: hybrid.suite, dhSecret, kemSecret, result: result.digest }
+
+  it("is one of the table", () => {
+    const other = { ...plain, suite: "null" }
     expect(() => sealRelease(crypto, recipient, other, payload)).toThrow(/suite/)
+    const sealed = sealRelease(crypto, recipient, hybrid, payload)
+    expect(() => openRelease(crypto, { ...own, suite: "null" }, other, sealed)).toThrow(/suite/)
+  })
+
+  it("is the workflow's, in both directions, although the node has the keys of both", () => {
+    for (const [sent, wanted] of [
+      [classical, hybrid],
+      [hybrid, classical],
+    ] as const) {
+      const sealed = sealRelease(crypto, recipient, sent, payload)
+      expect(() => openRelease(crypto, { ...own, suite: wanted.suite }, sent, sealed)).toThrow(
+        /suite: is not the one that the workflow names/,
+      )
+    }
+  })
+
+  it("needs both keys where it is hybrid: either one of another node closes it", () => {
+    const sealed = sealRelease(crypto, recipient, hybrid, payload)
+    const another = attest("alpha", filled(32, 1))
+    const { dhSecret: otherDh, kemSecret: otherKem } = another
+    for (const change of [{ dhSecret: otherDh }, { kemSecret: otherKem }])
+      expect(() => openRelease(crypto, { ...own, ...change }, hybrid, sealed)).toThrow(/does not open/)
+    const withoutKem = { ...recipient, kemKey: new Uint8Array(0) }
+    expect(() => sealRelease(crypto, withoutKem, hybrid, payload)).toThrow(/kemKey: must have 1184 bytes/)
+    const outOfRange = { ...recipient, kemKey: filled(1_184, 0xff) }
+    expect(() => sealRelease(crypto, outOfRange, hybrid, payload)).toThrow(/is not a key of this suite/)
+  })
+
+  it("stands in the schema of workflows as in the table, the default first", () => {
+    expect([...Workflow.fields.suite.literals]).toEqual(offeredSuites)
+    expect(offeredSuites[0]).toBe(defaultSuite)
   })
 })
 
@@ -85,8 +131,10 @@ describe("releaseDigest", () => {
       { ...base, edges: [{ ...edge, secret: filled(32, 2) }] },
       { ...base, edges: [{ ...edge, peer_result: { ...result.signed, body: filled(4, 1) } }] },
     ]
-    const digests = [base, ...changes].map((each) => hex(releaseDigest(crypto, { header, payload: each })))
-    digests.push(hex(releaseDigest(crypto, { header: { ...header, sequence: 4n }, payload: base })))
+    const digests = [base, ...changes].map((each) =>
+      hex(releaseDigest(crypto, { header: plain, payload: each })),
+    )
+    digests.push(hex(releaseDigest(crypto, { header: { ...plain, sequence: 4n }, payload: base })))
     expect(new Set(digests).size).toBe(digests.length)
   })
 })

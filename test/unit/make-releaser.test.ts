@@ -4,6 +4,8 @@ import { MakeError } from "../../services/make/errors.ts"
 import type { NodeState } from "../../services/make/node-state.ts"
 import type { Ack, AckEdge, EdgeRelease } from "../../services/make/release.ts"
 import type { Releaser, ReleaserOutput } from "../../services/make/releaser.ts"
+import { kemKeyDigest } from "../../services/make/result.ts"
+import { defaultSuite } from "../../services/make/suites.ts"
 import {
   type Attested,
   attest,
@@ -43,7 +45,9 @@ const join = (name: string, nowMs = 0, change: Parameters<typeof attest>[2] = {}
 const pull = (name: string, nowMs = 0): ReadonlyArray<ReleaserOutput> => {
   const { attested, state } = nodes.get(name) ?? fail(name)
   const nonce = state.ask(bootNs(nowMs))
-  const outputs = releaser.pull({ node: name, session: attested.result.claims.session, nonce }, nowMs)
+  const { session } = attested.result.claims
+  const kem_key = attested.kemSecret.publicKey
+  const outputs = releaser.pull({ node: name, session, nonce, kem_key }, nowMs)
   log.push(...outputs)
   return outputs
 }
@@ -319,15 +323,38 @@ describe("requests and acknowledgements", () => {
     const alpha = join("alpha")
     const { session } = alpha.result.claims
     const nonce = nodes.get("alpha")?.state.ask(0n) ?? fail("nonce")
-    expect(codeOf(() => releaser.pull({ node: "beta", session, nonce }, 0))).toBe("NOT_VOUCHED node")
-    expect(codeOf(() => releaser.pull({ node: "alpha", session: filled(16, 9), nonce }, 0))).toBe(
-      "MISDIRECTED session",
-    )
-    expect(codeOf(() => releaser.pull({ node: "alpha", session, nonce }, 0))).toBe("accepted")
-    expect(codeOf(() => releaser.pull({ node: "alpha", session, nonce }, 0))).toBe("STALE nonce")
-    expect(codeOf(() => releaser.pull({ node: "alpha", session, nonce: filled(31, 1) }, 0))).toBe(
-      "MALFORMED nonce",
-    )
+    const whole = { node: "alpha", session, nonce, kem_key: alpha.kemSecret.publicKey }
+    const refusal = (change: Partial<typeof whole>) => codeOf(() => releaser.pull({ ...whole, ...change }, 0))
+    expect(refusal({ node: "beta" })).toBe("NOT_VOUCHED node")
+    expect(refusal({ session: filled(16, 9) })).toBe("MISDIRECTED session")
+    expect(refusal({ kem_key: crypto.mlkem768.generate().publicKey })).toBe("NOT_VOUCHED kem_key")
+    expect(refusal({ kem_key: new Uint8Array(0) })).toBe("NOT_VOUCHED kem_key")
+    expect(refusal({})).toBe("accepted")
+    expect(refusal({})).toBe("STALE nonce")
+    expect(refusal({ nonce: filled(31, 1) })).toBe("MALFORMED nonce")
+  })
+
+  it("are refused from a vouched node whose keys nothing can be sealed to, and nobody else suffers", () => {
+    const outOfRange = filled(1_184, 0xff)
+    const kemKeys: ReadonlyArray<readonly [Uint8Array, string]> = [
+      [outOfRange, "KEY keys"],
+      [new Uint8Array(0), "MALFORMED kemKey"],
+      [filled(1_183, 1), "MALFORMED kemKey"],
+    ]
+    for (const [kem_key, code] of kemKeys) {
+      const alpha = join("alpha", 0, { kem_key_digest: kemKeyDigest(crypto, kem_key) })
+      const nonce = nodes.get("alpha")?.state.ask(0n) ?? fail("nonce")
+      const { session } = alpha.result.claims
+      expect(codeOf(() => releaser.pull({ node: "alpha", session, nonce, kem_key }, 0))).toBe(code)
+    }
+    const weak = attest("beta", releaser.beacon(0), { dh_key: filled(32, 0) })
+    releaser.accept(weak.result, 0)
+    const { session } = weak.result.claims
+    const kem_key = weak.kemSecret.publicKey
+    const nonce = crypto.randomBytes(32)
+    expect(codeOf(() => releaser.pull({ node: "beta", session, nonce, kem_key }, 0))).toBe("KEY keys")
+    join("gamma")
+    expect(releasesIn(pull("gamma"))).toHaveLength(1)
   })
 
   it("are held against the very release that they acknowledge", () => {
@@ -412,6 +439,7 @@ describe("a releaser", () => {
         domain: "hospital",
         digest: filled(32, 0x77),
         version: 1,
+        suite: defaultSuite,
         stages: [{ id: "all" }],
         nodes: ids.map((id, i) => ({ id, stage: "all", address: `10.0.0.${i}`, wire: `192.0.2.${i}` })),
         edges: [{ id: "m", from: "all", to: "all", protocol: "tcp", port: 1, lanes: 1 }],
@@ -419,10 +447,11 @@ describe("a releaser", () => {
     })
     const last = new Map<string, ReadonlyArray<EdgeRelease>>()
     for (const id of ids) {
-      const { result } = attest(id, mesh.beacon(0), { stage: "all" })
+      const { result, kemSecret } = attest(id, mesh.beacon(0), { stage: "all" })
       mesh.accept(result, 0)
       const nonce = crypto.randomBytes(32)
-      const outputs = mesh.pull({ node: id, session: result.claims.session, nonce }, 0)
+      const { session } = result.claims
+      const outputs = mesh.pull({ node: id, session, nonce, kem_key: kemSecret.publicKey }, 0)
       for (const { node, payload } of releasesIn(outputs)) last.set(node, payload.edges)
     }
     for (const edges of last.values()) {

@@ -16,7 +16,14 @@ import { native } from "./native.ts"
 import { noble } from "./noble.ts"
 import { type Crypto, CryptoError } from "./port.ts"
 
-export { type Crypto, CryptoError, type CryptoErrorCode, type Signer, type Verifier } from "./port.ts"
+export {
+  type Crypto,
+  CryptoError,
+  type CryptoErrorCode,
+  type Kem768,
+  type Signer,
+  type Verifier,
+} from "./port.ts"
 export { type KeyAlgorithm, SecretKey } from "./secret-key.ts"
 export { native, noble }
 
@@ -26,7 +33,10 @@ export const auto: Crypto = {
   sha256: native.sha256,
   sha384: native.sha384,
   sha512: native.sha512,
+  sha3_256: native.sha3_256,
+  shake256: native.shake256,
   x25519: native.x25519,
+  mlkem768: native.mlkem768,
   ed25519: native.ed25519,
   ecdsaP384: native.ecdsaP384,
   ecdsaP256: native.ecdsaP256,

@@ -3,6 +3,9 @@ import { CryptoError } from "./port.ts"
 
 export const hkdfMaxBytes = 255 * 32
 
+/** FIPS 203, table 3, and its key generation's d || z. */
+export const MLKEM768_BYTES = { seed: 64, publicKey: 1_184, ciphertext: 1_088 } as const
+
 /** @throws CryptoError `input` unless `bytes` has exactly `length` bytes. */
 export const expectLength = (field: string, bytes: Uint8Array, length: number): void => {
   if (bytes.length !== length)
@@ -13,6 +16,12 @@ export const expectLength = (field: string, bytes: Uint8Array, length: number): 
 export const expectHkdfLength = (length: number): void => {
   if (!Number.isInteger(length) || length < 1 || length > hkdfMaxBytes)
     throw new CryptoError("input", "length", `must be 1..${hkdfMaxBytes}, is ${length}`)
+}
+
+/** @throws CryptoError `input` unless `length` is 1..65,536. */
+export const expectShakeLength = (length: number): void => {
+  if (!Number.isInteger(length) || length < 1 || length > 65_536)
+    throw new CryptoError("input", "length", `must be 1..65536, is ${length}`)
 }
 
 /** @throws CryptoError `input` unless `length` is 0..65,536. */

@@ -17,9 +17,11 @@ import {
   expectHkdfLength,
   expectLength,
   expectSealed,
+  expectShakeLength,
   isAcceptableEd25519Key,
   uncompressedPoint,
 } from "./inputs.ts"
+import { nativeMlkem768 } from "./kem-native.ts"
 import { equalConstantTime, randomBytes } from "./noble.ts"
 import { type Crypto, CryptoError } from "./port.ts"
 import { type KeyAlgorithm, SecretKey } from "./secret-key.ts"
@@ -32,8 +34,10 @@ const spkiPrefix = {
   p384: Buffer.from("3076301006072a8648ce3d020106052b81040022036200", "hex"),
 }
 
+type CurveAlgorithm = Exclude<KeyAlgorithm, "ml-kem-768">
+
 /** What stands before a raw secret in its PKCS #8 form (RFC 8410; for P-384 RFC 5915 without the public key). */
-const pkcs8Prefix: Record<KeyAlgorithm, Buffer> = {
+const pkcs8Prefix: Record<CurveAlgorithm, Buffer> = {
   x25519: Buffer.from("302e020100300506032b656e04220420", "hex"),
   ed25519: Buffer.from("302e020100300506032b657004220420", "hex"),
   "ecdsa-p384": Buffer.from("304e020100301006072a8648ce3d020106052b81040022043730350201010430", "hex"),
@@ -47,7 +51,7 @@ const publicKeyObject = (prefix: Buffer, raw: Uint8Array): KeyObject =>
 /** OpenSSL's form of a secret key, made once; it goes with the SecretKey. */
 const keyObjects = new WeakMap<SecretKey, KeyObject>()
 
-const keyObjectOf = (key: SecretKey, algorithm: KeyAlgorithm): KeyObject => {
+const keyObjectOf = (key: SecretKey, algorithm: CurveAlgorithm): KeyObject => {
   const secret = key.reveal(algorithm)
   const known = keyObjects.get(key)
   if (known !== undefined) return known
@@ -56,7 +60,7 @@ const keyObjectOf = (key: SecretKey, algorithm: KeyAlgorithm): KeyObject => {
   return object
 }
 
-const importSecret = (algorithm: KeyAlgorithm, secret: Uint8Array): KeyObject => {
+const importSecret = (algorithm: CurveAlgorithm, secret: Uint8Array): KeyObject => {
   const der = Buffer.concat([pkcs8Prefix[algorithm], secret])
   try {
     return createPrivateKey({ key: der, format: "der", type: "pkcs8" })
@@ -198,6 +202,11 @@ export const native: Crypto = {
   sha256: (data) => bytesOf(hash("sha256", data, "buffer")),
   sha384: (data) => bytesOf(hash("sha384", data, "buffer")),
   sha512: (data) => bytesOf(hash("sha512", data, "buffer")),
+  sha3_256: (data) => bytesOf(hash("sha3-256", data, "buffer")),
+  shake256: (data, length) => {
+    expectShakeLength(length)
+    return bytesOf(hash("shake256", data, { outputEncoding: "buffer", outputLength: length }))
+  },
   hmacSha256,
   hkdfSha256: (ikm, salt, info, length) => {
     expectHkdfLength(length)
@@ -214,6 +223,7 @@ export const native: Crypto = {
     fromSecret: x25519FromSecret,
     sharedSecret,
   },
+  mlkem768: nativeMlkem768,
   ed25519: {
     generate: () => ed25519FromSecret(randomBytes(32)),
     fromSecret: ed25519FromSecret,

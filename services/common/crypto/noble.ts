@@ -7,14 +7,17 @@ import { p256, p384 } from "@noble/curves/nist.js"
 import { expand, extract, hkdf } from "@noble/hashes/hkdf.js"
 import { hmac } from "@noble/hashes/hmac.js"
 import { sha256, sha384, sha512 } from "@noble/hashes/sha2.js"
+import { sha3_256, shake256 } from "@noble/hashes/sha3.js"
 import {
   expectHkdfLength,
   expectLength,
   expectRandomLength,
   expectSealed,
+  expectShakeLength,
   isAcceptableEd25519Key,
   uncompressedPoint,
 } from "./inputs.ts"
+import { nobleMlkem768 } from "./kem-noble.ts"
 import { type Crypto, CryptoError } from "./port.ts"
 import { SecretKey } from "./secret-key.ts"
 
@@ -128,6 +131,11 @@ export const noble: Crypto = {
   sha256: (data) => sha256(data),
   sha384: (data) => sha384(data),
   sha512: (data) => sha512(data),
+  sha3_256: (data) => sha3_256(data),
+  shake256: (data, length) => {
+    expectShakeLength(length)
+    return shake256(data, { dkLen: length })
+  },
   hmacSha256: (key, data) => hmac(sha256, key, data),
   hkdfSha256: (ikm, salt, info, length) => {
     expectHkdfLength(length)
@@ -144,6 +152,7 @@ export const noble: Crypto = {
     fromSecret: x25519FromSecret,
     sharedSecret,
   },
+  mlkem768: nobleMlkem768,
   ed25519: {
     generate: () => ed25519FromSecret(randomBytes(32)),
     fromSecret: ed25519FromSecret,

@@ -41,12 +41,32 @@ export interface Verifier {
   readonly verify: (signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array) => boolean
 }
 
+/** ML-KEM-768: public keys have 1,184 bytes, ciphertexts 1,088, shared secrets 32. */
+export interface Kem768 {
+  readonly generate: () => SecretKey
+  /** From the 64 bytes d || z (FIPS 203, algorithm 16). They are copied. */
+  readonly fromSeed: (seed: Uint8Array) => SecretKey
+  /** Refuses a public key with a coefficient of q or more (section 7.2) with `input`. */
+  readonly encapsulate: (publicKey: Uint8Array) => {
+    readonly sharedSecret: Uint8Array
+    readonly ciphertext: Uint8Array
+  }
+  /**
+   * Any 1,088 bytes give a secret: those that nobody made for this key give one that nobody else has (implicit
+   * rejection). Only a tag made with it tells, and its failure must look like any other.
+   */
+  readonly decapsulate: (ciphertext: Uint8Array, own: SecretKey) => Uint8Array
+}
+
 export interface Crypto {
   readonly name: "noble" | "native" | "auto"
 
   readonly sha256: (data: Uint8Array) => Uint8Array
   readonly sha384: (data: Uint8Array) => Uint8Array
   readonly sha512: (data: Uint8Array) => Uint8Array
+  /** FIPS 202. `length` is 1..65,536 bytes of output. */
+  readonly sha3_256: (data: Uint8Array) => Uint8Array
+  readonly shake256: (data: Uint8Array, length: number) => Uint8Array
   readonly hmacSha256: (key: Uint8Array, data: Uint8Array) => Uint8Array
 
   /** HKDF-SHA-256 (RFC 5869). `length` is 1..8,160; an empty salt is 32 zero bytes. */
@@ -63,6 +83,9 @@ export interface Crypto {
     /** Refuses an all-zero result with `weak-point`. */
     readonly sharedSecret: (own: SecretKey, peerPublicKey: Uint8Array) => Uint8Array
   }
+
+  /** FIPS 203. */
+  readonly mlkem768: Kem768
 
   /**
    * RFC 8032 PureEdDSA; public keys 32 bytes, signatures 64.

@@ -5,11 +5,11 @@
 import { inspect } from "node:util"
 import { CryptoError } from "./port.ts"
 
-export type KeyAlgorithm = "x25519" | "ed25519" | "ecdsa-p384"
+export type KeyAlgorithm = "x25519" | "ed25519" | "ecdsa-p384" | "ml-kem-768"
 
 export class SecretKey implements Disposable {
   readonly algorithm: KeyAlgorithm
-  /** Raw: 32 bytes for X25519 and Ed25519; 04 || x || y, 97 bytes, for P-384. */
+  /** Raw: 32 bytes for X25519 and Ed25519; 04 || x || y, 97 bytes, for P-384; 1,184 bytes for ML-KEM-768. */
   readonly publicKey: Uint8Array
   #secret: Uint8Array | undefined
 

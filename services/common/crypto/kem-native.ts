@@ -1,0 +1,71 @@
+/** ML-KEM-768 over node:crypto, that is OpenSSL. */
+import {
+  createPrivateKey,
+  createPublicKey,
+  decapsulate,
+  encapsulate,
+  type KeyObject,
+  randomBytes,
+} from "node:crypto"
+import { expectLength, MLKEM768_BYTES } from "./inputs.ts"
+import { CryptoError, type Kem768 } from "./port.ts"
+import { SecretKey } from "./secret-key.ts"
+
+const bytesOf = (buffer: Uint8Array): Uint8Array => Uint8Array.from(buffer)
+
+/** The same bytes, not a copy. */
+const viewOf = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
+  Buffer.from(buffer, byteOffset, byteLength)
+
+/** OpenSSL's form of a secret key, made once; it goes with the SecretKey. */
+const keyObjects = new WeakMap<SecretKey, KeyObject>()
+
+const importSeed = (seed: Uint8Array): KeyObject =>
+  createPrivateKey({ key: viewOf(seed), format: "raw-seed", asymmetricKeyType: "ml-kem-768" })
+
+const keyObjectOf = (key: SecretKey): KeyObject => {
+  const seed = key.reveal("ml-kem-768")
+  const known = keyObjects.get(key)
+  if (known !== undefined) return known
+  const object = importSeed(seed)
+  keyObjects.set(key, object)
+  return object
+}
+
+const adopt = (seed: Uint8Array): SecretKey => {
+  const object = importSeed(seed)
+  const publicKey = bytesOf(createPublicKey(object).export({ format: "raw-public" }))
+  const key = new SecretKey("ml-kem-768", seed, publicKey)
+  keyObjects.set(key, object)
+  return key
+}
+
+const publicKeyObject = (publicKey: Uint8Array): KeyObject => {
+  expectLength("publicKey", publicKey, MLKEM768_BYTES.publicKey)
+  try {
+    // OpenSSL checks the coefficients here.
+    return createPublicKey({
+      key: viewOf(publicKey),
+      format: "raw-public",
+      asymmetricKeyType: "ml-kem-768",
+    })
+  } catch {
+    throw new CryptoError("input", "publicKey", "is not one of ML-KEM-768")
+  }
+}
+
+export const nativeMlkem768: Kem768 = {
+  generate: () => adopt(bytesOf(randomBytes(MLKEM768_BYTES.seed))),
+  fromSeed: (seed) => {
+    expectLength("seed", seed, MLKEM768_BYTES.seed)
+    return adopt(bytesOf(seed))
+  },
+  encapsulate: (publicKey) => {
+    const { sharedKey, ciphertext } = encapsulate(publicKeyObject(publicKey))
+    return { sharedSecret: bytesOf(sharedKey), ciphertext: bytesOf(ciphertext) }
+  },
+  decapsulate: (ciphertext, own) => {
+    expectLength("ciphertext", ciphertext, MLKEM768_BYTES.ciphertext)
+    return bytesOf(decapsulate(keyObjectOf(own), ciphertext))
+  },
+}
