@@ -1,7 +1,9 @@
 /** `npm run bench -- NAME [--json]`: measurements, each in a file of its name. */
+import { benchAead } from "./aead.ts"
 import { benchVerify } from "./verify.ts"
 
 const benches: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
+  aead: benchAead,
   verify: benchVerify,
 }
 
