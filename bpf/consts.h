@@ -55,9 +55,12 @@
 #define VS_ICMP_ECHO_REQUEST 8
 #define VS_ICMP_UNREACHABLE 3
 #define VS_ICMP_FRAG_NEEDED 4
+#define VS_ICMP_TIME_EXCEEDED 11
+#define VS_ICMP_PARAMETER 12
 #define VS_ICMP_LEN 8
 #define VS_IP_DF 0x4000
 #define VS_IP_FRAGMENT 0x3fff /* more-fragments flag and offset */
+#define VS_IP_OFFSET 0x1fff
 #define VS_TTL 64
 /* Explicit congestion notification, the low bits of TOS (RFC 3168). */
 #define VS_ECN 3

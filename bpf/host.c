@@ -142,14 +142,28 @@ static int fuzz_parser(unsigned long round)
 	}
 	if (packet[9] == 1 && random32() % 4)
 		packet[20] = packet[21] = (u8)(random32() % 2 * 8), packet[21] = 0;
+	else if (packet[9] == 1 && random32() % 4)
+		packet[20] = (u8[]){ 3, 11, 12, 5 }[random32() % 4], packet[21] = (u8)(random32() % 18);
+	if (packet[9] == 1 && room >= 48 && random32() % 8) {
+		packet[28] = 0x45;
+		packet[34] = packet[35] = 0;
+		packet[37] = (u8[]){ 1, 6, 17, 50 }[random32() % 4];
+		memcpy(packet + 40, packet + 16, 4);
+		memcpy(packet + 44, packet + 12, 4);
+		if (packet[37] == 1 && room >= 56)
+			packet[48] = (u8)(random32() % 2 * 8), packet[49] = 0;
+	}
 	verdict = vs_parse_inner(packet, room, &t);
-	HOLD(verdict == VS_GO_ON || verdict == VS_V_BAD_IPV4 || verdict == VS_V_FRAGMENT || verdict == VS_V_NO_POLICY);
+	HOLD(verdict == VS_GO_ON || verdict == VS_V_BAD_IPV4 || verdict == VS_V_FRAGMENT || verdict == VS_V_NO_POLICY ||
+	     (verdict == VS_V_STRAY_ICMP && packet[9] == 1));
 	if (verdict == VS_GO_ON) {
 		HOLD(packet[0] == 0x45 && !(packet[6] & 0x3f) && !packet[7]);
 		HOLD(t.total_len >= 28 && t.total_len <= room && t.total_len == (u32)(packet[2] << 8 | packet[3]));
 		HOLD(t.protocol == 1 || t.protocol == 6 || t.protocol == 17);
-		HOLD(t.protocol != 1 || (t.sport == t.dport && (t.way == VS_REQUEST || t.way == VS_REPLY)));
-		HOLD(t.protocol == 1 || t.way == VS_EITHER_WAY);
+		HOLD(t.protocol != 1 || (t.sport == t.dport && t.way != VS_EITHER_WAY));
+		HOLD(t.protocol == 1 || t.way == VS_EITHER_WAY || t.way == VS_ERROR);
+		HOLD((t.way == VS_ERROR) == (packet[9] == 1 && packet[20] % 8 != 0));
+		HOLD(t.way != VS_ERROR || (t.total_len >= 56 && t.protocol == packet[37] && !memcmp(packet + 40, &t.daddr, 4)));
 		HOLD(vs_flow_hash(&t) == vs_flow_hash(&t));
 	}
 	free(packet);

@@ -92,8 +92,8 @@ VS_INLINE u32 vs_open_judge(struct vs_work *w, const struct vs_config *c, u32 te
 	q.opens_as = VS_ROLE_RESPONDER;
 	q.edge = edge;
 	if (!vs_judge(&q, now, &a))
-		return VS_V_NO_POLICY;
-	verdict = vs_answer_use(&a, now, t.tcp_flags);
+		return t.way == VS_ERROR ? VS_V_STRAY_ICMP : VS_V_NO_POLICY;
+	verdict = vs_answer_use(&a, now, &t);
 	if (verdict != VS_GO_ON)
 		return verdict;
 	*inner_len = len;

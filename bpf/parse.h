@@ -35,8 +35,13 @@ struct vs_arp {
 #define VS_EITHER_WAY 0
 #define VS_REQUEST 1
 #define VS_REPLY 2
+/* An ICMP error: it opens nothing and keeps nothing alive, and passes only beside a flow that lives. */
+#define VS_ERROR 3
 
-/* What an inner packet is judged by. Ports are those of TCP and UDP; an ICMP echo has its identifier in both. */
+/*
+ * What an inner packet is judged by. Ports are those of TCP and UDP; an ICMP echo has its identifier in both. An ICMP error has
+ * the protocol and the ports of the flow that it speaks of, as a packet of that flow in the same direction would.
+ */
 struct vs_tuple {
 	be32 saddr;
 	be32 daddr;
@@ -62,6 +67,40 @@ VS_INLINE u32 vs_parse_ipv4(const struct vs_ipv4 *ip, u32 room)
 	if (ip->fragment & vs_swap16(VS_IP_FRAGMENT))
 		return VS_V_FRAGMENT;
 	return VS_GO_ON;
+}
+
+/*
+ * Finishes t for an ICMP message that is no echo: an error about a packet from its receiver to its sender, which it quotes. Gives
+ * VS_GO_ON or a verdict.
+ */
+VS_INLINE u32 vs_parse_error(const u8 *packet, u32 total, struct vs_tuple *t)
+{
+	const struct vs_ipv4 *quoted = (const struct vs_ipv4 *)(packet + VS_IP_LEN + VS_ICMP_LEN);
+	const u8 *l4 = (const u8 *)quoted + VS_IP_LEN;
+	u8 type = packet[VS_IP_LEN], code = packet[VS_IP_LEN + 1];
+
+	if (type == VS_ICMP_UNREACHABLE ? code > 15 : type == VS_ICMP_TIME_EXCEEDED ? code > 1 : type != VS_ICMP_PARAMETER || code > 2)
+		return VS_V_NO_POLICY;
+	if (total < VS_IP_LEN + VS_ICMP_LEN + VS_IP_LEN + 8 || quoted->version_ihl != 0x45 ||
+	    quoted->fragment & vs_swap16(VS_IP_OFFSET) || quoted->saddr != t->daddr || quoted->daddr != t->saddr)
+		return VS_V_STRAY_ICMP;
+	t->way = VS_ERROR;
+	t->protocol = quoted->protocol;
+	switch (quoted->protocol) {
+	case VS_PROTO_TCP:
+	case VS_PROTO_UDP:
+		t->sport = *(const be16 *)(l4 + 2);
+		t->dport = *(const be16 *)l4;
+		return VS_GO_ON;
+	case VS_PROTO_ICMP:
+		/* Nothing answers an error with an error (RFC 1122 section 3.2.2). */
+		if (*(const be16 *)l4 != VS_ICMP_ECHO_REQUEST && *(const be16 *)l4 != VS_ICMP_ECHO_REPLY)
+			return VS_V_STRAY_ICMP;
+		t->sport = t->dport = *(const be16 *)(l4 + 4);
+		return VS_GO_ON;
+	default:
+		return VS_V_STRAY_ICMP;
+	}
 }
 
 /*
@@ -104,13 +143,13 @@ VS_INLINE u32 vs_parse_inner(const u8 *packet, u32 room, struct vs_tuple *t)
 	case VS_PROTO_ICMP:
 		if (total < VS_IP_LEN + 8)
 			return VS_V_BAD_IPV4;
-		/* Only echo, code 0: an error message quotes a packet of somebody else. */
+		/* Echo has code 0, so that type and code are one number. */
 		if (first == VS_ICMP_ECHO_REQUEST)
 			t->way = VS_REQUEST;
 		else if (first == VS_ICMP_ECHO_REPLY)
 			t->way = VS_REPLY;
 		else
-			return VS_V_NO_POLICY;
+			return vs_parse_error(packet, total, t);
 		first = second = *(const be16 *)(l4 + 4);
 		break;
 	default:

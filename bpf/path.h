@@ -82,7 +82,7 @@ VS_INLINE int vs_report_is_ours(const struct vs_report *r, const struct vs_confi
 	struct vs_sa_key key = { .spi = r->spi };
 	const struct vs_sa_out *sa;
 
-	if (!found || r->ip.version_ihl != 0x45 || r->ip.fragment & vs_swap16(0x1fff) || r->ip.protocol != VS_PROTO_UDP ||
+	if (!found || r->ip.version_ihl != 0x45 || r->ip.fragment & vs_swap16(VS_IP_OFFSET) || r->ip.protocol != VS_PROTO_UDP ||
 	    r->ip.saddr != c->wire_addr || (u16)(vs_swap16(r->sport) - vs_swap16(c->esp_port)) >= VS_MAX_LANES)
 		return 0;
 	*edge = key.edge = *found;

@@ -14,7 +14,7 @@ struct vs_question {
 	be16 own_port;
 	be16 peer_port;
 	u8 protocol;
-	u8 way;      /* VS_EITHER_WAY, VS_REQUEST, VS_REPLY */
+	u8 way;      /* VS_EITHER_WAY, VS_REQUEST, VS_REPLY, VS_ERROR */
 	u8 opens_as; /* our role if this packet opens its flow */
 	u8 pad;
 	u32 edge; /* the only edge that will do, or VS_ANY_EDGE */
@@ -83,7 +83,7 @@ VS_INLINE int vs_judge(const struct vs_question *q, u64 now, struct vs_answer *a
 				return 1;
 		}
 	}
-	if (forward == VS_ANY_EDGE)
+	if (forward == VS_ANY_EDGE || q->way == VS_ERROR)
 		return 0;
 	vs_flow_key_set(&a->key, forward, q->own_port, q->peer_port, q->protocol, q->opens_as);
 	a->opens = 1;
@@ -91,11 +91,12 @@ VS_INLINE int vs_judge(const struct vs_question *q, u64 now, struct vs_answer *a
 }
 
 /* Keeps or makes the flow of a packet that was allowed. Gives VS_GO_ON or a verdict. */
-VS_INLINE u32 vs_answer_use(const struct vs_answer *a, u64 now, u32 tcp_flags)
+VS_INLINE u32 vs_answer_use(const struct vs_answer *a, u64 now, const struct vs_tuple *t)
 {
 	if (!a->live)
 		return (u32)vs_flow_open(&a->key, now);
-	vs_flow_touch(a->live, now, tcp_flags, (int)a->opens);
+	if (t->way != VS_ERROR)
+		vs_flow_touch(a->live, now, t->tcp_flags, (int)a->opens);
 	return VS_GO_ON;
 }
 

@@ -129,15 +129,15 @@ VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	q.opens_as = VS_ROLE_INITIATOR;
 	q.edge = VS_ANY_EDGE;
 	if (!vs_judge(&q, now, &a))
-		return VS_V_NO_POLICY;
+		return t.way == VS_ERROR ? VS_V_STRAY_ICMP : VS_V_NO_POLICY;
 
 	verdict = vs_seal_find(&t, a.key.edge, now, &by);
-	if (verdict == VS_V_TOO_LONG)
+	if (verdict == VS_V_TOO_LONG && t.way != VS_ERROR)
 		*notice = vs_notice_too_long(skb, c, w, by.edge.mtu, now);
 	if (verdict != VS_GO_ON)
 		return verdict;
 	/* Only now: a flow that can't be sealed takes no place in the table. */
-	verdict = vs_answer_use(&a, now, t.tcp_flags);
+	verdict = vs_answer_use(&a, now, &t);
 	if (verdict != VS_GO_ON)
 		return verdict;
 	verdict = vs_seal_number(w, &by, &seq);

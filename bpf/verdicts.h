@@ -38,6 +38,7 @@
 #define VS_V_PATH_MTU        41 /* drop: the network reported a path's MTU, quoting a packet of ours; noted */
 #define VS_V_FORGED_ICMP     42 /* drop: an ICMP error on the wire that quotes no packet of ours */
 #define VS_V_CONGESTED       43 /* drop: marked for congestion on the wire, and the inner packet can't carry the mark */
+#define VS_V_STRAY_ICMP      44 /* drop: an ICMP error inside the tunnel that quotes no packet of a flow that exists */
 
 _Static_assert(VS_MAX_VERDICTS == 64, "the size of the map of verdicts");
 

@@ -123,4 +123,11 @@ export const verdicts: ReadonlyArray<Verdict> = [
     "open",
     "marked for congestion on the wire, and the inner packet can't carry the mark",
   ),
+  row(
+    44,
+    "STRAY_ICMP",
+    "drop",
+    "any",
+    "an ICMP error inside the tunnel that quotes no packet of a flow that exists",
+  ),
 ]

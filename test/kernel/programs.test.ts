@@ -231,10 +231,10 @@ const cases: ReadonlyArray<Case> = [
     verdict: "NO_POLICY",
   },
   {
-    name: "an ICMP error",
+    name: "an ICMP error that quotes nothing known",
     program: seal,
     packet: () => frame(icmpPacket({ source: own, target: peer }, 3, 0, bytes(32), 3)),
-    verdict: "NO_POLICY",
+    verdict: "STRAY_ICMP",
   },
   {
     name: "an echo reply that nobody asked for",
