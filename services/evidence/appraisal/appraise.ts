@@ -1,8 +1,9 @@
 /** Is genuine evidence good enough? Every rule is looked at and listed, also when an earlier one has failed. */
 import { crypto } from "../../common/crypto/index.ts"
-import { SnpError, toHex } from "../snp/error.ts"
+import { SnpError } from "../snp/error.ts"
 import { describeTcb, type Tcb } from "../snp/product.ts"
 import type { VerifiedSnp } from "../snp/verify.ts"
+import { toHex } from "../text.ts"
 import type { Appraisal, AppraisalClaims, AppraisalPolicy, Check, TcbFloor } from "./policy.ts"
 
 /**

@@ -3,92 +3,47 @@
  * encoding only, is enough to check the signature. The rest is decoded by the library, and only once the signature
  * held: hostile bytes never reach it.
  */
-import "reflect-metadata"
-import { BasicConstraintsExtension, KeyUsageFlags, KeyUsagesExtension, X509Certificate } from "@peculiar/x509"
 import { limits } from "../../../schemas/limits.ts"
 import { crypto } from "../../common/crypto/index.ts"
 import { rsaPss4096Sha384 } from "../../common/crypto/native.ts"
-import { DerError, readAll, readOnly, type Tlv, tags } from "../der.ts"
-import { SnpError, toHex } from "./error.ts"
+import { toHex } from "../text.ts"
+import * as dates from "../x509/dates.ts"
+import {
+  checkAuthority,
+  commonNameOf,
+  decodeX509,
+  KeyUsageFlags,
+  keyUsageOf,
+  type X509Certificate,
+} from "../x509/decoded.ts"
+import { otherExtensions, standardExtensions } from "../x509/extensions.ts"
+import { checkIssuerName, checkIssuerSignature } from "../x509/issuer.ts"
+import { boundedCopy, type Outline, readOutline } from "../x509/outline.ts"
+import { type Refuse, readingDer, refuserOf } from "../x509/refuse.ts"
+import { SnpError } from "./error.ts"
+
+export type { Outline } from "../x509/outline.ts"
 
 export type CertificateRole = "ark" | "ask" | "asvk" | "vcek" | "vlek"
 
-/** What a signature check needs, as slices of the certificate. */
-export interface Outline {
-  readonly der: Uint8Array
-  /** The signed part. */
-  readonly tbs: Uint8Array
-  readonly issuer: Uint8Array
-  readonly subject: Uint8Array
-  readonly spki: Uint8Array
-  readonly signature: Uint8Array
-}
+const refuserFor = (role: string): Refuse => refuserOf(SnpError, `certificates.${role}`)
 
-const field = (role: string, part?: string): string =>
-  part === undefined ? `certificates.${role}` : `certificates.${role}.${part}`
-
-/** Runs a reader of DER; what it finds wrong becomes a typed error. */
+/** Runs a reader of DER in one certificate, or in `part` of it; what it finds wrong becomes a typed error. */
 export const reading = <T>(
   role: string,
   part: string | undefined,
-  code: SnpError["code"],
+  code: "CERTIFICATE_MALFORMED" | "CERTIFICATE_EXTENSION",
   read: () => T,
-): T => {
-  try {
-    return read()
-  } catch (error) {
-    if (error instanceof SnpError) throw error
-    const found = error instanceof DerError ? `DER that ${error.message}` : "an encoding that can't be read"
-    throw new SnpError(code, field(role, part), found, "a DER-encoded value as AMD writes it")
-  }
-}
+): T =>
+  readingDer(read, (found) => refuserFor(role)(code, part, found, "a DER-encoded value as AMD writes it"))
 
 /**
  * @param given DER; copied, since what comes of it may outlive the message that it came in
  * @throws SnpError CERTIFICATE_MALFORMED
  */
 export const outline = (role: string, given: Uint8Array): Outline => {
-  if (given.length > limits.certificateBytes)
-    throw new SnpError(
-      "CERTIFICATE_MALFORMED",
-      field(role),
-      `${given.length} bytes`,
-      `at most ${limits.certificateBytes}`,
-    )
-  const der = Uint8Array.from(given)
-  return reading(role, undefined, "CERTIFICATE_MALFORMED", () => {
-    const [tbs, algorithm, signature] = expectTags(readAll(readOnly(der, tags.sequence).content, 3), [
-      tags.sequence,
-      tags.sequence,
-      tags.bitString,
-    ])
-    const parts = expectTags(readAll(tbs.content, 8), tbsTags)
-    const [version, , innerAlgorithm, issuer, , subject, spki] = parts
-    if (toHex(version.raw) !== "a003020102") throw new DerError("isn't version 3")
-    // The outer algorithm is outside of the signature: it counts only as a copy of the inner one.
-    if (Buffer.compare(algorithm.raw, innerAlgorithm.raw) !== 0) throw new DerError("names two algorithms")
-    if (signature.content[0] !== 0) throw new DerError("has a signature of broken bytes")
-    return {
-      der,
-      tbs: tbs.raw,
-      issuer: issuer.raw,
-      subject: subject.raw,
-      spki: spki.raw,
-      signature: signature.content.subarray(1),
-    }
-  })
-}
-
-const { sequence, integer } = tags
-/** version, serial, algorithm, issuer, validity, subject, key, extensions; no unique ids. */
-const tbsTags = [0xa0, integer, sequence, sequence, sequence, sequence, sequence, 0xa3] as const
-
-type Tlvs<T extends readonly number[]> = { readonly [K in keyof T]: Tlv }
-
-const expectTags = <const T extends readonly number[]>(found: readonly Tlv[], wanted: T): Tlvs<T> => {
-  if (found.length !== wanted.length || found.some((tlv, i) => tlv.tag !== wanted[i]))
-    throw new DerError("isn't built like a certificate")
-  return found as unknown as Tlvs<T>
+  const der = boundedCopy(given, limits.certificateBytes, refuserFor(role))
+  return reading(role, undefined, "CERTIFICATE_MALFORMED", () => readOutline(der))
 }
 
 /** SHA-256 of a SubjectPublicKeyInfo, in hex. */
@@ -96,20 +51,13 @@ export const keyDigest = (spki: Uint8Array): string => toHex(crypto.sha256(spki)
 
 /** @throws SnpError CERTIFICATE_ISSUER when the names don't chain, CERTIFICATE_SIGNATURE when the signature is wrong */
 export const checkSignature = (role: string, certificate: Outline, issuer: Outline): void => {
-  if (Buffer.compare(certificate.issuer, issuer.subject) !== 0)
-    throw new SnpError(
-      "CERTIFICATE_ISSUER",
-      field(role, "issuer"),
-      "another name",
-      "the subject of the next certificate",
-    )
-  if (!rsaPss4096Sha384.verify(certificate.signature, certificate.tbs, issuer.spki))
-    throw new SnpError(
-      "CERTIFICATE_SIGNATURE",
-      field(role, "signature"),
-      "a signature that doesn't verify",
-      "RSASSA-PSS with SHA-384 by the issuer's 4,096-bit key",
-    )
+  const refuse = refuserFor(role)
+  checkIssuerName(certificate, issuer, "the subject of the next certificate", refuse)
+  checkIssuerSignature(
+    rsaPss4096Sha384.verify(certificate.signature, certificate.tbs, issuer.spki),
+    "RSASSA-PSS with SHA-384 by the issuer's 4,096-bit key",
+    refuse,
+  )
 }
 
 /** A certificate whose signature held. */
@@ -125,106 +73,55 @@ export interface Certificate {
   readonly extensions: ReadonlyMap<string, Uint8Array>
 }
 
-/** Extensions of RFC 5280 that are looked at or that may be passed over: key usage, constraints, key ids, CRL location. */
-const standardExtensions = new Set(["2.5.29.14", "2.5.29.15", "2.5.29.19", "2.5.29.31", "2.5.29.35"])
+const known = new Set(standardExtensions)
 
 /**
  * Decodes a certificate whose signature has been checked, and checks that it may do what its role asks.
  * @throws SnpError CERTIFICATE_MALFORMED, CERTIFICATE_ALGORITHM, CERTIFICATE_ROLE, CERTIFICATE_EXTENSION
  */
-export const decode = (role: CertificateRole, from: Outline): Certificate => {
-  const x509 = reading(
-    role,
-    undefined,
-    "CERTIFICATE_MALFORMED",
-    () => new X509Certificate(Uint8Array.from(from.der)),
-  )
-  return reading(role, undefined, "CERTIFICATE_MALFORMED", () => {
-    checkAlgorithm(role, x509)
-    checkUse(role, x509)
-    const names = x509.subjectName.getField("CN")
+export const decode = (role: CertificateRole, from: Outline): Certificate =>
+  reading(role, undefined, "CERTIFICATE_MALFORMED", () => {
+    const refuse = refuserFor(role)
+    const x509 = decodeX509(from.der)
+    checkAlgorithm(x509, refuse)
+    checkUse(role, x509, refuse)
     return {
       role,
-      commonName: names.length === 1 ? (names[0] ?? "") : "",
+      commonName: commonNameOf(x509),
       notBefore: x509.notBefore,
       notAfter: x509.notAfter,
       spki: from.spki,
       fingerprint: toHex(crypto.sha256(from.der)),
-      extensions: vendorExtensions(role, x509),
+      extensions: otherExtensions(x509, known, refuse),
     }
   })
-}
 
-const checkAlgorithm = (role: string, x509: X509Certificate): void => {
+const checkAlgorithm = (x509: X509Certificate, refuse: Refuse): void => {
   const algorithm = x509.signatureAlgorithm as { name: string; hash?: { name: string }; saltLength?: number }
   if (algorithm.name !== "RSA-PSS" || algorithm.hash?.name !== "SHA-384" || algorithm.saltLength !== 48)
-    throw new SnpError(
+    throw refuse(
       "CERTIFICATE_ALGORITHM",
-      field(role, "signatureAlgorithm"),
+      "signatureAlgorithm",
       `${algorithm.name}, ${algorithm.hash?.name ?? "no hash"}, salt ${algorithm.saltLength ?? "unknown"}`,
       "RSA-PSS, SHA-384, salt 48",
     )
 }
 
 /** Issuers must be authorities that may sign certificates; the others must not be authorities. */
-const checkUse = (role: CertificateRole, x509: X509Certificate): void => {
+const checkUse = (role: CertificateRole, x509: X509Certificate, refuse: Refuse): void => {
   const isIssuer = role === "ark" || role === "ask" || role === "asvk"
-  const constraints = x509.getExtension(BasicConstraintsExtension)
-  if ((constraints?.ca ?? false) !== isIssuer)
-    throw new SnpError(
-      "CERTIFICATE_ROLE",
-      field(role, "basicConstraints"),
-      `ca ${!isIssuer}`,
-      `ca ${isIssuer}`,
-    )
-  const usage = x509.getExtension(KeyUsagesExtension)?.usages
+  checkAuthority(x509, isIssuer, refuse)
+  const usage = keyUsageOf(x509)
   const wanted = isIssuer ? KeyUsageFlags.keyCertSign : KeyUsageFlags.digitalSignature
   if ((isIssuer && usage === undefined) || (usage !== undefined && (usage & wanted) === 0))
-    throw new SnpError(
+    throw refuse(
       "CERTIFICATE_ROLE",
-      field(role, "keyUsage"),
+      "keyUsage",
       usage === undefined ? "none" : `${usage}`,
       isIssuer ? "keyCertSign" : "digitalSignature, or no key usage",
     )
 }
 
-const vendorExtensions = (role: string, x509: X509Certificate): ReadonlyMap<string, Uint8Array> => {
-  const seen = new Set<string>()
-  const vendor = new Map<string, Uint8Array>()
-  for (const { type, critical, value } of x509.extensions) {
-    if (seen.has(type)) throw new SnpError("CERTIFICATE_EXTENSION", field(role, type), "twice", "once")
-    seen.add(type)
-    if (standardExtensions.has(type)) continue
-    if (critical)
-      throw new SnpError(
-        "CERTIFICATE_EXTENSION",
-        field(role, type),
-        "critical",
-        "only extensions that are understood",
-      )
-    vendor.set(type, new Uint8Array(value))
-  }
-  return vendor
-}
-
 /** @throws SnpError CERTIFICATE_NOT_YET_VALID, CERTIFICATE_EXPIRED */
-export const checkDates = (certificate: Certificate, now: Date): void => {
-  const { role, notBefore, notAfter } = certificate
-  // Written so that a date that isn't a number fails.
-  if (!(notBefore.getTime() <= now.getTime()))
-    throw new SnpError(
-      "CERTIFICATE_NOT_YET_VALID",
-      field(role, "notBefore"),
-      isoOf(notBefore),
-      `at most ${isoOf(now)}`,
-    )
-  if (!(now.getTime() <= notAfter.getTime()))
-    throw new SnpError(
-      "CERTIFICATE_EXPIRED",
-      field(role, "notAfter"),
-      isoOf(notAfter),
-      `at least ${isoOf(now)}`,
-    )
-}
-
-const isoOf = (date: Date): string => (Number.isNaN(date.getTime()) ? "no date" : date.toISOString())
+export const checkDates = (certificate: Certificate, now: Date): void =>
+  dates.checkDates(certificate, now, refuserFor(certificate.role))

@@ -1,5 +1,7 @@
 /** From a pinned root key to the key that signs reports: ARK -> ASK -> VCEK, or ARK -> ASVK -> VLEK. */
 import { createHash } from "node:crypto"
+import { Recent } from "../recent.ts"
+import type { Outline } from "../x509/outline.ts"
 import {
   type Certificate,
   type CertificateRole,
@@ -7,7 +9,6 @@ import {
   checkSignature,
   decode,
   keyDigest,
-  type Outline,
   outline,
 } from "./certificate.ts"
 import { type Endorsement, readEndorsement } from "./endorsement.ts"
@@ -37,31 +38,6 @@ interface Issuers {
   readonly intermediateOutline: Outline
   readonly intermediate: Certificate
   readonly ark: Certificate
-}
-
-/** Keeps at most `most` values; the one longest unused goes first. */
-class Recent<T> {
-  readonly #values = new Map<string, T>()
-  readonly #most: number
-
-  constructor(most: number) {
-    this.#most = most
-  }
-
-  get(key: string): T | undefined {
-    const value = this.#values.get(key)
-    if (value === undefined) return undefined
-    this.#values.delete(key)
-    this.#values.set(key, value)
-    return value
-  }
-
-  set(key: string, value: T): T {
-    this.#values.set(key, value)
-    const [oldest] = this.#values.keys()
-    if (this.#values.size > this.#most && oldest !== undefined) this.#values.delete(oldest)
-    return value
-  }
 }
 
 /**

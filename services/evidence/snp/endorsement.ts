@@ -1,7 +1,8 @@
 /** What a VCEK or VLEK certificate says in AMD's own extensions (AMD 57230, table 8): the chip, the product, the TCB. */
 import { DerError, readByte, readOnly, readText, tags } from "../der.ts"
+import { toHex } from "../text.ts"
 import { type Certificate, reading } from "./certificate.ts"
-import { SnpError, toHex } from "./error.ts"
+import { SnpError } from "./error.ts"
 import { encodeTcb, products, type SnpProduct, type TcbPart } from "./product.ts"
 import type { SigningKeyKind } from "./report.ts"
 

@@ -1,4 +1,5 @@
 /** Why an SEV-SNP report or its certificates were not believed. */
+import { EvidenceError } from "../error.ts"
 
 export type SnpErrorCode =
   // The report's form.
@@ -28,21 +29,7 @@ export type SnpErrorCode =
   | "REPORT_SIGNATURE"
   | "TIME_INVALID"
 
-export class SnpError extends Error {
+/** Fields are dotted paths: `report.policy`, `certificates.vcek.hwid`. */
+export class SnpError extends EvidenceError<SnpErrorCode> {
   override readonly name = "SnpError"
-  readonly code: SnpErrorCode
-  /** Dotted path: `report.policy`, `certificates.vcek.hwid`. */
-  readonly field: string
-  readonly found: string
-  readonly wanted: string
-
-  constructor(code: SnpErrorCode, field: string, found: string, wanted: string) {
-    super(`${field}: found ${found}, wanted ${wanted}`)
-    this.code = code
-    this.field = field
-    this.found = found
-    this.wanted = wanted
-  }
 }
-
-export const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")

@@ -2,7 +2,8 @@
  * AMD's product lines as attestation knows them: each has a root of its own, a layout of TCB_VERSION and a length of the
  * hardware id. Bergamo and Siena are endorsed as Genoa.
  */
-import { SnpError, toHex } from "./error.ts"
+import { toHex } from "../text.ts"
+import { SnpError } from "./error.ts"
 
 export type SnpProduct = "Milan" | "Genoa" | "Turin"
 

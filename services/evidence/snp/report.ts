@@ -3,7 +3,8 @@
  * little-endian. Versions 2, 3, 4 and 5; 3 added CPUID, 5 the mitigation vectors. No public sample of version 4 is known;
  * it is read as version 3, so anything that it adds makes a reserved byte non-zero and is refused.
  */
-import { SnpError, toHex } from "./error.ts"
+import { toHex } from "../text.ts"
+import { SnpError } from "./error.ts"
 import {
   decodeGuestPolicy,
   decodePlatformInfo,

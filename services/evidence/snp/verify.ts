@@ -3,8 +3,9 @@
  * signed it. Whether a genuine report is *good enough* is for the appraisal.
  */
 import { type Crypto, crypto as chosen } from "../../common/crypto/index.ts"
+import { toHex } from "../text.ts"
 import { type Chain, type ChainCache, verifyChain } from "./chain.ts"
-import { SnpError, toHex } from "./error.ts"
+import { SnpError } from "./error.ts"
 import { decodeTcb, productOfCpuid, products, type SnpProduct, type Tcb } from "./product.ts"
 import { parseReport, type SigningKeyKind, type SnpReport } from "./report.ts"
 import type { HardwareRoot } from "./roots.ts"
