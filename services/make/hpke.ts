@@ -36,7 +36,7 @@ export interface Sealed {
 const ascii = new TextEncoder()
 const empty = new Uint8Array(0)
 
-const concat = (...parts: ReadonlyArray<Uint8Array>): Uint8Array => {
+export const concat = (...parts: ReadonlyArray<Uint8Array>): Uint8Array => {
   const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
   let at = 0
   for (const part of parts) {

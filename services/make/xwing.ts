@@ -6,7 +6,7 @@
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
 import { expectBytes } from "./errors.ts"
-import type { Kem } from "./hpke.ts"
+import { concat, type Kem } from "./hpke.ts"
 
 export const KEM_XWING = 0x647a
 export const XWING_SEED_BYTES = 32
@@ -41,7 +41,7 @@ export const xwingFromSeed = (crypto: Crypto, seed: Uint8Array): XWingKey => {
 }
 
 /** @returns 1,216 bytes, when the two have the sizes that they must have */
-export const xwingPublicKey = (kemKey: Uint8Array, dhKey: Uint8Array): Uint8Array => join(kemKey, dhKey)
+export const xwingPublicKey = (kemKey: Uint8Array, dhKey: Uint8Array): Uint8Array => concat(kemKey, dhKey)
 
 /** An all-zero X25519 secret, which the draft lets pass, is refused: no honest sender makes one. */
 export const xwing = (crypto: Crypto): Kem<XWingKey> => {
@@ -51,9 +51,9 @@ export const xwing = (crypto: Crypto): Kem<XWingKey> => {
     dhCiphertext: Uint8Array,
     dhKey: Uint8Array,
   ): Uint8Array => {
-    const input = join(kemSecret, dhSecret, dhCiphertext, dhKey, LABEL)
+    const input = concat(kemSecret, dhSecret, dhCiphertext, dhKey, LABEL)
     const secret = crypto.sha3_256(input)
-    for (const spent of [input, kemSecret, dhSecret]) spent.fill(0)
+    for (const spent of [input, dhSecret]) spent.fill(0)
     return secret
   }
 
@@ -65,29 +65,26 @@ export const xwing = (crypto: Crypto): Kem<XWingKey> => {
       expectBytes("publicKey", publicKey, MLKEM_KEY_BYTES + X25519_BYTES)
       const dhKey = publicKey.subarray(MLKEM_KEY_BYTES)
       using ephemeral = crypto.x25519.generate()
-      const dhSecret = crypto.x25519.sharedSecret(ephemeral, dhKey)
-      const { ciphertext, sharedSecret } = crypto.mlkem768.encapsulate(publicKey.subarray(0, MLKEM_KEY_BYTES))
-      return {
-        enc: join(ciphertext, ephemeral.publicKey),
-        sharedSecret: combine(sharedSecret, dhSecret, ephemeral.publicKey, dhKey),
+      const made = crypto.mlkem768.encapsulate(publicKey.subarray(0, MLKEM_KEY_BYTES))
+      try {
+        const dhSecret = crypto.x25519.sharedSecret(ephemeral, dhKey)
+        return {
+          enc: concat(made.ciphertext, ephemeral.publicKey),
+          sharedSecret: combine(made.sharedSecret, dhSecret, ephemeral.publicKey, dhKey),
+        }
+      } finally {
+        made.sharedSecret.fill(0)
       }
     },
     decapsulate: (enc, { kem, dh }) => {
       expectBytes("enc", enc, MLKEM_CIPHERTEXT_BYTES + X25519_BYTES)
       const dhCiphertext = enc.subarray(MLKEM_CIPHERTEXT_BYTES)
-      const dhSecret = crypto.x25519.sharedSecret(dh, dhCiphertext)
       const kemSecret = crypto.mlkem768.decapsulate(enc.subarray(0, MLKEM_CIPHERTEXT_BYTES), kem)
-      return combine(kemSecret, dhSecret, dhCiphertext, dh.publicKey)
+      try {
+        return combine(kemSecret, crypto.x25519.sharedSecret(dh, dhCiphertext), dhCiphertext, dh.publicKey)
+      } finally {
+        kemSecret.fill(0)
+      }
     },
   }
-}
-
-const join = (...parts: ReadonlyArray<Uint8Array>): Uint8Array => {
-  const out = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0))
-  let at = 0
-  for (const part of parts) {
-    out.set(part, at)
-    at += part.length
-  }
-  return out
 }

@@ -2,10 +2,16 @@ import { beforeEach, describe, expect, it } from "vitest"
 import { limits } from "../../schemas/limits.ts"
 import { MakeError } from "../../services/make/errors.ts"
 import type { NodeState } from "../../services/make/node-state.ts"
-import type { Ack, AckEdge, EdgeRelease } from "../../services/make/release.ts"
+import {
+  type Ack,
+  type AckEdge,
+  type EdgeRelease,
+  openRelease,
+  sealRelease,
+} from "../../services/make/release.ts"
 import type { Releaser, ReleaserOutput } from "../../services/make/releaser.ts"
 import { kemKeyDigest } from "../../services/make/result.ts"
-import { defaultSuite } from "../../services/make/suites.ts"
+import { defaultSuite, offeredSuites } from "../../services/make/suites.ts"
 import {
   type Attested,
   attest,
@@ -19,6 +25,7 @@ import {
   opened,
   releasesIn,
   vouch,
+  workflow,
 } from "../support/make-lab.ts"
 
 const LEASE_MS = 30_000
@@ -430,6 +437,30 @@ describe("a releaser", () => {
     expect(events.length).toBeGreaterThan(3)
     for (const event of events)
       for (const value of Object.values(event)) expect(value).not.toBeInstanceOf(Uint8Array)
+  })
+
+  it("seals by the suite of its workflow, and by no other", () => {
+    for (const suite of offeredSuites) {
+      const own = { ...workflow, suite }
+      releaser = newReleaser({ workflow: own })
+      const attested = attest("alpha", releaser.beacon(0))
+      const { dhSecret, kemSecret, result } = attested
+      releaser.accept(result, 0)
+      const state = newNode(attested, { workflow: own })
+      state.followTerm(5n)
+      const { session } = result.claims
+      const nonce = state.ask(0n)
+      const request = { node: "alpha", session, nonce, kem_key: kemSecret.publicKey }
+      const [output] = releasesIn(releaser.pull(request, 0))
+      if (output === undefined) return fail("no release")
+      expect(output.header.suite).toBe(suite)
+      const sealed = sealRelease(crypto, output.recipient, output.header, filled(10, 1))
+      expect(sealed.enc).toHaveLength(suite === "chacha20-poly1305" ? 32 : 1_120)
+      const opener = { suite, dhSecret, kemSecret, result: result.digest }
+      expect(openRelease(crypto, opener, output.header, sealed)).toEqual(filled(10, 1))
+      expect(() => state.accept(opened(output), vouch)).not.toThrow()
+    }
+    expect(codeOf(() => newReleaser({ workflow: { ...workflow, suite: "none" } }))).toBe("MALFORMED suite")
   })
 
   it("gives a 40-node mesh its keys, every index unique at its receiver", () => {

@@ -11,6 +11,8 @@
  *   SHA-384 of 64 KiB       610       78
  *   HKDF, 64 bytes           10        9
  *   AEAD seal, 1 KiB         12        4
+ *   ML-KEM-768 encapsulate  376       42
+ *   ML-KEM-768 decapsulate  783       31
  */
 import { native } from "./native.ts"
 import { noble } from "./noble.ts"

@@ -5,13 +5,20 @@ import {
   decapsulate,
   encapsulate,
   type KeyObject,
-  randomBytes,
+  randomFillSync,
 } from "node:crypto"
 import { expectLength, MLKEM768_BYTES } from "./inputs.ts"
 import { CryptoError, type Kem768 } from "./port.ts"
 import { SecretKey } from "./secret-key.ts"
 
 const bytesOf = (buffer: Uint8Array): Uint8Array => Uint8Array.from(buffer)
+
+/** The same, for a secret: nothing stays behind in OpenSSL's buffer. */
+const moved = (buffer: Uint8Array): Uint8Array => {
+  const bytes = bytesOf(buffer)
+  buffer.fill(0)
+  return bytes
+}
 
 /** The same bytes, not a copy. */
 const viewOf = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
@@ -55,17 +62,17 @@ const publicKeyObject = (publicKey: Uint8Array): KeyObject => {
 }
 
 export const nativeMlkem768: Kem768 = {
-  generate: () => adopt(bytesOf(randomBytes(MLKEM768_BYTES.seed))),
+  generate: () => adopt(randomFillSync(new Uint8Array(MLKEM768_BYTES.seed))),
   fromSeed: (seed) => {
     expectLength("seed", seed, MLKEM768_BYTES.seed)
     return adopt(bytesOf(seed))
   },
   encapsulate: (publicKey) => {
     const { sharedKey, ciphertext } = encapsulate(publicKeyObject(publicKey))
-    return { sharedSecret: bytesOf(sharedKey), ciphertext: bytesOf(ciphertext) }
+    return { sharedSecret: moved(sharedKey), ciphertext: bytesOf(ciphertext) }
   },
   decapsulate: (ciphertext, own) => {
     expectLength("ciphertext", ciphertext, MLKEM768_BYTES.ciphertext)
-    return bytesOf(decapsulate(keyObjectOf(own), ciphertext))
+    return moved(decapsulate(keyObjectOf(own), ciphertext))
   },
 }
