@@ -4,7 +4,7 @@
 #define VS_CONSTS_H
 
 /* The layout of all maps together. Any change to a struct in types.h raises it: the loader then starts a new epoch. */
-#define VS_LAYOUT 3
+#define VS_LAYOUT 4
 
 /* Sizes of the maps; schemas/limits.ts holds the same bounds for user space. */
 #define VS_MAX_EDGES 1024

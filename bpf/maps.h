@@ -27,6 +27,7 @@ VS_MAP(lease_out, BPF_MAP_TYPE_HASH, struct vs_sa_key, u64, VS_MAX_SAS);
 VS_MAP(lease_in, BPF_MAP_TYPE_HASH, be32, u64, VS_MAX_SAS);
 VS_MAP(flows, BPF_MAP_TYPE_HASH, struct vs_flow_key, struct vs_flow, VS_MAX_FLOWS);
 VS_MAP(flow_counts, BPF_MAP_TYPE_ARRAY, u32, u32, VS_MAX_EDGES);
+VS_MAP(endpoints, BPF_MAP_TYPE_ARRAY, u32, u64, VS_MAX_EDGES *VS_MAX_LANES);
 VS_MAP(path_mtus, BPF_MAP_TYPE_ARRAY, u32, u64, VS_MAX_EDGES);
 VS_MAP(paths, BPF_MAP_TYPE_LRU_HASH, struct vs_path_key, u32, VS_MAX_PATHS);
 VS_MAP(rates, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_rate, VS_MAX_RATES);

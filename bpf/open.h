@@ -4,6 +4,7 @@
 #define VS_OPEN_H
 
 #include "aead.h"
+#include "endpoint.h"
 #include "esp.h"
 #include "policy.h"
 #include "replay.h"
@@ -12,24 +13,35 @@
 #define VS_UDP_AT (VS_HEAD_ROOM - VS_IV_LEN - VS_ESP_LEN - VS_UDP_LEN)
 #define VS_ESP_AT (VS_UDP_AT + VS_UDP_LEN)
 
+/* What an authentic packet is to be judged by. */
+struct vs_opened {
+	u32 edge;
+	u32 lane;
+	u32 newest; /* no higher sequence number was seen before it */
+	u32 inner_len;
+};
+
 /* The sequence number is new and the packet authentic: marks it, once. The window goes with its SA; none is none of ours. */
-VS_INLINE u32 vs_open_mark(struct vs_window *window, be32 spi, u64 seq)
+VS_INLINE u32 vs_open_mark(struct vs_window *window, be32 spi, u64 seq, u32 *newest)
 {
-	int accepted;
+	int accepted, higher;
 
 	bpf_spin_lock(&window->lock);
+	higher = seq > window->top;
 	accepted = vs_window_accept(window, seq);
 	bpf_spin_unlock(&window->lock);
 	if (!accepted)
 		return VS_V_REPLAYED;
+	*newest = higher;
 	/* A window deleted meanwhile may be another SA's by now: then nothing says that this packet came only once. */
 	return bpf_map_lookup_elem(&windows, &spi) == window ? VS_GO_ON : VS_V_UNKNOWN_SPI;
 }
 
 /*
- * Authenticates and decrypts `text_len` bytes of text that lie in w with their headers. Fills edge. Gives VS_GO_ON or a verdict.
+ * Authenticates and decrypts `text_len` bytes of text that lie in w with their headers. Fills `o` but for the length. Gives VS_GO_ON or a
+ * verdict.
  */
-VS_INLINE u32 vs_open_text(struct vs_work *w, u32 text_len, u64 now, u32 *edge)
+VS_INLINE u32 vs_open_text(struct vs_work *w, u32 text_len, u64 now, struct vs_opened *o)
 {
 	be32 spi = *(const be32 *)(w->frame + VS_ESP_AT);
 	u32 low = vs_swap32(*(const be32 *)(w->frame + VS_ESP_AT + 4));
@@ -57,16 +69,18 @@ VS_INLINE u32 vs_open_text(struct vs_work *w, u32 text_len, u64 now, u32 *edge)
 		return VS_V_REPLAYED;
 	vs_chacha20_init(w, sa->key, sa->salt, iv);
 	vs_esp_aad(w, spi, seq, sa->flags);
-	*edge = sa->edge;
+	o->edge = sa->edge;
+	o->lane = sa->lane;
 	if (vs_aead_open(w, text_len))
 		return VS_V_BAD_TAG;
-	return vs_open_mark(window, spi, seq);
+	return vs_open_mark(window, spi, seq, &o->newest);
 }
 
 /* Holds the decrypted packet against its edge and the workflow. Gives VS_GO_ON and the inner length, or a verdict. */
-VS_INLINE u32 vs_open_judge(struct vs_work *w, const struct vs_config *c, u32 text_len, u32 edge, u64 now, u32 *inner_len)
+VS_INLINE u32 vs_open_judge(struct vs_work *w, const struct vs_config *c, const struct vs_outer *from, u32 text_len, u64 now,
+			    struct vs_opened *o)
 {
-	const struct vs_edge *e = bpf_map_lookup_elem(&edges, &edge);
+	const struct vs_edge *e = bpf_map_lookup_elem(&edges, &o->edge);
 	struct vs_question q = {};
 	struct vs_answer a = {};
 	struct vs_tuple t = {};
@@ -84,19 +98,21 @@ VS_INLINE u32 vs_open_judge(struct vs_work *w, const struct vs_config *c, u32 te
 		return VS_V_NO_ENDPOINT;
 	if (t.saddr != e->peer_inner || t.daddr != c->inner_addr)
 		return VS_V_WRONG_INNER;
+	if (o->newest && o->lane < VS_MAX_LANES)
+		vs_endpoint_learn(o->edge, o->lane, e, from, c);
 	q.peer = t.saddr;
 	q.own_port = t.dport;
 	q.peer_port = t.sport;
 	q.protocol = t.protocol;
 	q.way = t.way;
 	q.opens_as = VS_ROLE_RESPONDER;
-	q.edge = edge;
+	q.edge = o->edge;
 	if (!vs_judge(&q, now, &a))
 		return t.way == VS_ERROR ? VS_V_STRAY_ICMP : VS_V_NO_POLICY;
 	verdict = vs_answer_use(&a, now, &t);
 	if (verdict != VS_GO_ON)
 		return verdict;
-	*inner_len = len;
+	o->inner_len = len;
 	return VS_GO_ON;
 }
 
@@ -120,11 +136,12 @@ VS_INLINE u32 vs_open_replace(struct __sk_buff *skb, struct vs_work *w, const st
 }
 
 /* A UDP datagram of `len` bytes, header included, to our ESP port. Gives its verdict. */
-VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, struct vs_work *w, u32 len, u8 outer_tos)
+VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, struct vs_work *w, u32 len,
+			     const struct vs_outer *from)
 {
 	u64 now = bpf_ktime_get_boot_ns();
 	struct vs_edge_stats *stats;
-	u32 edge = 0, inner_len = 0;
+	struct vs_opened o = {};
 	u32 verdict, text_len;
 
 	if (len == VS_UDP_LEN + 1) {
@@ -145,23 +162,23 @@ VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	if (bpf_skb_load_bytes(skb, VS_ETH_LEN + VS_IP_LEN, w->frame + VS_UDP_AT, vs_copy_size(len)))
 		return VS_V_INTERNAL;
 
-	verdict = vs_open_text(w, text_len, now, &edge);
+	verdict = vs_open_text(w, text_len, now, &o);
 	if (verdict != VS_GO_ON)
 		return verdict;
-	verdict = vs_open_judge(w, c, text_len, edge, now, &inner_len);
+	verdict = vs_open_judge(w, c, from, text_len, now, &o);
 	if (verdict != VS_GO_ON)
 		return verdict;
-	verdict = vs_ecn_open((struct vs_ipv4 *)(w->frame + VS_HEAD_ROOM), outer_tos);
+	verdict = vs_ecn_open((struct vs_ipv4 *)(w->frame + VS_HEAD_ROOM), from->tos);
 	if (verdict != VS_GO_ON)
 		return verdict;
-	verdict = vs_open_replace(skb, w, c, inner_len);
+	verdict = vs_open_replace(skb, w, c, o.inner_len);
 	if (verdict != VS_GO_ON)
 		return verdict;
 	skb->mark = c->mark;
-	stats = bpf_map_lookup_elem(&edge_stats, &edge);
+	stats = bpf_map_lookup_elem(&edge_stats, &o.edge);
 	if (stats) {
 		stats->opened_packets += 1;
-		stats->opened_bytes += inner_len;
+		stats->opened_bytes += o.inner_len;
 	}
 	return VS_V_OPENED;
 }

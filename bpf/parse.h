@@ -160,12 +160,15 @@ VS_INLINE u32 vs_parse_inner(const u8 *packet, u32 room, struct vs_tuple *t)
 	return VS_GO_ON;
 }
 
-/* Which lane carries a flow: a mix of what identifies it, so that a flow keeps to one lane and keeps its order. */
+/*
+ * Which lane carries a flow: a mix of what identifies it, so that a flow keeps to one lane and keeps its order. Both directions
+ * give the same number: where a lane's packets come from is where its answers go.
+ */
 VS_INLINE u32 vs_flow_hash(const struct vs_tuple *t)
 {
-	u64 mix = (u64)t->saddr << 32 | t->daddr;
+	u64 mix = (u64)(t->saddr ^ t->daddr) << 32 | (u32)(t->saddr + t->daddr);
 
-	mix ^= ((u64)t->sport << 32 | (u64)t->dport << 16 | t->protocol) * 0x9e3779b97f4a7c15ull;
+	mix ^= ((u64)(u16)(t->sport ^ t->dport) << 32 | (u64)(u16)(t->sport + t->dport) << 16 | t->protocol) * 0x9e3779b97f4a7c15ull;
 	mix ^= mix >> 29;
 	mix *= 0xbf58476d1ce4e5b9ull;
 	return (u32)(mix >> 32);

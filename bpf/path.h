@@ -92,7 +92,7 @@ VS_INLINE int vs_report_is_ours(const struct vs_report *r, const struct vs_confi
 	return (u32)*(const volatile u64 *)&sa->seq - vs_swap32(r->seq) < VS_ERROR_RECENT;
 }
 
-/* An ICMP message of `len` bytes from the wire. Gives its verdict. */
+/* A Fragmentation Needed of `len` bytes from the wire. Gives its verdict. */
 VS_INLINE u32 vs_path_report(struct __sk_buff *skb, const struct vs_config *c, struct vs_work *w, u32 len)
 {
 	const struct vs_report *r = (const struct vs_report *)(w->frame + VS_HEAD_ROOM);
@@ -106,8 +106,6 @@ VS_INLINE u32 vs_path_report(struct __sk_buff *skb, const struct vs_config *c, s
 	vs_put32(w->frame + VS_HEAD_ROOM + vs_text_index(len, 1), 0);
 	if (bpf_skb_load_bytes(skb, VS_ETH_LEN + VS_IP_LEN, w->frame + VS_HEAD_ROOM, vs_copy_size(len)))
 		return VS_V_INTERNAL;
-	if (r->type != VS_ICMP_UNREACHABLE || r->code != VS_ICMP_FRAG_NEEDED)
-		return VS_V_FOREIGN_IN;
 	mtu = vs_swap16(r->mtu);
 	if (!vs_report_sum_ok(w, len) || mtu < VS_MTU_LEAST || vs_swap16(r->ip.total_len) <= mtu ||
 	    !vs_report_is_ours(r, c, now, &edge))

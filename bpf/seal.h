@@ -4,6 +4,7 @@
 #define VS_SEAL_H
 
 #include "aead.h"
+#include "endpoint.h"
 #include "esp.h"
 #include "notice.h"
 #include "path.h"
@@ -32,6 +33,7 @@ VS_INLINE u32 vs_seal_find(const struct vs_tuple *t, u32 edge, u64 now, struct v
 	    by->edge.lanes > VS_MAX_LANES)
 		return VS_V_NO_ENDPOINT;
 	by->lane = vs_flow_hash(t) % by->edge.lanes;
+	vs_endpoint_apply(edge, by->lane, &by->edge);
 	lane.edge = edge;
 	lane.lane = by->lane;
 	out = bpf_map_lookup_elem(&outbound, &lane);

@@ -56,11 +56,16 @@ int vs_open(struct __sk_buff *skb)
 			if (f.ip.saddr == c->bus_addr && f.sport == c->bus_port)
 				verdict = VS_V_CONTROL;
 		} else if (f.ip.protocol == VS_PROTO_ICMP) {
-			verdict = vs_path_report(skb, c, w, total - VS_IP_LEN);
-		} else if (f.ip.protocol == VS_PROTO_UDP && f.dport == c->esp_port) {
+			/* Type and code stand where UDP has its source port. */
+			if (f.sport == (VS_ICMP_UNREACHABLE | VS_ICMP_FRAG_NEEDED << 8))
+				verdict = vs_path_report(skb, c, w, total - VS_IP_LEN);
+		} else if (f.ip.protocol == VS_PROTO_UDP && (u16)(vs_swap16(f.dport) - vs_swap16(c->esp_port)) < VS_MAX_LANES) {
+			/* To a lane's own port comes what a NAT before us has translated back. */
+			struct vs_outer from = { .addr = f.ip.saddr, .port = f.sport, .tos = f.ip.tos };
+
 			verdict = VS_V_BAD_ESP;
 			if (total >= VS_IP_LEN + VS_UDP_LEN && vs_swap16(f.udp_len) == total - VS_IP_LEN)
-				verdict = vs_open_packet(skb, c, w, total - VS_IP_LEN, f.ip.tos);
+				verdict = vs_open_packet(skb, c, w, total - VS_IP_LEN, &from);
 		}
 	}
 	vs_count(verdict);

@@ -15,11 +15,13 @@ import {
   type ConfigRecord,
   decodeCount,
   decodeEdgeStats,
+  decodeEndpoint,
   decodeFlow,
   decodeFlowCount,
   decodePathMtu,
   type EdgeRecord,
   type EdgeStats,
+  type EndpointRecord,
   edgeKey,
   emptyWindow,
   encodeConfig,
@@ -33,12 +35,14 @@ import {
   encodePolicyKey,
   encodeSaIn,
   encodeSaOut,
+  endpointKey,
   type FlowKey,
   type FlowRecord,
   flowState,
   indexKey,
   inSaKey,
   laneKey,
+  noEndpoint,
   outSaKey,
   type PathMtu,
   type PolicyKey,
@@ -161,15 +165,18 @@ export class Plane {
     return this
   }
 
-  /** Installs both directions' keys of an edge on all lanes, with a lease. `sequence` is the last one used already. */
-  keys(by: EdgeKeys, sequence = 0n): this {
+  /**
+   * Installs both directions' keys of an edge on all lanes, with a lease. `sequence` is the last one used already, `lane`
+   * that of what comes in.
+   */
+  keys(by: EdgeKeys, sequence = 0n, lane = 0): this {
     const out = encodeSaOut(by.out)
     new DataView(out.buffer).setBigUint64(0, sequence, true)
     this.map("sa_out").insert(outSaKey(by.edge, by.out.spi), out)
-    for (let lane = 0; lane < LANES; lane++)
-      this.map("outbound").update(laneKey(by.edge, lane), encodeOutbound(by.out.spi))
+    for (let each = 0; each < LANES; each++)
+      this.map("outbound").update(laneKey(by.edge, each), encodeOutbound(by.out.spi))
     this.map("windows").insert(inSaKey(by.in.spi), emptyWindow())
-    this.map("sa_in").insert(inSaKey(by.in.spi), encodeSaIn(by.edge, 0, by.in))
+    this.map("sa_in").insert(inSaKey(by.in.spi), encodeSaIn(by.edge, lane, by.in))
     return this.lease(by)
   }
 
@@ -230,6 +237,11 @@ export class Plane {
     return { verdict: risen.join(" "), retval, packet: out, mark, durationNs }
   }
 
+  /** Where the programs have learnt that the peer is. */
+  learnt(edge: number, lane = 0): EndpointRecord | undefined {
+    return decodeEndpoint(this.map("endpoints").lookup(endpointKey(edge, lane)) ?? new Uint8Array(0))
+  }
+
   /** The MTU that the network reported for an edge, or 0. */
   reportedMtu(edge: number): PathMtu {
     return decodePathMtu(this.map("path_mtus").lookup(edgeKey(edge)) ?? new Uint8Array(0))
@@ -239,7 +251,11 @@ export class Plane {
   forget(): this {
     for (const spi of this.map("windows").keys()) this.map("windows").update(spi, emptyWindow())
     for (const key of this.map("flows").keys()) this.map("flows").delete(key)
-    for (const { edge } of [edge1, edge2, edge3]) this.setFlowCount(edge, 0)
+    for (const { edge } of [edge1, edge2, edge3]) {
+      this.setFlowCount(edge, 0)
+      for (let lane = 0; lane < LANES; lane++)
+        this.map("endpoints").update(endpointKey(edge, lane), noEndpoint())
+    }
     return this
   }
 

@@ -429,7 +429,7 @@ const cases: ReadonlyArray<Case> = [
   {
     name: "sealed, to another port",
     program: open,
-    packet: () => frame(outerPacket({ ...fromPeer(), to: 4501 }, esp(edge2.in, 1n, incoming()))),
+    packet: () => frame(outerPacket({ ...fromPeer(), to: ESP_PORT + 16 }, esp(edge2.in, 1n, incoming()))),
     verdict: "FOREIGN_IN",
   },
   {

@@ -179,7 +179,7 @@ describe("from the applications' namespace", () => {
     const sentBefore = await sentByM0()
     await act()
     const sealed = await onlySealed(pair)
-    const { NEIGHBOUR: _, SEALED_OUT = 0, ...bySealer } = pair.node.since(before)
+    const { NEIGHBOUR: _, NOTIFIED: _told, SEALED_OUT = 0, ...bySealer } = pair.node.since(before)
     expect([SEALED_OUT, bySealer.SEALED ?? 0]).toEqual([sealed, sealed])
     expect(Object.values(bySealer).reduce((sum, rise) => sum + rise, 0)).toBe((await sentByM0()) - sentBefore)
     return bySealer

@@ -343,7 +343,7 @@ describe.each([
       outers.map(() => ["OPENED", payload]),
     )
     const refused = await craft(keys, [
-      { sequence: 50n, payload, outer: { ...outer, to: ESP_PORT + 1 } },
+      { sequence: 50n, payload, outer: { ...outer, to: ESP_PORT + 16 } },
       { sequence: 50n, payload, outer: { ...outer, target: "192.0.2.9" } },
       { sequence: 50n, payload, outer: { ...outer, ip: { flags: "MF" } } },
       { sequence: 50n, payload, outer: { ...outer, ip: { frag: 1 } } },

@@ -7,7 +7,7 @@ import { type MapShape, mapType } from "./maps.ts"
  * on the wire, so in TypeScript they are plain numbers (10.0.0.1 is 0x0a000001) written big endian. Offsets are explicit:
  * the C structs have no hidden padding, and a plane is opened only if the kernel reports these very sizes.
  */
-export const VS_LAYOUT = 3
+export const VS_LAYOUT = 4
 export const EDGES_MAX = 1024
 export const LANES_MAX = 16
 /** RFC 4303 section 2.1: SPIs 0 to 255 are reserved. */
@@ -39,6 +39,7 @@ export const shapes = {
   flows: shape(HASH, 12, 16, 65536),
   flow_counts: shape(ARRAY, 4, 4, EDGES_MAX),
   flow_queue: shape(QUEUE, 0, 16, 131072),
+  endpoints: shape(ARRAY, 4, 8, EDGES_MAX * LANES_MAX),
   path_mtus: shape(ARRAY, 4, 8, EDGES_MAX),
   paths: shape(LRU_HASH, 8, 4, 16384),
   rates: shape(PERCPU_ARRAY, 4, 16, VERDICTS_MAX + 1),
@@ -370,6 +371,26 @@ export const encodeFlow = (flow: FlowRecord): Uint8Array =>
 export const decodeFlowCount = (bytes: Uint8Array): number =>
   reading(bytes, 4, "flow count").getInt32(0, true)
 export const encodeFlowCount = (count: number): Uint8Array => indexKey(count)
+
+/** Key of `endpoints`. */
+export const endpointKey = (edge: number, lane: number): Uint8Array =>
+  indexKey(edgeIndex(edge) * LANES_MAX + laneIndex(lane))
+
+/** Value of `endpoints`: where a peer's packets come from. */
+export interface EndpointRecord {
+  readonly address: number
+  readonly port: number
+}
+
+/** Undefined: nothing was learnt. */
+export const decodeEndpoint = (bytes: Uint8Array): EndpointRecord | undefined => {
+  const v = reading(bytes, shapes.endpoints.valueSize, "endpoint")
+  const [address, port] = [v.getUint32(0), v.getUint16(4)]
+  return address === 0 && port === 0 ? undefined : { address, port }
+}
+
+/** What makes the programs go by the document's address again. */
+export const noEndpoint = (): Uint8Array => new Uint8Array(shapes.endpoints.valueSize)
 
 /** Value of `path_mtus`: an MTU that the network reported, and when it ends, in units of 2^30 ns of the boot clock. */
 export interface PathMtu {

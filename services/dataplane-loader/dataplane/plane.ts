@@ -120,6 +120,11 @@ const readEdges = (maps: Maps): EdgeState => {
 
 const NO_PATH_MTU = records.encodePathMtu({ mtu: 0, ends: 0n })
 
+const forgetEndpoint = (maps: Maps, edge: number): void => {
+  for (let lane = 0; lane < records.LANES_MAX; lane++)
+    maps.endpoints.update(records.endpointKey(edge, lane), records.noEndpoint())
+}
+
 /** What the programs know of an edge must not pass to the next that gets its index: a flow's entry lets replies in. */
 const forgetEdges = (maps: Maps, edges: ReadonlySet<number>): void => {
   if (edges.size === 0) return
@@ -128,11 +133,13 @@ const forgetEdges = (maps: Maps, edges: ReadonlySet<number>): void => {
   for (const edge of edges) {
     maps.flow_counts.update(records.edgeKey(edge), records.encodeFlowCount(0))
     maps.path_mtus.update(records.edgeKey(edge), NO_PATH_MTU)
+    forgetEndpoint(maps, edge)
   }
 }
 
 const applyEdges = (maps: Maps, associations: Associations, desired: EdgeState): void => {
-  const plan = reconcile(readEdges(maps), desired)
+  const present = readEdges(maps)
+  const plan = reconcile(present, desired)
   for (const key of plan.removePolicies) maps.policies.delete(records.encodePolicyKey(key))
   for (const edge of plan.purge) associations.revoke(edge)
   forgetEdges(maps, new Set(plan.purge))
@@ -144,6 +151,10 @@ const applyEdges = (maps: Maps, associations: Associations, desired: EdgeState):
     // The id last: an edge with a new peer and an old id would be taken for unchanged.
     maps.edges.update(records.edgeKey(edge.index), records.encodeEdge(edge))
     maps.edge_ids.update(records.edgeKey(edge.index), edge.id)
+    // A new address in the document is news, and stronger than where the peer was last seen; what it sends is newer still.
+    const before = present.edges.find(({ index }) => index === edge.index)
+    if (before?.peerWire !== edge.peerWire || before.peerPort !== edge.peerPort)
+      forgetEndpoint(maps, edge.index)
   }
   for (const policy of plan.putPolicies)
     maps.policies.update(records.encodePolicyKey(policy), records.encodePolicy(policy))
