@@ -3,80 +3,63 @@
  * SHA-256 throughout. Read in two steps: the outline by a reader that takes one encoding only, enough to check the
  * signature; the rest by the library, and only once the signature held.
  */
-import "reflect-metadata"
-import { BasicConstraintsExtension, KeyUsageFlags, KeyUsagesExtension, X509Certificate } from "@peculiar/x509"
 import { limits } from "../../../schemas/limits.ts"
 import type { Crypto } from "../../common/crypto/index.ts"
 import { native } from "../../common/crypto/native.ts"
-import { DerError, readAll, readOnly, type Tlv, tags } from "../der.ts"
+import { DerError, readAll, readOnly, tags } from "../der.ts"
+import { toHex } from "../text.ts"
+import { checkDates } from "../x509/dates.ts"
+import {
+  checkAuthority,
+  decodeX509,
+  KeyUsageFlags,
+  keyUsageOf,
+  type X509Certificate,
+} from "../x509/decoded.ts"
+import { otherExtensions, standardExtensions } from "../x509/extensions.ts"
+import { checkIssuerName, checkIssuerSignature } from "../x509/issuer.ts"
+import * as outlines from "../x509/outline.ts"
+import { type Refuse, readingDer as reading, refuserOf } from "../x509/refuse.ts"
 import type { TdxCache } from "./cache.ts"
-import { isoOf, TdxError, type TdxErrorCode, toHex } from "./error.ts"
+import { TdxError, type TdxErrorCode } from "./error.ts"
 
 export type IntelRole = "root" | "ca" | "pck" | "tcbSigning"
 
 /** What a signature check needs, as slices of the certificate. */
-export interface IntelOutline {
-  readonly der: Uint8Array
-  readonly tbs: Uint8Array
+export interface IntelOutline extends outlines.Outline {
   /** As in the certificate: a signed number, big-endian, in hex. */
   readonly serial: string
-  readonly issuer: Uint8Array
-  readonly subject: Uint8Array
-  readonly spki: Uint8Array
   /** 04 || x || y. */
   readonly publicKey: Uint8Array
   /** r || s, big-endian, 64 bytes. */
   readonly signature: Uint8Array
 }
 
+const refuserFor = (role: IntelRole): Refuse => refuserOf(TdxError, `certificates.${role}`)
+
 /** Runs a reader of DER; what it finds wrong becomes a typed error. */
-export const readingDer = <T>(field: string, code: TdxErrorCode, read: () => T): T => {
-  try {
-    return read()
-  } catch (error) {
-    if (error instanceof TdxError) throw error
-    const found = error instanceof DerError ? `DER that ${error.message}` : "an encoding that can't be read"
-    throw new TdxError(code, field, found, "a DER-encoded value as Intel writes it")
-  }
-}
+export const readingDer = <T>(field: string, code: TdxErrorCode, read: () => T): T =>
+  reading(read, (found) => new TdxError(code, field, found, "a DER-encoded value as Intel writes it"))
 
 /** AlgorithmIdentifier of ecdsa-with-SHA256. */
 export const ecdsaSha256 = "300a06082a8648ce3d040302"
 /** SubjectPublicKeyInfo of a P-256 key up to and with the 04 of its uncompressed point. */
 const p256Prefix = "3059301306072a8648ce3d020106082a8648ce3d03010703420004"
 
-const { sequence, integer, bitString } = tags
-/** version, serial, algorithm, issuer, validity, subject, key, extensions; no unique ids. */
-const tbsTags = [0xa0, integer, sequence, sequence, sequence, sequence, sequence, 0xa3] as const
-
-type Tlvs<T extends readonly number[]> = { readonly [K in keyof T]: Tlv }
-
-export const expectTags = <const T extends readonly number[]>(
-  found: readonly Tlv[],
-  wanted: T,
-  what: string,
-): Tlvs<T> => {
-  if (found.length !== wanted.length || found.some((tlv, i) => tlv.tag !== wanted[i]))
-    throw new DerError(`isn't built like ${what}`)
-  return found as unknown as Tlvs<T>
-}
+const { sequence, integer } = tags
 
 /** SIGNED{} of X.509: what was signed, and the signature as r || s. */
 export const readSigned = (field: string, der: Uint8Array, what: string) => {
-  const [tbs, algorithm, signature] = expectTags(
-    readAll(readOnly(der, sequence).content, 3),
-    [sequence, sequence, bitString],
-    what,
-  )
+  const { tbs, algorithm, signature } = outlines.readSigned(der, what)
   if (toHex(algorithm.raw) !== ecdsaSha256)
     throw new TdxError("CERTIFICATE_ALGORITHM", `${field}.signatureAlgorithm`, "another", "ecdsa-with-SHA256")
-  if (signature.content[0] !== 0) throw new DerError("has a signature of broken bytes")
-  return { tbs, algorithm, signature: rawSignature(signature.content.subarray(1)) }
+  return { tbs, algorithm, signature: rawSignature(outlines.signatureBytes(signature)) }
 }
 
 /** ECDSA-Sig-Value to r || s. Both in their shortest form, so that one signature has one encoding. */
 const rawSignature = (der: Uint8Array): Uint8Array => {
-  const parts = expectTags(readAll(readOnly(der, sequence).content, 2), [integer, integer], "a signature")
+  const numbers = readAll(readOnly(der, sequence).content, 2)
+  const parts = outlines.expectTags(numbers, [integer, integer], "a signature")
   const signature = new Uint8Array(64)
   for (const [i, { content }] of parts.entries()) {
     const [first = 0x80, second = 0] = content
@@ -95,29 +78,19 @@ const rawSignature = (der: Uint8Array): Uint8Array => {
  */
 export const outlineOf = (role: IntelRole, given: Uint8Array): IntelOutline => {
   const field = `certificates.${role}`
-  if (given.length > limits.certificateBytes)
-    throw new TdxError(
-      "CERTIFICATE_MALFORMED",
-      field,
-      `${given.length} bytes`,
-      `at most ${limits.certificateBytes}`,
-    )
-  const der = Uint8Array.from(given)
+  const der = outlines.boundedCopy(given, limits.certificateBytes, refuserFor(role))
   return readingDer(field, "CERTIFICATE_MALFORMED", () => {
     const { tbs, algorithm, signature } = readSigned(field, der, "a certificate")
-    const parts = expectTags(readAll(tbs.content, 8), tbsTags, "a certificate")
-    const [version, serial, innerAlgorithm, issuer, , subject, spki] = parts
-    if (toHex(version.raw) !== "a003020102") throw new DerError("isn't version 3")
-    // The outer algorithm is outside of the signature: it counts only as a copy of the inner one.
-    if (Buffer.compare(algorithm.raw, innerAlgorithm.raw) !== 0) throw new DerError("names two algorithms")
+    const inner = outlines.readTbs(tbs)
+    outlines.expectOneAlgorithm(algorithm, inner.algorithm)
     return {
       der,
       tbs: tbs.raw,
-      serial: toHex(serial.content),
-      issuer: issuer.raw,
-      subject: subject.raw,
-      spki: spki.raw,
-      publicKey: p256Key(field, spki.raw),
+      serial: toHex(inner.serial.content),
+      issuer: inner.issuer.raw,
+      subject: inner.subject.raw,
+      spki: inner.spki.raw,
+      publicKey: p256Key(field, inner.spki.raw),
       signature,
     }
   })
@@ -145,20 +118,13 @@ export const checkIssued = (
   issuer: IntelOutline,
   crypto: Crypto,
 ): void => {
-  if (Buffer.compare(certificate.issuer, issuer.subject) !== 0)
-    throw new TdxError(
-      "CERTIFICATE_ISSUER",
-      `certificates.${role}.issuer`,
-      "another name",
-      "the subject of its issuer's certificate",
-    )
-  if (!crypto.ecdsaP256.verify(certificate.signature, certificate.tbs, issuer.publicKey))
-    throw new TdxError(
-      "CERTIFICATE_SIGNATURE",
-      `certificates.${role}.signature`,
-      "a signature that doesn't verify",
-      "ECDSA P-256 with SHA-256 by the issuer's key",
-    )
+  const refuse = refuserFor(role)
+  checkIssuerName(certificate, issuer, "the subject of its issuer's certificate", refuse)
+  checkIssuerSignature(
+    crypto.ecdsaP256.verify(certificate.signature, certificate.tbs, issuer.publicKey),
+    "ECDSA P-256 with SHA-256 by the issuer's key",
+    refuse,
+  )
 }
 
 /** A certificate whose signature held. */
@@ -174,8 +140,7 @@ export interface IntelCertificate {
   readonly extensions: ReadonlyMap<string, Uint8Array>
 }
 
-/** Extensions of RFC 5280 that are looked at or that may be passed over: key usage, constraints, key ids, CRL location. */
-const standardExtensions = new Set(["2.5.29.14", "2.5.29.15", "2.5.29.19", "2.5.29.31", "2.5.29.35"])
+const known = new Set(standardExtensions)
 
 /** Intel tells the parts of its hierarchy apart by their common names. */
 const commonNames: Readonly<Record<IntelRole, readonly string[]>> = {
@@ -190,15 +155,15 @@ const commonNames: Readonly<Record<IntelRole, readonly string[]>> = {
  * @throws TdxError CERTIFICATE_MALFORMED, CERTIFICATE_ROLE, CERTIFICATE_EXTENSION
  */
 export const decodeCertificate = (role: IntelRole, from: IntelOutline): IntelCertificate => {
-  const field = `certificates.${role}`
-  return readingDer(field, "CERTIFICATE_MALFORMED", () => {
-    const x509 = new X509Certificate(Uint8Array.from(from.der))
-    checkUse(role, x509)
+  const refuse = refuserFor(role)
+  return readingDer(`certificates.${role}`, "CERTIFICATE_MALFORMED", () => {
+    const x509 = decodeX509(from.der)
+    checkUse(role, x509, refuse)
     const [commonName = "", ...more] = x509.subjectName.getField("CN")
     if (more.length > 0 || !commonNames[role].includes(commonName))
-      throw new TdxError(
+      throw refuse(
         "CERTIFICATE_ROLE",
-        `${field}.subject`,
+        "subject",
         `CN ${JSON.stringify(commonName.slice(0, 64))}`,
         `CN ${commonNames[role].join(" or ")}`,
       )
@@ -209,46 +174,24 @@ export const decodeCertificate = (role: IntelRole, from: IntelOutline): IntelCer
       notBefore: x509.notBefore,
       notAfter: x509.notAfter,
       fingerprint: toHex(native.sha256(from.der)),
-      extensions: vendorExtensions(role, x509),
+      extensions: otherExtensions(x509, known, refuse),
     }
   })
 }
 
 /** Issuers must be authorities that may sign certificates and CRLs; the others must not be authorities. */
-const checkUse = (role: IntelRole, x509: X509Certificate): void => {
+const checkUse = (role: IntelRole, x509: X509Certificate, refuse: Refuse): void => {
   const isIssuer = role === "root" || role === "ca"
-  const ca = x509.getExtension(BasicConstraintsExtension)?.ca ?? false
-  if (ca !== isIssuer)
-    throw new TdxError(
-      "CERTIFICATE_ROLE",
-      `certificates.${role}.basicConstraints`,
-      `ca ${ca}`,
-      `ca ${isIssuer}`,
-    )
-  const usage = x509.getExtension(KeyUsagesExtension)?.usages ?? 0
+  checkAuthority(x509, isIssuer, refuse)
+  const usage = keyUsageOf(x509) ?? 0
   const wanted = isIssuer ? KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign : KeyUsageFlags.digitalSignature
   if ((usage & wanted) !== wanted)
-    throw new TdxError(
+    throw refuse(
       "CERTIFICATE_ROLE",
-      `certificates.${role}.keyUsage`,
+      "keyUsage",
       `${usage}`,
       isIssuer ? "keyCertSign and cRLSign" : "digitalSignature",
     )
-}
-
-const vendorExtensions = (role: string, x509: X509Certificate): ReadonlyMap<string, Uint8Array> => {
-  const seen = new Set<string>()
-  const vendor = new Map<string, Uint8Array>()
-  for (const { type, critical, value } of x509.extensions) {
-    const field = `certificates.${role}.${type}`
-    if (seen.has(type)) throw new TdxError("CERTIFICATE_EXTENSION", field, "twice", "once")
-    seen.add(type)
-    if (standardExtensions.has(type)) continue
-    if (critical)
-      throw new TdxError("CERTIFICATE_EXTENSION", field, "critical", "only extensions that are understood")
-    vendor.set(type, new Uint8Array(value))
-  }
-  return vendor
 }
 
 /**
@@ -272,21 +215,5 @@ export const verifyIssued = (
 }
 
 /** @throws TdxError CERTIFICATE_NOT_YET_VALID, CERTIFICATE_EXPIRED */
-export const checkCertificateDates = (certificate: IntelCertificate, now: Date): void => {
-  const { role, notBefore, notAfter } = certificate
-  // Written so that a date that isn't a number fails.
-  if (!(notBefore.getTime() <= now.getTime()))
-    throw new TdxError(
-      "CERTIFICATE_NOT_YET_VALID",
-      `certificates.${role}.notBefore`,
-      isoOf(notBefore),
-      `at most ${isoOf(now)}`,
-    )
-  if (!(now.getTime() <= notAfter.getTime()))
-    throw new TdxError(
-      "CERTIFICATE_EXPIRED",
-      `certificates.${role}.notAfter`,
-      isoOf(notAfter),
-      `at least ${isoOf(now)}`,
-    )
-}
+export const checkCertificateDates = (certificate: IntelCertificate, now: Date): void =>
+  checkDates(certificate, now, refuserFor(certificate.role))

@@ -3,8 +3,10 @@ import { limits } from "../../../schemas/limits.ts"
 import type { Crypto } from "../../common/crypto/index.ts"
 import { native } from "../../common/crypto/native.ts"
 import { DerError, readAll, readOnly, type Tlv, tags } from "../der.ts"
-import { expectTags, type IntelOutline, readingDer, readSigned } from "./certificate.ts"
-import { isoOf, TdxError, toHex } from "./error.ts"
+import { isoOf, toHex } from "../text.ts"
+import { expectOneAlgorithm, expectTags } from "../x509/outline.ts"
+import { type IntelOutline, readingDer, readSigned } from "./certificate.ts"
+import { TdxError } from "./error.ts"
 
 export interface Crl {
   /** What it is called in errors and results: `rootCrl`, `pckCrl`. */
@@ -40,7 +42,7 @@ export const verifyCrl = (name: CrlName, der: Uint8Array, issuer: IntelOutline, 
       "a revocation list",
     )
     if (toHex(version.raw) !== "020101") throw new DerError("isn't version 2")
-    if (Buffer.compare(algorithm.raw, innerAlgorithm.raw) !== 0) throw new DerError("names two algorithms")
+    expectOneAlgorithm(algorithm, innerAlgorithm)
     if (Buffer.compare(issuerName.raw, issuer.subject) !== 0)
       throw new TdxError(
         "CRL_ISSUER",

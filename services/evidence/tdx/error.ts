@@ -1,4 +1,5 @@
 /** Why a TDX quote, its certificates or its collateral were not believed. */
+import { EvidenceError } from "../error.ts"
 import type { TdxStatus } from "./status.ts"
 
 export type TdxErrorCode =
@@ -52,25 +53,14 @@ export type TdxErrorCode =
   | "EVENT_LOG_MALFORMED"
   | "EVENT_LOG_MISMATCH"
 
-export class TdxError extends Error {
+/** Fields are dotted paths: `quote.header.version`, `certificates.pck.notAfter`, `collateral.tcbInfo.nextUpdate`. */
+export class TdxError extends EvidenceError<TdxErrorCode> {
   override readonly name = "TdxError"
-  readonly code: TdxErrorCode
-  /** Dotted path: `quote.header.version`, `certificates.pck.notAfter`, `collateral.tcbInfo.nextUpdate`. */
-  readonly field: string
-  readonly found: string
-  readonly wanted: string
   /** With TCB_LEVEL_NONE and TCB_REVOKED: what each part of the platform was found to be. */
   readonly status: TdxStatus | undefined
 
   constructor(code: TdxErrorCode, field: string, found: string, wanted: string, status?: TdxStatus) {
-    super(`${field}: found ${found}, wanted ${wanted}`)
-    this.code = code
-    this.field = field
-    this.found = found
-    this.wanted = wanted
+    super(code, field, found, wanted)
     this.status = status
   }
 }
-
-export const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
-export const isoOf = (date: Date): string => (Number.isNaN(date.getTime()) ? "no date" : date.toISOString())

@@ -1,6 +1,7 @@
 /** The identity of Intel's quoting enclave for TDX, version 2 (Intel PCS API v4): which enclave may certify keys. */
 
-import { TdxError, toHex } from "./error.ts"
+import { toHex } from "../text.ts"
+import { TdxError } from "./error.ts"
 import type { JsonObject } from "./json.ts"
 import type { QeReport } from "./quote.ts"
 import { type Dated, expectKind, readDated, readSvnLevels, type SvnLevel } from "./tcb-info.ts"

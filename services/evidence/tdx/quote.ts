@@ -4,7 +4,8 @@
  * the signature data is let be, since collectors hand over whole buffers. It is counted, and nothing reads it.
  */
 import { limits } from "../../../schemas/limits.ts"
-import { TdxError, toHex } from "./error.ts"
+import { toHex } from "../text.ts"
+import { TdxError } from "./error.ts"
 import { decodeTdReport, type TdReport, type TdReportVersion, tdReportBytes } from "./td-report.ts"
 
 export const headerBytes = 48

@@ -1,7 +1,8 @@
 /** What a PCK certificate says of its platform: Intel's SGX extension (PCK Certificate and CRL Profile, 1.3.5). */
 import { DerError, readAll, readOnly, type Tlv, tags } from "../der.ts"
+import { toHex } from "../text.ts"
 import { type IntelCertificate, readingDer } from "./certificate.ts"
-import { TdxError, toHex } from "./error.ts"
+import { TdxError } from "./error.ts"
 
 export const sgxExtensionOid = "1.2.840.113741.1.13.1"
 /** Contents of an OBJECT IDENTIFIER: the arc above, under which all members lie. */

@@ -3,7 +3,8 @@
  * the first level whose every bound the platform reaches, the TDX module's own level, the quoting enclave's own level,
  * and what the three make together.
  */
-import { TdxError, toHex } from "./error.ts"
+import { toHex } from "../text.ts"
+import { TdxError } from "./error.ts"
 import type { QeIdentity } from "./qe-identity.ts"
 import type { QeReport } from "./quote.ts"
 import type { PlatformIdentity } from "./sgx-extension.ts"

@@ -5,10 +5,11 @@
  */
 import { type Crypto, crypto as chosen } from "../../common/crypto/index.ts"
 import type { CollateralUse } from "../collateral/index.ts"
+import { toHex } from "../text.ts"
 import type { TdxCache } from "./cache.ts"
 import { type IntelChain, verifyPckChain } from "./chain.ts"
 import { type CollateralRules, type Revocation, type TdxCollateral, verifyCollateral } from "./collateral.ts"
-import { TdxError, toHex } from "./error.ts"
+import { TdxError } from "./error.ts"
 import { checkQeIdentity } from "./qe-identity.ts"
 import { parseQuote, type TdxQuote } from "./quote.ts"
 import { type IntelRoot, intelRoots } from "./roots.ts"
