@@ -3,46 +3,42 @@
  * a reader that takes one encoding only, is enough to check the signature. The rest is decoded by the library, and only
  * once the signature held: hostile bytes never reach it.
  */
-import "reflect-metadata"
-import { BasicConstraintsExtension, KeyUsageFlags, KeyUsagesExtension, X509Certificate } from "@peculiar/x509"
 import { type Crypto, crypto as chosen } from "../../common/crypto/index.ts"
 import { DerError, readAll, readOnly, type Tlv, tags } from "../der.ts"
+import { toHex } from "../text.ts"
+import * as dates from "../x509/dates.ts"
+import {
+  checkAuthority,
+  commonNameOf,
+  decodeX509,
+  KeyUsageFlags,
+  keyUsageOf,
+  type X509Certificate,
+} from "../x509/decoded.ts"
+import { otherExtensions, standardExtensions } from "../x509/extensions.ts"
+import { checkIssuerName, checkIssuerSignature } from "../x509/issuer.ts"
+import * as outlines from "../x509/outline.ts"
+import { type Refuse, readingDer, refuserOf } from "../x509/refuse.ts"
 import { certificateBytesMost } from "./document.ts"
-import { NitroError, toHex } from "./error.ts"
+import { NitroError } from "./error.ts"
 
 /** `root`, `issuer1` and so on downwards, `leaf`. */
 export type CertificateRole = "root" | `issuer${number}` | "leaf"
 
 /** What a signature check needs, as slices of the certificate. */
-export interface Outline {
-  readonly der: Uint8Array
-  /** The signed part. */
-  readonly tbs: Uint8Array
-  readonly issuer: Uint8Array
-  readonly subject: Uint8Array
-  readonly spki: Uint8Array
+export interface Outline extends outlines.Outline {
   /** 04 || x || y. */
   readonly publicKey: Uint8Array
   /** r || s, big-endian, 96 bytes. */
   readonly signature: Uint8Array
 }
 
-const fieldOf = (role: string, part?: string): string =>
-  part === undefined ? `certificates.${role}` : `certificates.${role}.${part}`
+const refuserFor = (role: string): Refuse => refuserOf(NitroError, `certificates.${role}`)
 
-const reading = <T>(role: string, read: () => T): T => {
-  try {
-    return read()
-  } catch (error) {
-    if (error instanceof NitroError) throw error
-    const found = error instanceof DerError ? `DER that ${error.message}` : "an encoding that can't be read"
-    throw new NitroError("CERTIFICATE_MALFORMED", fieldOf(role), found, "a DER-encoded certificate")
-  }
-}
+const reading = <T>(refuse: Refuse, read: () => T): T =>
+  readingDer(read, (found) => refuse("CERTIFICATE_MALFORMED", undefined, found, "a DER-encoded certificate"))
 
 const { sequence, integer } = tags
-/** version, serial, algorithm, issuer, validity, subject, key, extensions; no unique ids. */
-const tbsTags = [0xa0, integer, sequence, sequence, sequence, sequence, sequence, 0xa3]
 
 /** AlgorithmIdentifier of ecdsa-with-SHA384 (RFC 5758): no parameters. */
 const ecdsaSha384 = "300a06082a8648ce3d040303"
@@ -52,59 +48,36 @@ const p384SpkiBytes = 120
 
 /** @throws NitroError CERTIFICATE_MALFORMED, CERTIFICATE_ALGORITHM */
 export const outline = (role: string, given: Uint8Array): Outline => {
-  if (given.length > certificateBytesMost)
-    throw new NitroError(
-      "CERTIFICATE_MALFORMED",
-      fieldOf(role),
-      `${given.length} bytes`,
-      `at most ${certificateBytesMost}`,
-    )
-  const der = Uint8Array.from(given)
-  return reading(role, () => {
-    const [tbs, algorithm, signature] = readAll(readOnly(der, sequence).content, 3)
-    if (tbs?.tag !== sequence || algorithm?.tag !== sequence || signature?.tag !== tags.bitString)
-      throw new DerError("isn't built like a certificate")
-    const parts = readAll(tbs.content, tbsTags.length)
-    if (parts.length !== tbsTags.length || parts.some((part, i) => part.tag !== tbsTags[i]))
-      throw new DerError("isn't built like a certificate")
-    const [version, , inner, issuer, , subject, spki] = parts as [Tlv, Tlv, Tlv, Tlv, Tlv, Tlv, Tlv, Tlv]
-    if (toHex(version.raw) !== "a003020102") throw new DerError("isn't version 3")
-    for (const { raw } of [inner, algorithm])
+  const refuse = refuserFor(role)
+  const der = outlines.boundedCopy(given, certificateBytesMost, refuse)
+  return reading(refuse, () => {
+    const { tbs, algorithm, signature } = outlines.readSigned(der, "a certificate")
+    const inner = outlines.readTbs(tbs)
+    for (const { raw } of [inner.algorithm, algorithm])
       if (toHex(raw) !== ecdsaSha384)
-        throw new NitroError(
-          "CERTIFICATE_ALGORITHM",
-          fieldOf(role, "signatureAlgorithm"),
-          "another algorithm",
-          "ECDSA with SHA-384",
-        )
+        throw refuse("CERTIFICATE_ALGORITHM", "signatureAlgorithm", "another algorithm", "ECDSA with SHA-384")
     return {
       der,
       tbs: tbs.raw,
-      issuer: issuer.raw,
-      subject: subject.raw,
-      spki: spki.raw,
-      publicKey: publicKeyOf(role, spki.raw),
-      signature: readSignature(signature.content),
+      issuer: inner.issuer.raw,
+      subject: inner.subject.raw,
+      spki: inner.spki.raw,
+      publicKey: publicKeyOf(inner.spki.raw, refuse),
+      signature: readSignature(signature),
     }
   })
 }
 
-const publicKeyOf = (role: string, spki: Uint8Array): Uint8Array => {
+const publicKeyOf = (spki: Uint8Array, refuse: Refuse): Uint8Array => {
   const prefixBytes = p384Prefix.length / 2
   if (spki.length !== p384SpkiBytes || toHex(spki.subarray(0, prefixBytes)) !== p384Prefix)
-    throw new NitroError(
-      "CERTIFICATE_ALGORITHM",
-      fieldOf(role, "publicKey"),
-      "another kind of key",
-      "an uncompressed P-384 key",
-    )
+    throw refuse("CERTIFICATE_ALGORITHM", "publicKey", "another kind of key", "an uncompressed P-384 key")
   return spki.slice(prefixBytes)
 }
 
 /** From ECDSA-Sig-Value (RFC 5480, appendix A) in a BIT STRING to r || s. One encoding only. */
-const readSignature = (bits: Uint8Array): Uint8Array => {
-  if (bits[0] !== 0) throw new DerError("has a signature of broken bytes")
-  const numbers = readAll(readOnly(bits.subarray(1), sequence).content, 2)
+const readSignature = (bits: Tlv): Uint8Array => {
+  const numbers = readAll(readOnly(outlines.signatureBytes(bits), sequence).content, 2)
   if (numbers.length !== 2) throw new DerError("has a signature of other than two numbers")
   const signature = new Uint8Array(96)
   for (const [i, { tag, content }] of numbers.entries()) {
@@ -129,20 +102,13 @@ export const checkSignature = (
   issuer: Outline,
   crypto: Crypto = chosen,
 ): void => {
-  if (Buffer.compare(certificate.issuer, issuer.subject) !== 0)
-    throw new NitroError(
-      "CERTIFICATE_ISSUER",
-      fieldOf(role, "issuer"),
-      "another name",
-      "the subject of the certificate above",
-    )
-  if (!crypto.ecdsaP384.verify(certificate.signature, certificate.tbs, issuer.publicKey))
-    throw new NitroError(
-      "CERTIFICATE_SIGNATURE",
-      fieldOf(role, "signature"),
-      "a signature that doesn't verify",
-      "ECDSA P-384 by the certificate above",
-    )
+  const refuse = refuserFor(role)
+  checkIssuerName(certificate, issuer, "the subject of the certificate above", refuse)
+  checkIssuerSignature(
+    crypto.ecdsaP384.verify(certificate.signature, certificate.tbs, issuer.publicKey),
+    "ECDSA P-384 by the certificate above",
+    refuse,
+  )
 }
 
 /** A certificate whose signature held. */
@@ -157,74 +123,38 @@ export interface Certificate {
   readonly pathLength: number | undefined
 }
 
-/**
- * Extensions of RFC 5280 that are looked at here or that may be passed over: key ids, key usage, constraints, where
- * revocation lists and issuers are found.
- */
-const knownExtensions = new Set([
-  "2.5.29.14",
-  "2.5.29.15",
-  "2.5.29.19",
-  "2.5.29.31",
-  "2.5.29.35",
-  "1.3.6.1.5.5.7.1.1",
-])
+/** AWS also says where issuers are found. */
+const knownExtensions = new Set([...standardExtensions, "1.3.6.1.5.5.7.1.1"])
 
 /**
  * Decodes a certificate whose signature has been checked, and checks that it may do what its role asks.
  * @throws NitroError CERTIFICATE_MALFORMED, CERTIFICATE_ROLE, CERTIFICATE_EXTENSION
  */
-export const decode = (role: CertificateRole, from: Outline): Certificate =>
-  reading(role, () => {
-    const x509 = new X509Certificate(Uint8Array.from(from.der))
-    checkExtensions(role, x509)
-    const pathLength = checkUse(role, x509)
-    const names = x509.subjectName.getField("CN")
+export const decode = (role: CertificateRole, from: Outline): Certificate => {
+  const refuse = refuserFor(role)
+  return reading(refuse, () => {
+    const x509 = decodeX509(from.der)
+    otherExtensions(x509, knownExtensions, refuse)
+    const pathLength = checkUse(role, x509, refuse)
     return {
       role,
-      commonName: names.length === 1 ? (names[0] ?? "") : "",
+      commonName: commonNameOf(x509),
       notBefore: x509.notBefore,
       notAfter: x509.notAfter,
       fingerprint: toHex(chosen.sha256(from.der)),
       pathLength,
     }
   })
-
-const checkExtensions = (role: string, x509: X509Certificate): void => {
-  const seen = new Set<string>()
-  for (const { type, critical } of x509.extensions) {
-    if (seen.has(type)) throw new NitroError("CERTIFICATE_EXTENSION", fieldOf(role, type), "twice", "once")
-    seen.add(type)
-    if (critical && !knownExtensions.has(type))
-      throw new NitroError(
-        "CERTIFICATE_EXTENSION",
-        fieldOf(role, type),
-        "critical",
-        "only extensions that are understood",
-      )
-  }
 }
 
 /** Issuers must be authorities that may sign certificates; the leaf must not be one. Gives the path length, if any. */
-const checkUse = (role: CertificateRole, x509: X509Certificate): number | undefined => {
+const checkUse = (role: CertificateRole, x509: X509Certificate, refuse: Refuse): number | undefined => {
   const isIssuer = role !== "leaf"
-  const constraints = x509.getExtension(BasicConstraintsExtension)
-  if ((constraints?.ca ?? false) !== isIssuer)
-    throw new NitroError(
-      "CERTIFICATE_ROLE",
-      fieldOf(role, "basicConstraints"),
-      `ca ${!isIssuer}`,
-      `ca ${isIssuer}`,
-    )
-  const usage = x509.getExtension(KeyUsagesExtension)?.usages ?? 0
+  const pathLength = checkAuthority(x509, isIssuer, refuse)
+  const usage = keyUsageOf(x509) ?? 0
   if ((usage & (isIssuer ? KeyUsageFlags.keyCertSign : KeyUsageFlags.digitalSignature)) === 0)
-    throw new NitroError(
-      "CERTIFICATE_ROLE",
-      fieldOf(role, "keyUsage"),
-      `${usage}`,
-      isIssuer ? "keyCertSign" : "digitalSignature",
-    )
-  return constraints?.pathLength
+    throw refuse("CERTIFICATE_ROLE", "keyUsage", `${usage}`, isIssuer ? "keyCertSign" : "digitalSignature")
+  return pathLength
 }
 
 /**
@@ -235,30 +165,15 @@ export const checkPathLength = ({ role, pathLength }: Certificate, issuersBelow:
   if (pathLength !== undefined && !(issuersBelow <= pathLength))
     throw new NitroError(
       "CERTIFICATE_PATH_LENGTH",
-      fieldOf(role, "basicConstraints"),
+      `certificates.${role}.basicConstraints`,
       `${issuersBelow} issuers below`,
       `at most ${pathLength}`,
     )
 }
 
-/** @throws NitroError CERTIFICATE_NOT_YET_VALID, CERTIFICATE_EXPIRED */
-export const checkDates = ({ role, notBefore, notAfter }: Certificate, at: Date): void => {
-  // Written so that a date that isn't a number fails.
-  if (!(notBefore.getTime() <= at.getTime()))
-    throw new NitroError(
-      "CERTIFICATE_NOT_YET_VALID",
-      fieldOf(role, "notBefore"),
-      isoOf(notBefore),
-      `at most ${isoOf(at)}`,
-    )
-  // The last second counts whole: X.509 has no fractions.
-  if (!(at.getTime() < notAfter.getTime() + 1_000))
-    throw new NitroError(
-      "CERTIFICATE_EXPIRED",
-      fieldOf(role, "notAfter"),
-      isoOf(notAfter),
-      `at least ${isoOf(at)}`,
-    )
-}
+/** The last second counts whole: X.509 has no fractions. */
+const wholeSecondMs = 999
 
-const isoOf = (date: Date): string => (Number.isNaN(date.getTime()) ? "no date" : date.toISOString())
+/** @throws NitroError CERTIFICATE_NOT_YET_VALID, CERTIFICATE_EXPIRED */
+export const checkDates = (certificate: Certificate, at: Date): void =>
+  dates.checkDates(certificate, at, refuserFor(certificate.role), wholeSecondMs)

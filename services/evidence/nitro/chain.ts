@@ -1,6 +1,7 @@
 /** From AWS's pinned root key down to the key that signs documents: root, issuers by region, zone and instance, leaf. */
 import { createHash } from "node:crypto"
 import type { Crypto } from "../../common/crypto/index.ts"
+import { Recent } from "../recent.ts"
 import {
   type Certificate,
   type CertificateRole,
@@ -34,26 +35,9 @@ interface Link {
  * the same enclave costs one signature instead of six, and that of a new enclave on the same machine two. Roots, dates and
  * path lengths are looked at every time. What was longest unused goes first.
  */
-export class NitroChainCache {
-  readonly #links = new Map<string, Link>()
-  readonly #most: number
-
+export class NitroChainCache extends Recent<Link> {
   constructor(most = 4_096) {
-    this.#most = most
-  }
-
-  get(key: string): Link | undefined {
-    const link = this.#links.get(key)
-    if (link === undefined) return undefined
-    this.#links.delete(key)
-    this.#links.set(key, link)
-    return link
-  }
-
-  set(key: string, link: Link): void {
-    this.#links.set(key, link)
-    const [oldest] = this.#links.keys()
-    if (this.#links.size > this.#most && oldest !== undefined) this.#links.delete(oldest)
+    super(most)
   }
 }
 

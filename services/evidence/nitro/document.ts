@@ -3,8 +3,9 @@
  * ("Verifying the root of trust") and for instances with a NitroTPM ("Validate a NitroTPM Attestation Document"). The two
  * differ in the name of the map of PCRs. Everything is bounded here; nothing is believed before `verify.ts` has checked it.
  */
+import { toHex } from "../text.ts"
 import { decodeCbor } from "./cbor.ts"
-import { NitroError, toHex } from "./error.ts"
+import { NitroError } from "./error.ts"
 
 /** What AWS's own bounds add up to is below 15 KiB. */
 export const documentBytesMost = 16_384

@@ -1,4 +1,5 @@
 /** Why a Nitro attestation document was not believed. */
+import { EvidenceError } from "../error.ts"
 
 export type NitroErrorCode =
   // The document's form.
@@ -26,21 +27,7 @@ export type NitroErrorCode =
   | "DEBUG_MODE"
   | "TIME_INVALID"
 
-export class NitroError extends Error {
+/** Fields are dotted paths: `document.pcrs[3]`, `certificates.leaf.notAfter`. */
+export class NitroError extends EvidenceError<NitroErrorCode> {
   override readonly name = "NitroError"
-  readonly code: NitroErrorCode
-  /** Dotted path: `document.pcrs[3]`, `certificates.leaf.notAfter`. */
-  readonly field: string
-  readonly found: string
-  readonly wanted: string
-
-  constructor(code: NitroErrorCode, field: string, found: string, wanted: string) {
-    super(`${field}: found ${found}, wanted ${wanted}`)
-    this.code = code
-    this.field = field
-    this.found = found
-    this.wanted = wanted
-  }
 }
-
-export const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
