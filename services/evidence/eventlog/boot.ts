@@ -4,8 +4,8 @@
  * A digest is proven once the log replays to quoted registers. The data beside it is proven only where it is what was
  * hashed (`measured`); an event's type never is, so that nothing below relies on it without a second reason.
  */
+import { toHex } from "../text.ts"
 import { type Bank, digest } from "./bank.ts"
-import { toHex } from "./error.ts"
 import { dataIsMeasured, type EventLog, type LogEvent } from "./log.ts"
 import { eventTypes } from "./types.ts"
 import {

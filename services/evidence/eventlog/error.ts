@@ -1,4 +1,5 @@
 /** Why an event log was not believed. */
+import { EvidenceError } from "../error.ts"
 
 export type EventLogErrorCode =
   // The form of the log.
@@ -20,21 +21,7 @@ export type EventLogErrorCode =
   | "IMA_TEMPLATE_HASH"
   | "IMA_REGISTER"
 
-export class EventLogError extends Error {
+/** Fields are dotted paths: `log`, `log.events[12].digests`, `log.registers[7]`. */
+export class EventLogError extends EvidenceError<EventLogErrorCode> {
   override readonly name = "EventLogError"
-  readonly code: EventLogErrorCode
-  /** `log`, `log.events[12].digests`, `log.registers[7]`. */
-  readonly field: string
-  readonly found: string
-  readonly wanted: string
-
-  constructor(code: EventLogErrorCode, field: string, found: string, wanted: string) {
-    super(`${field}: found ${found}, wanted ${wanted}`)
-    this.code = code
-    this.field = field
-    this.found = found
-    this.wanted = wanted
-  }
 }
-
-export const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")

@@ -4,8 +4,9 @@
  * Templates `ima-ng`, `ima-sig`, `ima-ngv2`, `ima-sigv2`, `ima-buf` and `ima-modsig`: fields with a length each, whose
  * concatenation is what is hashed. The old `ima` template (SHA-1 only, without lengths) is refused.
  */
+import { toHex } from "../text.ts"
 import { type Bank, banks, digest } from "./bank.ts"
-import { EventLogError, toHex } from "./error.ts"
+import { EventLogError } from "./error.ts"
 import { Reader } from "./reader.ts"
 import { extend, type Registers } from "./replay.ts"
 import { plainText } from "./uefi.ts"

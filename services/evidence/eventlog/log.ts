@@ -5,8 +5,9 @@
  * A log proves nothing by itself: its digests count once they replay to quoted registers. Even then the type and the
  * data of an event are only what somebody wrote beside the digest; see `dataIsMeasured`.
  */
+import { toHex } from "../text.ts"
 import { type Bank, bankOf, banks, digest } from "./bank.ts"
-import { EventLogError, toHex } from "./error.ts"
+import { EventLogError } from "./error.ts"
 import { Reader } from "./reader.ts"
 import { eventTypeName, eventTypes } from "./types.ts"
 

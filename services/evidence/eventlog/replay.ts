@@ -1,6 +1,7 @@
 /** From a log to the registers that it should have led to. */
+import { toHex } from "../text.ts"
 import { type Bank, banks, digest } from "./bank.ts"
-import { EventLogError, toHex } from "./error.ts"
+import { EventLogError } from "./error.ts"
 import type { EventLog } from "./log.ts"
 import { eventTypes } from "./types.ts"
 

@@ -1,6 +1,6 @@
 /** The structures of UEFI that firmware puts into events. All of them answer undefined for bytes that don't fit. */
 import { crypto } from "../../common/crypto/index.ts"
-import { toHex } from "./error.ts"
+import { toHex } from "../text.ts"
 import { Reader } from "./reader.ts"
 
 class Misfit extends Error {}
