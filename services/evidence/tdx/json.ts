@@ -1,5 +1,4 @@
 /** Typed reading of JSON, chiefly what Intel signs. Members that aren't asked for may be there: Intel adds some with time. */
-
 import { isoOf } from "../text.ts"
 import { TdxError, type TdxErrorCode } from "./error.ts"
 

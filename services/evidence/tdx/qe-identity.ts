@@ -1,5 +1,4 @@
 /** The identity of Intel's quoting enclave for TDX, version 2 (Intel PCS API v4): which enclave may certify keys. */
-
 import { toHex } from "../text.ts"
 import { TdxError } from "./error.ts"
 import type { JsonObject } from "./json.ts"
