@@ -22,8 +22,6 @@ import { boundedCopy, type Outline, readOutline } from "../x509/outline.ts"
 import { type Refuse, readingDer, refuserOf } from "../x509/refuse.ts"
 import { SnpError } from "./error.ts"
 
-export type { Outline } from "../x509/outline.ts"
-
 export type CertificateRole = "ark" | "ask" | "asvk" | "vcek" | "vlek"
 
 const refuserFor = (role: string): Refuse => refuserOf(SnpError, `certificates.${role}`)

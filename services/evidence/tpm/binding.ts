@@ -9,10 +9,11 @@
  */
 import { crypto } from "../../common/crypto/index.ts"
 import type { SnpReport } from "../snp/report.ts"
+import { toHex } from "../text.ts"
 import type { TpmIssuer } from "./certificate.ts"
 import { type TpmChain, type TpmChainCache, verifyTpmChain } from "./chain.ts"
 import type { PendingActivation } from "./credential.ts"
-import { TpmError, toHex } from "./error.ts"
+import { TpmError } from "./error.ts"
 import { type HclConfiguration, parseHclReport } from "./hcl.ts"
 import type { VerifiedQuote } from "./quote.ts"
 

@@ -2,21 +2,25 @@
  * One certificate of an attestation or endorsement key (TCG EK Credential Profile), or of an authority above it. It is
  * decoded only after the signature over its outline held.
  */
-import "reflect-metadata"
 import { verify as nodeVerify } from "node:crypto"
-import {
-  BasicConstraintsExtension,
-  ExtendedKeyUsageExtension,
-  KeyUsageFlags,
-  KeyUsagesExtension,
-  X509Certificate,
-} from "@peculiar/x509"
 import { crypto } from "../../common/crypto/index.ts"
 import { DerError, readAll, readOnly, tags } from "../der.ts"
 import type { Bank } from "../eventlog/bank.ts"
-import type { Outline } from "../snp/certificate.ts"
-import { SnpError } from "../snp/error.ts"
-import { TpmError, type TpmErrorCode, toHex } from "./error.ts"
+import { toHex } from "../text.ts"
+import * as dates from "../x509/dates.ts"
+import {
+  checkAuthority as checkIsAuthority,
+  decodeX509,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  keyUsageOf,
+  type X509Certificate,
+} from "../x509/decoded.ts"
+import { otherExtensions, standardExtensions } from "../x509/extensions.ts"
+import { checkIssuerName, checkIssuerSignature } from "../x509/issuer.ts"
+import type { Outline } from "../x509/outline.ts"
+import { type Refuse, readingDer, refuserOf } from "../x509/refuse.ts"
+import { TpmError } from "./error.ts"
 import { keyFromSpki } from "./public.ts"
 
 /** What may stand at the top of a chain, known by its digest and never by its name. Digests: SHA-256, hex. */
@@ -52,20 +56,13 @@ export type LeafUse = "ak" | "ek"
 export const at = (i: number, part?: string): string =>
   part === undefined ? `certificates[${i}]` : `certificates[${i}].${part}`
 
-export const reading = <T>(i: number, code: TpmErrorCode, read: () => T): T => {
-  try {
-    return read()
-  } catch (error) {
-    if (error instanceof TpmError) throw error
-    const found =
-      error instanceof SnpError
-        ? error.found
-        : error instanceof DerError
-          ? `DER that ${error.message}`
-          : "an encoding that can't be read"
-    throw new TpmError(code, at(i), found, "an X.509 certificate, DER")
-  }
-}
+const refuserFor = (i: number): Refuse => refuserOf(TpmError, at(i))
+
+export const reading = <T>(
+  i: number,
+  code: "CERTIFICATE_MALFORMED" | "CERTIFICATE_EXTENSION",
+  read: () => T,
+): T => readingDer(read, (found) => refuserFor(i)(code, undefined, found, "an X.509 certificate, DER"))
 
 /** AlgorithmIdentifiers in DER. SHA-1 isn't among them. */
 const signatureHashes: Readonly<Record<string, { readonly type: "rsa" | "ec"; readonly hash: Bank }>> = {
@@ -81,30 +78,23 @@ const signatureHashes: Readonly<Record<string, { readonly type: "rsa" | "ec"; re
  * @throws TpmError CERTIFICATE_ISSUER, CERTIFICATE_ALGORITHM, CERTIFICATE_SIGNATURE, KEY_ALGORITHM, KEY_MALFORMED
  */
 export const checkSignature = (i: number, certificate: Outline, issuer: Outline, issuerAt: number): void => {
-  if (Buffer.compare(certificate.issuer, issuer.subject) !== 0)
-    throw new TpmError(
-      "CERTIFICATE_ISSUER",
-      at(i, "issuer"),
-      "another name",
-      "the subject of the certificate above",
-    )
+  const refuse = refuserFor(i)
+  checkIssuerName(certificate, issuer, "the subject of the certificate above", refuse)
   const algorithm = reading(i, "CERTIFICATE_MALFORMED", () => algorithmOf(certificate))
   const how = signatureHashes[algorithm]
   if (how === undefined)
-    throw new TpmError(
+    throw refuse(
       "CERTIFICATE_ALGORITHM",
-      at(i, "signatureAlgorithm"),
+      "signatureAlgorithm",
       algorithm.slice(0, 64),
       "RSA or ECDSA with SHA-256, SHA-384 or SHA-512",
     )
   const key = keyFromSpki(issuer.spki, at(issuerAt, "publicKey"))
-  if (key.type !== how.type || !verifies(how.hash, certificate, key.object))
-    throw new TpmError(
-      "CERTIFICATE_SIGNATURE",
-      at(i, "signature"),
-      "a signature that doesn't verify",
-      `${how.type === "rsa" ? "RSASSA-PKCS1-v1_5" : "ECDSA"} with ${how.hash} by the issuer's key`,
-    )
+  checkIssuerSignature(
+    key.type === how.type && verifies(how.hash, certificate, key.object),
+    `${how.type === "rsa" ? "RSASSA-PKCS1-v1_5" : "ECDSA"} with ${how.hash} by the issuer's key`,
+    refuse,
+  )
 }
 
 const algorithmOf = (certificate: Outline): string => {
@@ -134,97 +124,60 @@ export interface Decoded {
 
 /** Extensions that are looked at, or that a critical mark of theirs may be passed over. */
 const knownExtensions = new Set([
+  ...standardExtensions,
   "2.5.29.9", // subject directory attributes: the TPM's specification
-  "2.5.29.14",
-  "2.5.29.15",
   "2.5.29.17",
-  "2.5.29.19",
-  "2.5.29.31",
   "2.5.29.32",
-  "2.5.29.35",
   "2.5.29.37",
   "1.3.6.1.5.5.7.1.1",
 ])
 
 export const decode = (i: number, { der }: Outline): Decoded => {
-  const x509 = new X509Certificate(Uint8Array.from(der))
-  const seen = new Set<string>()
-  for (const { type, critical } of x509.extensions) {
-    if (seen.has(type)) throw new TpmError("CERTIFICATE_EXTENSION", at(i, type), "twice", "once")
-    seen.add(type)
-    if (critical && !knownExtensions.has(type))
-      throw new TpmError(
-        "CERTIFICATE_EXTENSION",
-        at(i, type),
-        "critical",
-        "only extensions that are understood",
-      )
-  }
+  const x509 = decodeX509(der)
+  otherExtensions(x509, knownExtensions, refuserFor(i))
   return { x509, fingerprint: toHex(crypto.sha256(der)), notBefore: x509.notBefore, notAfter: x509.notAfter }
 }
 
 export const checkAuthority = (i: number, x509: X509Certificate): void => {
-  const constraints = x509.getExtension(BasicConstraintsExtension)
-  if (constraints?.ca !== true)
-    throw new TpmError("CERTIFICATE_ROLE", at(i, "basicConstraints"), "ca false", "ca true")
+  const refuse = refuserFor(i)
+  const pathLength = checkIsAuthority(x509, true, refuse)
   // Certificates between this one and the leaf.
-  if (constraints.pathLength !== undefined && constraints.pathLength < i - 1)
-    throw new TpmError(
-      "CERTIFICATE_ROLE",
-      at(i, "basicConstraints"),
-      `path length ${constraints.pathLength}`,
-      `at least ${i - 1}`,
-    )
-  const usage = x509.getExtension(KeyUsagesExtension)?.usages
+  if (pathLength !== undefined && pathLength < i - 1)
+    throw refuse("CERTIFICATE_ROLE", "basicConstraints", `path length ${pathLength}`, `at least ${i - 1}`)
+  const usage = keyUsageOf(x509)
   if (usage === undefined || (usage & KeyUsageFlags.keyCertSign) === 0)
-    throw new TpmError("CERTIFICATE_ROLE", at(i, "keyUsage"), `${usage ?? "none"}`, "keyCertSign")
+    throw refuse("CERTIFICATE_ROLE", "keyUsage", `${usage ?? "none"}`, "keyCertSign")
 }
 
 /** tcg-kp-EKCertificate and tcg-kp-AIKCertificate. Google writes the former into certificates of attestation keys. */
 const purposes = { ek: "2.23.133.8.1", ak: "2.23.133.8.3" } as const
 
 export const checkLeaf = (x509: X509Certificate, use: LeafUse): void => {
-  if (x509.getExtension(BasicConstraintsExtension)?.ca === true)
-    throw new TpmError("CERTIFICATE_ROLE", at(0, "basicConstraints"), "ca true", "ca false")
-  const usage = x509.getExtension(KeyUsagesExtension)?.usages
+  const refuse = refuserFor(0)
+  checkIsAuthority(x509, false, refuse)
+  const usage = keyUsageOf(x509)
   const wanted =
     use === "ak" ? KeyUsageFlags.digitalSignature : KeyUsageFlags.keyEncipherment | KeyUsageFlags.keyAgreement
   if (usage === undefined || (usage & wanted) === 0)
-    throw new TpmError(
+    throw refuse(
       "CERTIFICATE_ROLE",
-      at(0, "keyUsage"),
+      "keyUsage",
       `${usage ?? "none"}`,
       use === "ak" ? "digitalSignature" : "keyEncipherment or keyAgreement",
     )
   const found = (x509.getExtension(ExtendedKeyUsageExtension)?.usages ?? []).map(String)
   const allowed: readonly string[] = use === "ak" ? [purposes.ak, purposes.ek] : [purposes.ek]
   if (!found.some((purpose) => allowed.includes(purpose)))
-    throw new TpmError(
+    throw refuse(
       "CERTIFICATE_ROLE",
-      at(0, "extendedKeyUsage"),
+      "extendedKeyUsage",
       found.join(", ").slice(0, 128) || "none",
       allowed.join(" or "),
     )
 }
 
-export const checkDates = (
-  i: number,
-  { notBefore, notAfter }: Pick<Decoded, "notBefore" | "notAfter">,
-  now: Date,
-): void => {
-  // Written so that a date that isn't a number fails.
-  if (!(notBefore.getTime() <= now.getTime()))
-    throw new TpmError(
-      "CERTIFICATE_NOT_YET_VALID",
-      at(i, "notBefore"),
-      isoOf(notBefore),
-      `at most ${isoOf(now)}`,
-    )
-  if (!(now.getTime() <= notAfter.getTime()))
-    throw new TpmError("CERTIFICATE_EXPIRED", at(i, "notAfter"), isoOf(notAfter), `at least ${isoOf(now)}`)
-}
-
-const isoOf = (date: Date): string => (Number.isNaN(date.getTime()) ? "no date" : date.toISOString())
+export const checkDates = (i: number, certificate: dates.Dates, now: Date): void =>
+  dates.checkDates(certificate, now, refuserFor(i))
 
 const extensionValue = (x509: X509Certificate, oid: string): Uint8Array | undefined => {
   const found = x509.extensions.find(({ type }) => type === oid)

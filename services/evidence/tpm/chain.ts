@@ -1,7 +1,9 @@
 /** From an issuer that the operator named down to the certificate of an AK or EK. */
 import { createHash } from "node:crypto"
 import { crypto } from "../../common/crypto/index.ts"
-import { type Outline, outline } from "../snp/certificate.ts"
+import { Recent } from "../recent.ts"
+import { toHex } from "../text.ts"
+import { type Outline, readOutline } from "../x509/outline.ts"
 import {
   checkAuthority,
   checkDates,
@@ -17,7 +19,7 @@ import {
   type TpmModel,
   tpmOf,
 } from "./certificate.ts"
-import { TpmError, toHex } from "./error.ts"
+import { TpmError } from "./error.ts"
 
 export interface TpmCertificate {
   readonly fingerprint: string
@@ -47,26 +49,9 @@ interface SignedChain {
 /**
  * Remembers chains whose signatures held, by the digest of all their bytes. Issuers and dates are looked at every time.
  */
-export class TpmChainCache {
-  readonly #chains = new Map<string, SignedChain>()
-  readonly #most: number
-
+export class TpmChainCache extends Recent<SignedChain> {
   constructor(most = 1_024) {
-    this.#most = most
-  }
-
-  get(key: string): SignedChain | undefined {
-    const chain = this.#chains.get(key)
-    if (chain === undefined) return undefined
-    this.#chains.delete(key)
-    this.#chains.set(key, chain)
-    return chain
-  }
-
-  set(key: string, chain: SignedChain): void {
-    this.#chains.set(key, chain)
-    const [oldest] = this.#chains.keys()
-    if (this.#chains.size > this.#most && oldest !== undefined) this.#chains.delete(oldest)
+    super(most)
   }
 }
 
@@ -97,9 +82,7 @@ export const verifyTpmChain = (
         `at most ${certificateBytesMost}`,
       )
   const last = ders.length - 1
-  const top = reading(last, "CERTIFICATE_MALFORMED", () =>
-    outline(`${last}`, ders[last] ?? new Uint8Array(0)),
-  )
+  const top = reading(last, "CERTIFICATE_MALFORMED", () => readOutline(Uint8Array.from(ders[last] ?? [])))
   const issuer = namedIssuer(issuers, top)
   // How the top was named decides whether its own signature counts.
   const isPinnedWhole = "certificateDigest" in issuer
@@ -148,8 +131,8 @@ const verifySignatures = (
   const decoded: Decoded[] = [decodeAuthority(last, top)]
   let issuer = top
   for (let i = last - 1; i >= 0; i--) {
-    const der = below[i] ?? new Uint8Array(0)
-    const own = reading(i, "CERTIFICATE_MALFORMED", () => outline(`${i}`, der))
+    const der = Uint8Array.from(below[i] ?? [])
+    const own = reading(i, "CERTIFICATE_MALFORMED", () => readOutline(der))
     checkSignature(i, own, issuer, i + 1)
     decoded.unshift(i > 0 ? decodeAuthority(i, own) : decodeLeaf(own, use))
     issuer = own

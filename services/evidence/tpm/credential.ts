@@ -5,7 +5,8 @@
 import { constants, createCipheriv, createECDH, createHmac, publicEncrypt } from "node:crypto"
 import { type Crypto, crypto as chosen } from "../../common/crypto/index.ts"
 import { type Bank, banks, digest } from "../eventlog/bank.ts"
-import { TpmError, toHex } from "./error.ts"
+import { toHex } from "../text.ts"
+import { TpmError } from "./error.ts"
 import { curveBytes, type EcKey, expectAttestationKey, type TpmPublic } from "./public.ts"
 
 export interface CredentialChallenge {

@@ -1,6 +1,7 @@
 /** A TPM as an attester uses it: keys, registers, quotes. No key here has a password; hierarchies may. */
 import { type Bank, banks, digest } from "../eventlog/bank.ts"
 import type { Registers } from "../eventlog/replay.ts"
+import { toHex } from "../text.ts"
 import {
   type Command,
   execute,
@@ -15,7 +16,7 @@ import {
   u32,
 } from "./command.ts"
 import type { CredentialChallenge } from "./credential.ts"
-import { TpmError, toHex } from "./error.ts"
+import { TpmError } from "./error.ts"
 import { parsePublic, type TpmPublic } from "./public.ts"
 import type { PcrValues, QuoteEvidence } from "./quote.ts"
 import { parseQuoteAttest, parseSignature, readSelections, readSized } from "./structures.ts"

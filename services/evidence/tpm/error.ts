@@ -1,4 +1,5 @@
 /** Why a TPM's evidence was not believed, or why a TPM didn't give any. */
+import { EvidenceError } from "../error.ts"
 
 export type TpmErrorCode =
   // The form of structures.
@@ -45,21 +46,7 @@ export type TpmErrorCode =
   | "DEVICE_REFUSED"
   | "DEVICE_INPUT"
 
-export class TpmError extends Error {
+/** Fields are dotted paths: `quote.extraData`, `ak.attributes`, `certificates[0].validity`. */
+export class TpmError extends EvidenceError<TpmErrorCode> {
   override readonly name = "TpmError"
-  readonly code: TpmErrorCode
-  /** Dotted path: `quote.extraData`, `ak.attributes`, `certificates[0].validity`. */
-  readonly field: string
-  readonly found: string
-  readonly wanted: string
-
-  constructor(code: TpmErrorCode, field: string, found: string, wanted: string) {
-    super(`${field}: found ${found}, wanted ${wanted}`)
-    this.code = code
-    this.field = field
-    this.found = found
-    this.wanted = wanted
-  }
 }
-
-export const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")

@@ -8,7 +8,8 @@
  */
 import { crypto } from "../../common/crypto/index.ts"
 import { Reader } from "../eventlog/reader.ts"
-import { TpmError, toHex } from "./error.ts"
+import { toHex } from "../text.ts"
+import { TpmError } from "./error.ts"
 import { keyFromJwk, type PublicKey } from "./public.ts"
 
 export const hclBytesMost = 8_192

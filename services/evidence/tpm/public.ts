@@ -5,7 +5,8 @@
 import { createPublicKey, type KeyObject } from "node:crypto"
 import { type Bank, bankOf, banks, digest } from "../eventlog/bank.ts"
 import type { Reader } from "../eventlog/reader.ts"
-import { TpmError, toHex } from "./error.ts"
+import { toHex } from "../text.ts"
+import { TpmError } from "./error.ts"
 import {
   algorithms,
   expectEnd,

@@ -6,7 +6,8 @@ import { constants, verify as nodeVerify } from "node:crypto"
 import { type Crypto, crypto as chosen } from "../../common/crypto/index.ts"
 import { type Bank, banks, digest } from "../eventlog/bank.ts"
 import type { Registers } from "../eventlog/replay.ts"
-import { TpmError, toHex } from "./error.ts"
+import { toHex } from "../text.ts"
+import { TpmError } from "./error.ts"
 import {
   curveBytes,
   type EcKey,

@@ -7,7 +7,7 @@ import { BasicConstraintsExtension, KeyUsagesExtension, X509Certificate } from "
 import type { Refuse } from "./refuse.ts"
 
 // From here, so that what the library needs to be there before it always is.
-export { KeyUsageFlags, type X509Certificate } from "@peculiar/x509"
+export { ExtendedKeyUsageExtension, KeyUsageFlags, type X509Certificate } from "@peculiar/x509"
 
 /** @throws whatever the library does; to be called in `readingDer` */
 export const decodeX509 = (der: Uint8Array): X509Certificate => new X509Certificate(Uint8Array.from(der))
