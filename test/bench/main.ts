@@ -1,9 +1,11 @@
 /** `npm run bench -- NAME [--json]`: measurements, each in a file of its name. */
 import { benchAead } from "./aead.ts"
+import { benchPath } from "./path.ts"
 import { benchVerify } from "./verify.ts"
 
 const benches: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
   aead: benchAead,
+  path: benchPath,
   verify: benchVerify,
 }
 
