@@ -4,7 +4,7 @@
 #define VS_CONSTS_H
 
 /* The layout of all maps together. Any change to a struct in types.h raises it: the loader then starts a new epoch. */
-#define VS_LAYOUT 4
+#define VS_LAYOUT 5
 
 /* Sizes of the maps; schemas/limits.ts holds the same bounds for user space. */
 #define VS_MAX_EDGES 1024
@@ -82,6 +82,11 @@
 /* ICMP errors that the sealer makes, for each CPU and second. */
 #define VS_NOTICES 100
 
+/* Verdicts from here on end a packet. Samples of what was dropped: places for each CPU, and how many a second of each verdict. */
+#define VS_FIRST_DROP 16
+#define VS_DROP_PLACES 32
+#define VS_DROP_SAMPLES 4
+
 /* What `rates` counts: each verdict, and the above. */
 #define VS_RATE_NOTICE VS_MAX_VERDICTS
 #define VS_MAX_RATES (VS_MAX_VERDICTS + 1)
@@ -102,6 +107,9 @@
 #define VS_WINDOW_WORDS 32
 #define VS_WINDOW_BITS (VS_WINDOW_WORDS * 64)
 #define VS_WINDOW_USABLE (VS_WINDOW_BITS - 64)
+
+/* Judges any edge's packet; the sealer doesn't know the edge before. */
+#define VS_ANY_EDGE 0xffffffffu
 
 #define VS_ROLE_INITIATOR 0 /* we open flows to the peer's port */
 #define VS_ROLE_RESPONDER 1 /* the peer opens flows to our port */

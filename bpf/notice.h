@@ -47,6 +47,7 @@ VS_INLINE int vs_notice_too_long(struct __sk_buff *skb, const struct vs_config *
 	if (bpf_skb_change_tail(skb, VS_NOTICE_LEN, 0) || bpf_skb_store_bytes(skb, 0, eth, VS_NOTICE_LEN, BPF_F_INVALIDATE_HASH))
 		return 0;
 	skb->mark = ~c->mark;
+	w->opened = 1; /* from here on the packet is in the text alone */
 	return 1;
 }
 

@@ -50,6 +50,7 @@ VS_INLINE u32 vs_open_text(struct vs_work *w, u32 text_len, u64 now, struct vs_o
 	struct vs_window *window;
 	u64 seq;
 
+	w->spi = spi;
 	if (!spi)
 		return VS_V_BAD_ESP; /* the non-ESP marker: nobody here speaks IKE */
 	if (vs_swap32(spi) < VS_SPI_MIN)
@@ -69,10 +70,11 @@ VS_INLINE u32 vs_open_text(struct vs_work *w, u32 text_len, u64 now, struct vs_o
 		return VS_V_REPLAYED;
 	vs_chacha20_init(w, sa->key, sa->salt, iv);
 	vs_esp_aad(w, spi, seq, sa->flags);
-	o->edge = sa->edge;
+	o->edge = w->edge = sa->edge;
 	o->lane = sa->lane;
 	if (vs_aead_open(w, text_len))
 		return VS_V_BAD_TAG;
+	w->opened = 1;
 	return vs_open_mark(window, spi, seq, &o->newest);
 }
 

@@ -5,9 +5,6 @@
 
 #include "flows.h"
 
-/* Judges any edge's packet; the sealer doesn't know the edge before. */
-#define VS_ANY_EDGE 0xffffffffu
-
 /* A packet seen from this node: the peer, the ports, and which role sends in this direction. */
 struct vs_question {
 	be32 peer;

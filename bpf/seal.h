@@ -19,7 +19,7 @@ struct vs_seal_by {
 };
 
 /* The lane's SA and its lease. Gives VS_GO_ON or a verdict. */
-VS_INLINE u32 vs_seal_find(const struct vs_tuple *t, u32 edge, u64 now, struct vs_seal_by *by)
+VS_INLINE u32 vs_seal_find(struct vs_work *w, const struct vs_tuple *t, u32 edge, u64 now, struct vs_seal_by *by)
 {
 	const struct vs_edge *e = bpf_map_lookup_elem(&edges, &edge);
 	const struct vs_outbound *out;
@@ -40,7 +40,7 @@ VS_INLINE u32 vs_seal_find(const struct vs_tuple *t, u32 edge, u64 now, struct v
 	if (!out)
 		return VS_V_NO_KEY;
 	by->sa_key.edge = edge;
-	by->sa_key.spi = out->spi;
+	by->sa_key.spi = w->spi = out->spi;
 	if (vs_swap32(by->sa_key.spi) < VS_SPI_MIN)
 		return VS_V_NO_KEY;
 	by->sa = bpf_map_lookup_elem(&sa_out, &by->sa_key);
@@ -133,7 +133,8 @@ VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	if (!vs_judge(&q, now, &a))
 		return t.way == VS_ERROR ? VS_V_STRAY_ICMP : VS_V_NO_POLICY;
 
-	verdict = vs_seal_find(&t, a.key.edge, now, &by);
+	w->edge = a.key.edge;
+	verdict = vs_seal_find(w, &t, a.key.edge, now, &by);
 	if (verdict == VS_V_TOO_LONG && t.way != VS_ERROR)
 		*notice = vs_notice_too_long(skb, c, w, by.edge.mtu, now);
 	if (verdict != VS_GO_ON)

@@ -138,6 +138,31 @@ struct vs_edge_stats {
 };
 _Static_assert(sizeof(struct vs_edge_stats) == 32, "ABI");
 
+/* One packet that was dropped. `number` and `check` are equal once it is all there. */
+struct vs_drop {
+	u64 number; /* from 1, on each CPU */
+	u64 when_ns;
+	u32 verdict;
+	u32 edge; /* VS_ANY_EDGE: not known */
+	be32 spi; /* zero: not known */
+	be32 saddr;
+	be32 daddr;
+	be16 sport;
+	be16 dport;
+	u8 protocol;
+	u8 inner; /* 1: the addresses are those of the inner packet; of the outer, or of a foreign frame */
+	u8 known; /* 1: it was an IPv4 packet, and the addresses are there */
+	u8 pad[5];
+	u64 check;
+};
+_Static_assert(sizeof(struct vs_drop) == 56, "ABI");
+
+struct vs_drops {
+	u64 last; /* number of the newest */
+	struct vs_drop place[VS_DROP_PLACES];
+};
+_Static_assert(sizeof(struct vs_drops) == 8 + 56 * VS_DROP_PLACES, "ABI");
+
 /* Where one packet is worked on, one per CPU: too large for the stack, and free of the limits of packet pointers. */
 struct vs_work {
 	u32 chacha[16]; /* RFC 8439 section 2.3: constants, key, block counter, nonce */
@@ -150,7 +175,9 @@ struct vs_work {
 	u64 aad[2];     /* associated data, zero-padded */
 	u64 tag[2];
 	u32 aad_len;    /* 0..16 */
-	u32 unused;
+	u32 opened;     /* the text is an authentic inner packet */
+	u32 edge;       /* what is known of the packet so far, for samples */
+	be32 spi;
 	u8 frame[VS_HEAD_ROOM + VS_TEXT_ROOM + VS_ICV_LEN]; /* begins at VS_FRAME_AT, its text at VS_HEAD_ROOM */
 };
 _Static_assert(__builtin_offsetof(struct vs_work, frame) % 8 == 0, "words of the text are aligned");

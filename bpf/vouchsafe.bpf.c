@@ -11,6 +11,7 @@
  */
 #include "guard.h"
 #include "open.h"
+#include "sample.h"
 #include "seal.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -24,9 +25,11 @@ int vs_seal(struct __sk_buff *skb)
 	u32 verdict = VS_V_NOT_CONFIGURED;
 	int notice = 0;
 
-	if (c && w)
+	if (c && w) {
+		vs_work_begin(w);
 		verdict = vs_seal_packet(skb, c, w, &notice);
-	vs_count(verdict);
+	}
+	vs_end(skb, verdict, VS_OF_APPLICATION);
 	if (notice && c)
 		return bpf_redirect(c->inner_ifindex, 0);
 	/* The kernel finds the neighbour for the outer destination; a static address would outlive the neighbour. */
@@ -46,6 +49,7 @@ int vs_open(struct __sk_buff *skb)
 		vs_count(VS_V_NOT_CONFIGURED);
 		return VS_DROP;
 	}
+	vs_work_begin(w);
 	verdict = vs_guard_start(skb, &f, VS_V_FOREIGN_IN);
 	if (verdict == VS_GO_ON) {
 		total = vs_swap16(f.ip.total_len);
@@ -68,7 +72,7 @@ int vs_open(struct __sk_buff *skb)
 				verdict = vs_open_packet(skb, c, w, total - VS_IP_LEN, &from);
 		}
 	}
-	vs_count(verdict);
+	vs_end(skb, verdict, VS_OF_WIRE);
 	if (verdict == VS_V_NEIGHBOUR || verdict == VS_V_CONTROL)
 		return VS_PASS;
 	/* m1's egress, not m0's ingress: m0 then coalesces what it gets. */
@@ -82,7 +86,7 @@ int vs_guard(struct __sk_buff *skb)
 	const struct vs_config *c = vs_configured();
 	u32 verdict = c ? vs_guard_out(skb, c) : VS_V_NOT_CONFIGURED;
 
-	vs_count(verdict);
+	vs_end(skb, verdict, VS_OF_NOBODY);
 	if (verdict != VS_V_NEIGHBOUR && verdict != VS_V_CONTROL && verdict != VS_V_SEALED_OUT)
 		return VS_DROP;
 	skb->mark = 0;
@@ -100,7 +104,7 @@ int vs_inner(struct __sk_buff *skb)
 		verdict = skb->mark == c->mark	? VS_V_DELIVERED
 			  : skb->mark == ~c->mark ? VS_V_NOTIFIED
 						  : VS_V_NOT_OPENED;
-	vs_count(verdict);
+	vs_end(skb, verdict, VS_OF_NOBODY);
 	if (verdict != VS_V_DELIVERED && verdict != VS_V_NOTIFIED)
 		return VS_DROP;
 	skb->mark = 0;

@@ -30,6 +30,7 @@ export const EventType = Schema.Literals([
   "vouchsafe.edge.overdue",
   "vouchsafe.lease.over",
   "vouchsafe.dataplane.failed",
+  "vouchsafe.dataplane.drop",
   "vouchsafe.message.refused",
 ])
 export type EventType = typeof EventType.Type

@@ -22,7 +22,7 @@ import type { OpenedRelease } from "../make/release.ts"
 import { type VouchedResult, vouchResult } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { attest } from "./attest.ts"
-import type { Plane } from "./dataplane/plane.ts"
+import type { Drop, Plane } from "./dataplane/plane.ts"
 import { carryOut, heldEpochs } from "./kernel-actions.ts"
 import { decodeResult, openSignedRelease } from "./open-release.ts"
 import type { Rules } from "./rules.ts"
@@ -261,6 +261,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         // What others have taken the place of ends without anybody missing it.
         Effect.andThen(Effect.forEach(overdue.filter(wasInUse), leaseOver, { discard: true })),
         Effect.andThen(Effect.suspend(() => bus.publish("stats", { node }, currentStats()))),
+        Effect.andThen(Effect.suspend(() => Effect.forEach(plane.drops(), dropped, { discard: true }))),
       )
     }),
   }
@@ -272,6 +273,16 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
 
   function wasInUse(action: KernelAction) {
     return action.kind === "retire" && action.wasActive
+  }
+
+  /** A sample of what the kernel dropped: at most a handful with each telling. */
+  function dropped({ verdict, edge, text }: Drop) {
+    const instance = rules?.edges.find(({ record }) => record.index === edge)?.edge.id
+    return bus.event({
+      type: "vouchsafe.dataplane.drop",
+      subject: instance ?? node,
+      data: data({ ...(instance === undefined ? {} : { edge: instance }), code: verdict, message: text }),
+    })
   }
 
   function leaseOver({ instance, epoch }: KernelAction) {

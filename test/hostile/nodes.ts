@@ -336,6 +336,7 @@ export const recordedPlane = (): RecordedPlane => {
     revokeAll: nothing,
     associations: () => [],
     counters: nothing,
+    drops: () => [],
     close: nothing,
     teardown: nothing,
   }

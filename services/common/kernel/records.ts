@@ -7,7 +7,7 @@ import { type MapShape, mapType } from "./maps.ts"
  * on the wire, so in TypeScript they are plain numbers (10.0.0.1 is 0x0a000001) written big endian. Offsets are explicit:
  * the C structs have no hidden padding, and a plane is opened only if the kernel reports these very sizes.
  */
-export const VS_LAYOUT = 4
+export const VS_LAYOUT = 5
 export const EDGES_MAX = 1024
 export const LANES_MAX = 16
 /** RFC 4303 section 2.1: SPIs 0 to 255 are reserved. */
@@ -43,6 +43,7 @@ export const shapes = {
   path_mtus: shape(ARRAY, 4, 8, EDGES_MAX),
   paths: shape(LRU_HASH, 8, 4, 16384),
   rates: shape(PERCPU_ARRAY, 4, 16, VERDICTS_MAX + 1),
+  drops: shape(PERCPU_ARRAY, 4, 8 + 56 * 32, 1),
   edge_stats: shape(PERCPU_ARRAY, 4, 32, EDGES_MAX),
   verdicts: shape(PERCPU_ARRAY, 4, 8, VERDICTS_MAX),
 } as const satisfies Record<string, MapShape>
@@ -405,6 +406,64 @@ export const decodePathMtu = (bytes: Uint8Array): PathMtu => {
 
 export const encodePathMtu = ({ mtu, ends }: PathMtu): Uint8Array =>
   record(8, (v) => v.setBigUint64(0, u64((ends << 16n) | BigInt(u16(mtu, "mtu")), "path MTU"), true))
+
+/** `struct vs_drop`: one packet that was dropped. */
+export interface DropRecord {
+  /** Counts from 1 on each CPU. */
+  readonly number: bigint
+  readonly verdict: number
+  /** Undefined: not known when it was dropped; so are the others. */
+  readonly edge: number | undefined
+  readonly spi: number | undefined
+  readonly packet:
+    | {
+        readonly inner: boolean
+        readonly source: number
+        readonly target: number
+        readonly sourcePort: number
+        readonly targetPort: number
+        readonly protocol: number
+      }
+    | undefined
+}
+
+const DROP_SIZE = 56
+const UNKNOWN_EDGE = 0xffffffff
+
+const decodeDrop = (v: DataView, at: number): DropRecord | undefined => {
+  const number = v.getBigUint64(at, true)
+  // Not there yet, or being written while it was read.
+  if (number === 0n || v.getBigUint64(at + 48, true) !== number) return undefined
+  const [edge, spi] = [v.getUint32(at + 20, true), v.getUint32(at + 24)]
+  return {
+    number,
+    verdict: v.getUint32(at + 16, true),
+    edge: edge === UNKNOWN_EDGE ? undefined : edge,
+    spi: spi === 0 ? undefined : spi,
+    packet:
+      v.getUint8(at + 42) === 0
+        ? undefined
+        : {
+            inner: v.getUint8(at + 41) === 1,
+            source: v.getUint32(at + 28),
+            target: v.getUint32(at + 32),
+            sourcePort: v.getUint16(at + 36),
+            targetPort: v.getUint16(at + 38),
+            protocol: v.getUint8(at + 40),
+          },
+  }
+}
+
+/** `struct vs_drops`, one CPU's: what was dropped last, the oldest first. */
+export const decodeDrops = (bytes: Uint8Array): ReadonlyArray<DropRecord> => {
+  const v = reading(bytes, shapes.drops.valueSize, "drops")
+  const found: Array<DropRecord> = []
+  for (let at = 8; at < bytes.length; at += DROP_SIZE) {
+    const drop = decodeDrop(v, at)
+    if (drop !== undefined) found.push(drop)
+  }
+  return found.sort((a, b) => Number(a.number - b.number))
+}
 
 /** One CPU's share of an edge's statistics. */
 export interface EdgeStats {

@@ -16,12 +16,14 @@ import {
 } from "./assemble.ts"
 import { type Association, Associations, type Maps, type NewAssociation } from "./associations.ts"
 import { type Counters, readCounters } from "./counters.ts"
+import { type Drop, DropReader } from "./drops.ts"
 import type { AssociationKey } from "./notes.ts"
 import { hasPlane, openPins } from "./pins.ts"
 import { type Edge, type EdgeState, type Policy, reconcile } from "./reconcile.ts"
 
 export type { Association, NewAssociation } from "./associations.ts"
 export type { Counters } from "./counters.ts"
+export type { Drop } from "./drops.ts"
 export type { AssociationKey, Epoch, SaDirection } from "./notes.ts"
 export type { Edge, EdgeState, Policy } from "./reconcile.ts"
 
@@ -80,6 +82,8 @@ export interface Plane {
   readonly revokeAll: () => void
   readonly associations: () => ReadonlyArray<Association>
   readonly counters: () => Counters
+  /** Samples of what was dropped since the last call, few of each kind. */
+  readonly drops: () => ReadonlyArray<Drop>
   /** Closes descriptors and ends the hold on the directory; the kernel goes on enforcing. */
   readonly close: () => void
   /** Detaches, unpins and removes the directory, tombstones included: for good. Closes the plane too. */
@@ -203,6 +207,7 @@ export const openPlane = (options: PlaneOptions): Plane => {
     cleanup.push(grace.close)
     const associations = new Associations(maps, grace)
     const swept = associations.sweep()
+    const drops = new DropReader(maps.drops)
     if (fresh) cleanup.splice(1, 1)
     const close = (): void => {
       for (const step of cleanup.splice(0).reverse()) step()
@@ -228,6 +233,7 @@ export const openPlane = (options: PlaneOptions): Plane => {
       revokeAll: () => associations.revokeAll(),
       associations: () => associations.list(),
       counters: () => readCounters(maps),
+      drops: () => drops.read(),
       close,
       teardown: () => {
         removePlane(pins, devices, hooks)
