@@ -7,7 +7,7 @@ const path = (relative: string): string => fileURLToPath(new URL(relative, impor
 const clang = process.env.CLANG ?? "clang-16"
 const arch = process.arch === "arm64" ? "aarch64" : "x86_64"
 
-/** Compiles the product's programs with test/bench/null-aead.h in place of bpf/aead.h; gives the object's path. */
+/** Compiles the product's programs with bpf/bench/null-aead.h in place of bpf/aead.h; gives the object's path. */
 export const buildNullObject = (directory: string): string => {
   const out = `${directory}/null.bpf.o`
   const flags = [
@@ -19,17 +19,19 @@ export const buildNullObject = (directory: string): string => {
     "-fno-strict-aliasing",
     `-I/usr/include/${arch}-linux-gnu`,
   ]
-  const instead = ["-DVS_AEAD_H", "-I", path("../../bpf"), "-include", path("null-aead.h")]
+  const instead = ["-DVS_AEAD_H", "-I", path("../../bpf"), "-include", path("../../bpf/bench/null-aead.h")]
   execFileSync(clang, [...flags, ...instead, "-c", path("../../bpf/vouchsafe.bpf.c"), "-o", out], {
     stdio: "pipe",
   })
   return out
 }
 
-/** Compiles test/bench/openssl.c against the installed libcrypto; gives the program's path. */
+/** Compiles bpf/bench/openssl.c against the installed libcrypto; gives the program's path. */
 export const buildOpenssl = (directory: string): string => {
   const out = `${directory}/openssl`
-  execFileSync(clang, ["-O2", path("openssl.c"), "-o", out, "-l:libcrypto.so.3"], { stdio: "pipe" })
+  execFileSync(clang, ["-O2", path("../../bpf/bench/openssl.c"), "-o", out, "-l:libcrypto.so.3"], {
+    stdio: "pipe",
+  })
   return out
 }
 
@@ -40,7 +42,7 @@ export interface OpensslTimes {
   readonly endless: number
 }
 
-/** A running test/bench/openssl.c: `version`, and medians of `count` packets of a size. */
+/** A running bpf/bench/openssl.c: `version`, and medians of `count` packets of a size. */
 export class Openssl {
   readonly version: string
   readonly #child: ChildProcess

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What OpenSSL's ChaCha20-Poly1305 takes for the same work: one packet is a nonce, 12 bytes of associated data, a text and its
  * tag. Reads "SIZE COUNT" lines; answers each with two medians in ns: of COUNT packets, each timed alone as ours are, minus the
