@@ -33,13 +33,16 @@ _Static_assert(sizeof(struct vs_frame_start) == VS_START_LEN + 2, "no hidden pad
  */
 VS_INLINE u32 vs_guard_start(struct __sk_buff *skb, struct vs_frame_start *f, u32 foreign)
 {
+	u32 verdict;
+
 	if (skb->vlan_present || skb->len < VS_START_LEN || bpf_skb_load_bytes(skb, 0, (u8 *)f + sizeof(f->skew), VS_START_LEN))
 		return foreign;
 	if (skb->protocol == vs_swap16(VS_ETH_P_ARP))
 		return vs_arp_ok(&f->arp) ? VS_V_NEIGHBOUR : foreign;
 	if (skb->protocol != vs_swap16(VS_ETH_P_IP))
 		return foreign;
-	return vs_parse_ipv4(&f->ip, skb->len - VS_ETH_LEN);
+	verdict = vs_parse_ipv4(&f->ip, skb->len - VS_ETH_LEN);
+	return verdict == VS_V_FRAGMENT ? VS_V_OUTER_FRAGMENT : verdict;
 }
 
 /* On its way out: the sealer's frame, by its mark and by what the sealer writes, or a segment to the bus. */

@@ -39,6 +39,7 @@
 #define VS_V_FORGED_ICMP     42 /* drop: an ICMP error on the wire that quotes no packet of ours */
 #define VS_V_CONGESTED       43 /* drop: marked for congestion on the wire, and the inner packet can't carry the mark */
 #define VS_V_STRAY_ICMP      44 /* drop: an ICMP error inside the tunnel that quotes no packet of a flow that exists */
+#define VS_V_OUTER_FRAGMENT  45 /* drop: a fragment on the wire, either way: nothing here sends any */
 
 _Static_assert(VS_MAX_VERDICTS == 64, "the size of the map of verdicts");
 

@@ -130,4 +130,5 @@ export const verdicts: ReadonlyArray<Verdict> = [
     "any",
     "an ICMP error inside the tunnel that quotes no packet of a flow that exists",
   ),
+  row(45, "OUTER_FRAGMENT", "drop", "guard", "a fragment on the wire, either way: nothing here sends any"),
 ]

@@ -457,13 +457,13 @@ const cases: ReadonlyArray<Case> = [
     program: open,
     packet: () =>
       frame(ipv4({ source: peerWire, target: ownWire, protocol: UDP, fragment: 0x2000 }, bytes(80))),
-    verdict: "FRAGMENT",
+    verdict: "OUTER_FRAGMENT",
   },
   {
     name: "the bus in fragments",
     program: open,
     packet: () => frame(ipv4({ source: bus, target: ownWire, protocol: TCP, fragment: 0x2000 }, bytes(80))),
-    verdict: "FRAGMENT",
+    verdict: "OUTER_FRAGMENT",
   },
   {
     name: "a NAT keepalive",

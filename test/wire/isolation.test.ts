@@ -108,7 +108,7 @@ const foreign = (fromMac: string, toMac: string, from: number, to: number): Read
     {
       name: "a fragment",
       frame: frame(0x0800, ipv4({ source: from, target: to, protocol: UDP, fragment: 100 }, marker)),
-      verdict: "FRAGMENT",
+      verdict: "OUTER_FRAGMENT",
     },
   ]
 }

@@ -351,8 +351,8 @@ describe.each([
     expect(refused.map((packet) => open(plane, packet))).toEqual([
       "FOREIGN_IN",
       "FOREIGN_IN",
-      "FRAGMENT",
-      "FRAGMENT",
+      "OUTER_FRAGMENT",
+      "OUTER_FRAGMENT",
     ])
   })
 })
