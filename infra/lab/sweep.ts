@@ -8,12 +8,16 @@ import { removeNetwork } from "./network.ts"
 
 const OWNER = "owner"
 
-/** When a process was started, in the kernel's ticks since boot; undefined when there is none with this id. */
+/**
+ * When a process was started, in the kernel's ticks since boot; undefined when none with this id runs. One that has ended
+ * and waits to be reaped counts as gone: in a container whose first process reaps nobody it waits for ever.
+ */
 export const startTime = (pid: number): string | undefined => {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
     // The name may hold blanks and brackets; field 22 is the 20th after its closing one.
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+    return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[19]
   } catch {
     return undefined
   }
