@@ -215,13 +215,17 @@ describe("the wire, over the whole life of a lab", () => {
     const agent = lab.agent(lab.names.netns(lab.place("n1").wireNs))
     await agent.ask({ op: "frames", device: "wire0", frames: [clear.toString("hex")] })
     await agent.ask({ op: "udp-send", address: lab.place("n2").wire, port: 9, count: 1 })
+    const judgedNow = () => judge(framesOf(join(directory, "wire.pcap")), lab.tag, piecesOf(lab.marker))
+    await until("tcpdump has written both frames", 15_000, () =>
+      judgedNow().clear.length === 1 && judgedNow().other.length >= 2 ? true : undefined,
+    )
     await sleep(700)
     const after = await lab.capture.stop()
     expect(after.marker_hits).toBe(1)
     expect(after.unexpected_frames).toBeGreaterThanOrEqual(2)
     const said = await endDump()
     expect(said).toMatch(/\n0 packets dropped by kernel/)
-    const judged = judge(framesOf(join(directory, "wire.pcap")), lab.tag, piecesOf(lab.marker))
+    const judged = judgedNow()
     expect(judged.clear).toHaveLength(1)
     expect(judged.other).toHaveLength(after.unexpected_frames)
   })
