@@ -21,6 +21,7 @@ beforeAll(async () => {
   nats = await startNats([
     { role: "operator", instance: "lab" },
     { role: "releaser", instance: "r1" },
+    { role: "verifier", instance: "v1" },
   ])
   directory = mkdtempSync(join(tmpdir(), "vouchsafe-term-"))
 })
@@ -83,6 +84,48 @@ describe("a releaser's term", () => {
           const [one = 0n, two, three = 0n] = terms
           expect(two).toBe(one)
           expect(three).toBeGreaterThan(one)
+        }),
+    )
+  })
+})
+
+describe("a releaser whose workflow's own end has come", () => {
+  it("reigns no more: it sends no beacons, so that nobody can be vouched for", async () => {
+    vi.restoreAllMocks()
+    const root = emulatedRoot()
+    const operator = crypto.ed25519.generate()
+    const anchorsPath = join(directory, "anchors-end.json")
+    writeFileSync(anchorsPath, JSON.stringify(anchorsOf(operator, root, chipOf(root))), { mode: 0o600 })
+    const document = workflowOf(root, [{ id: "n1", stage: "source", chip: "any" }], 30)
+    await withBuses(
+      nats,
+      [
+        ["operator", "lab"],
+        ["releaser", "r1"],
+        ["verifier", "v1"],
+      ],
+      (operatorBus, releaserBus, verifierBus) =>
+        Effect.gen(function* () {
+          let beacons = 0
+          yield* verifierBus.subscribe("beacon", {}, () => Effect.sync(() => void beacons++))
+          yield* operatorBus.ensureStreams
+          yield* operatorBus.workflows.put("lab", signWorkflow(workflowText(document), operator))
+          const releaser = serveReleaser({
+            crypto,
+            trust: loadTrust(anchorsPath),
+            instance: "r1",
+            control: "cp",
+            runDirectory: directory,
+          })
+          yield* Effect.forkScoped(releaser.pipe(Effect.provideService(Bus, releaserBus)))
+          for (let waits = 0; waits < 1_000 && beacons === 0; waits++) yield* Effect.sleep("10 millis")
+          expect(beacons).toBeGreaterThan(0)
+          vi.spyOn(Date, "now").mockReturnValue(Date.parse(document.not_after))
+          // What was on its way may still arrive.
+          yield* Effect.sleep("300 millis")
+          const before = beacons
+          yield* Effect.sleep("2500 millis")
+          expect(beacons).toBe(before)
         }),
     )
   })
