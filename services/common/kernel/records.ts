@@ -16,6 +16,12 @@ export const KEY_SIZE = 32
 export const SALT_SIZE = 4
 export const FLAG_ESN = 1
 
+/** An IP address of either family: IPv4 as a number (10.0.0.1 is 0x0a000001), IPv6 as its 16 bytes. */
+export type Address = number | Uint8Array
+
+export const sameAddress = (a: Address | undefined, b: Address | undefined): boolean =>
+  a instanceof Uint8Array && b instanceof Uint8Array ? Buffer.compare(a, b) === 0 : a === b
+
 const { HASH, ARRAY, PERCPU_ARRAY } = mapType
 const [LRU_HASH, QUEUE] = [9, 22]
 const shape = (type: number, keySize: number, valueSize: number, maxEntries: number): MapShape => ({
@@ -90,9 +96,13 @@ export const decodeIndexKey = (bytes: Uint8Array): number => reading(bytes, 4, "
 export interface ConfigRecord {
   /** VS_LAYOUT when the plane is configured; anything else drops everything. */
   readonly layout: number
-  readonly innerAddress: number
-  readonly wireAddress: number
-  readonly busAddress: number
+  /** Addresses of each family that the node has; none is 0, or undefined. The bus has one of the wire's families. */
+  readonly innerAddress?: number | undefined
+  readonly innerAddress6?: Uint8Array | undefined
+  readonly wireAddress?: number | undefined
+  readonly wireAddress6?: Uint8Array | undefined
+  readonly busAddress?: number | undefined
+  readonly busAddress6?: Uint8Array | undefined
   readonly busPort: number
   readonly espPort: number
   readonly wireIfindex: number
@@ -106,9 +116,11 @@ export interface ConfigRecord {
 export const encodeConfig = (config: ConfigRecord): Uint8Array =>
   record(shapes.config.valueSize, (v, bytes) => {
     v.setUint32(0, u32(config.layout, "layout"), true)
-    v.setUint32(4, u32(config.innerAddress, "innerAddress"))
-    v.setUint32(8, u32(config.wireAddress, "wireAddress"))
-    v.setUint32(12, u32(config.busAddress, "busAddress"))
+    for (const name of ["innerAddress6", "wireAddress6", "busAddress6"] as const)
+      if (config[name] !== undefined) throw invalid("encode", name, "has no place in this layout")
+    v.setUint32(4, u32(config.innerAddress ?? 0, "innerAddress"))
+    v.setUint32(8, u32(config.wireAddress ?? 0, "wireAddress"))
+    v.setUint32(12, u32(config.busAddress ?? 0, "busAddress"))
     v.setUint16(16, u16(config.busPort, "busPort"))
     v.setUint16(18, u16(config.espPort, "espPort"))
     v.setUint32(20, u32(config.wireIfindex, "wireIfindex"), true)
@@ -135,18 +147,24 @@ export const decodeConfig = (bytes: Uint8Array): ConfigRecord => {
 
 /** `struct vs_policy_key`. */
 export interface PolicyKey {
-  readonly peer: number
+  /** The peer's workflow address; an edge whose peer has two has a policy for each. */
+  readonly peer: Address
   /** 0: any port. */
   readonly port: number
-  /** IP protocol number. */
+  /** IP protocol number; 1 is ICMP of the peer's family, 0 any protocol (with port 0). */
   readonly protocol: number
   /** 0: we initiate to peer:port; 1: the peer initiates to our port. */
   readonly role: 0 | 1
 }
 
+const onlyIpv4 = (address: Address, what: string): number => {
+  if (typeof address === "number") return address
+  throw invalid("encode", what, "has no place in this layout")
+}
+
 export const encodePolicyKey = (key: PolicyKey): Uint8Array =>
   record(shapes.policies.keySize, (v) => {
-    v.setUint32(0, u32(key.peer, "peer"))
+    v.setUint32(0, u32(onlyIpv4(key.peer, "peer"), "peer"))
     v.setUint16(4, u16(key.port, "port"))
     v.setUint8(6, u8(key.protocol, "protocol"))
     v.setUint8(7, bounded(key.role, 1, "role"))
@@ -178,8 +196,11 @@ export const decodePolicy = (bytes: Uint8Array): PolicyRecord => {
 
 /** `struct vs_edge`: where the peer is. */
 export interface EdgeRecord {
-  readonly peerInner: number
-  readonly peerWire: number
+  /** The peer's workflow addresses: one at least. */
+  readonly peerInner?: number | undefined
+  readonly peerInner6?: Uint8Array | undefined
+  /** Where the peer is on the wire, in a family in which we have an address there. */
+  readonly peerWire: Address
   readonly peerPort: number
   readonly lanes: number
   /** Path MTU of the wire, in bytes of outer IP packet. */
@@ -199,8 +220,9 @@ export const edgeKey = (edge: number): Uint8Array => indexKey(edgeIndex(edge))
 export const encodeEdge = (edge: EdgeRecord): Uint8Array =>
   record(shapes.edges.valueSize, (v) => {
     if (edge.lanes < 1) throw invalid("encode", "lanes", "is below 1")
-    v.setUint32(0, u32(edge.peerInner, "peerInner"))
-    v.setUint32(4, u32(edge.peerWire, "peerWire"))
+    if (edge.peerInner6 !== undefined) throw invalid("encode", "peerInner6", "has no place in this layout")
+    v.setUint32(0, u32(edge.peerInner ?? 0, "peerInner"))
+    v.setUint32(4, u32(onlyIpv4(edge.peerWire, "peerWire"), "peerWire"))
     v.setUint16(8, u16(edge.peerPort, "peerPort"))
     v.setUint16(10, bounded(edge.lanes, LANES_MAX, "lanes"), true)
     v.setUint32(12, u32(edge.mtu, "mtu"), true)

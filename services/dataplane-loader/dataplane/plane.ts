@@ -40,10 +40,15 @@ export interface PlaneOptions {
 }
 
 export interface PlaneConfig {
-  /** This node's workflow address, as a number (10.0.0.1 is 0x0a000001); so are the others. */
-  readonly innerAddress: number
-  readonly wireAddress: number
-  readonly busAddress: number
+  /** This node's workflow addresses, IPv4 as a number (10.0.0.1 is 0x0a000001), IPv6 as 16 bytes: one at least. */
+  readonly innerAddress?: number | undefined
+  readonly innerAddress6?: Uint8Array | undefined
+  /** Its addresses on the wire: one at least. Edges go by the family that their peer's wire address has. */
+  readonly wireAddress?: number | undefined
+  readonly wireAddress6?: Uint8Array | undefined
+  /** The bus's addresses: one at least, of a family that the wire has. */
+  readonly busAddress?: number | undefined
+  readonly busAddress6?: Uint8Array | undefined
   readonly busPort: number
   readonly espPort: number
   /** Ethernet address of the internal veth's near end, 6 bytes. */
@@ -157,7 +162,7 @@ const applyEdges = (maps: Maps, associations: Associations, desired: EdgeState):
     maps.edge_ids.update(records.edgeKey(edge.index), edge.id)
     // A new address in the document is news, and stronger than where the peer was last seen; what it sends is newer still.
     const before = present.edges.find(({ index }) => index === edge.index)
-    if (before?.peerWire !== edge.peerWire || before.peerPort !== edge.peerPort)
+    if (!records.sameAddress(before?.peerWire, edge.peerWire) || before?.peerPort !== edge.peerPort)
       forgetEndpoint(maps, edge.index)
   }
   for (const policy of plan.putPolicies)
@@ -165,8 +170,11 @@ const applyEdges = (maps: Maps, associations: Associations, desired: EdgeState):
 }
 
 const writeConfig = (maps: Maps, config: PlaneConfig, wireIfindex: number, innerIfindex: number): void => {
-  for (const name of ["innerAddress", "wireAddress", "busAddress", "busPort", "espPort"] as const)
+  for (const name of ["busPort", "espPort"] as const)
     if (config[name] === 0) throw new KernelError("configure", name, "INVALID", "is 0")
+  for (const name of ["innerAddress", "wireAddress", "busAddress"] as const)
+    if ((config[name] ?? 0) === 0 && config[`${name}6`] === undefined)
+      throw new KernelError("configure", name, "INVALID", "is 0")
   const before = maps.config.lookup(KEY)
   const mark = before === undefined ? 0 : records.decodeConfig(before).mark
   const record = { ...config, wireIfindex, innerIfindex, mark: mark === 0 ? newMark() : mark }

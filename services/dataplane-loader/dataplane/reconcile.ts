@@ -5,6 +5,7 @@ import {
   encodePolicyKey,
   type PolicyKey,
   type PolicyRecord,
+  sameAddress,
   shapes,
 } from "../../common/kernel/records.ts"
 
@@ -40,16 +41,19 @@ const policyName = (key: PolicyKey): string => Buffer.from(encodePolicyKey(key))
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
 
+const sameInner = (a: Edge, b: Edge): boolean =>
+  (a.peerInner ?? 0) === (b.peerInner ?? 0) && sameAddress(a.peerInner6, b.peerInner6)
+
 const sameEdge = (a: Edge, b: Edge): boolean =>
   sameBytes(a.id, b.id) &&
-  a.peerInner === b.peerInner &&
-  a.peerWire === b.peerWire &&
+  sameInner(a, b) &&
+  sameAddress(a.peerWire, b.peerWire) &&
   a.peerPort === b.peerPort &&
   a.lanes === b.lanes &&
   a.mtu === b.mtu
 
 /** An index whose edge or whose peer is another one: only where the peer is reached may change under live keys. */
-const samePeer = (a: Edge, b: Edge): boolean => sameBytes(a.id, b.id) && a.peerInner === b.peerInner
+const samePeer = (a: Edge, b: Edge): boolean => sameBytes(a.id, b.id) && sameInner(a, b)
 
 /** Refuses a desired state that contradicts itself or doesn't fit the maps. KernelError INVALID names the field. */
 export const checkState = (state: EdgeState): void => {
