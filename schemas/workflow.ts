@@ -3,12 +3,11 @@
  * which edges may carry what. People write it in YAML; operators sign the bytes. Every node compiles its own rules from it.
  */
 import { Schema } from "effect"
+import { IpAddress, Ipv4, Ipv6 } from "./address.ts"
 import { bytesMax, list, Signature, SigningKey, Token, U16, Version } from "./fields.ts"
 import { limits } from "./limits.ts"
 
 const hex = (bytes: number) => Schema.String.check(Schema.isPattern(new RegExp(`^[0-9a-f]{${bytes * 2}}$`)))
-const IPV4 = /^(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}$/
-export const Ipv4 = Schema.String.check(Schema.isPattern(IPV4))
 const svn = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 }))
 
 /** A hardware vendor's root: the SHA-256 of the root key's SubjectPublicKeyInfo. `emulated` must be said aloud. */
@@ -44,22 +43,29 @@ export const Stage = Schema.Struct({
 })
 export type Stage = typeof Stage.Type
 
-/** One machine: which stage it may take, the chip that it is pinned to, its workflow address and its wire address. */
+/**
+ * One machine: which stage it may take, the chip that it is pinned to, its workflow addresses (at least one) and its
+ * address on the wire.
+ */
 export const WorkflowNode = Schema.Struct({
   id: Token,
   stage: Token,
   chip: Schema.Union([hex(64), Schema.Literal("any")]),
-  address: Ipv4,
-  wire: Ipv4,
+  address: Schema.optionalKey(Ipv4),
+  address6: Schema.optionalKey(Ipv6),
+  wire: IpAddress,
 })
 export type WorkflowNode = typeof WorkflowNode.Type
 
-/** Nodes of `from` may open connections to `port` of nodes of `to`; answers come back, nothing else does. */
+/**
+ * Nodes of `from` may open connections to `port` of nodes of `to`; answers come back, nothing else does. `icmp` is echo,
+ * in both families; `any` is every protocol and port, those named here too.
+ */
 export const Edge = Schema.Struct({
   id: Token,
   from: Token,
   to: Token,
-  protocol: Schema.Literals(["tcp", "udp", "icmp"]),
+  protocol: Schema.Literals(["tcp", "udp", "sctp", "icmp", "any"]),
   port: Schema.optionalKey(U16),
   lanes: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.lanes })),
 })

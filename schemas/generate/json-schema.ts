@@ -24,10 +24,20 @@ const bytesFragment = ({ minimum, maximum }: Check["payload"]): Fragment => ({
   maxLength: 4 * Math.ceil(Number(maximum) / 3),
 })
 
+const addressFragment = ({ families }: Check["payload"]): Fragment => {
+  const formats = (families as ReadonlyArray<number>).map((family) => ({ format: `ipv${family}` }))
+  const [only, ...others] = formats
+  return only !== undefined && others.length === 0 ? only : { anyOf: formats }
+}
+
 const checkFragment = ({ id, payload }: Check): Fragment => {
   switch (id) {
     case "vouchsafe/bytes":
       return bytesFragment(payload)
+    case "vouchsafe/address":
+      return addressFragment(payload)
+    case "vouchsafe/bytes-in-all":
+      return { "x-bytes-in-all": Number(payload.maximum) }
     case "effect/schema/isPattern":
       return { pattern: String(payload.source) }
     case "effect/schema/isMaxLength":
@@ -64,13 +74,14 @@ const objects = (ast: SchemaAST.Objects): Fragment => {
 const arrays = (ast: SchemaAST.Arrays): Fragment => {
   const [items] = ast.rest
   if (items === undefined || ast.elements.length > 0) throw new Error("no JSON Schema for tuples")
-  const { maxLength, minLength } = checked(ast, {})
+  const { maxLength, minLength, ...others } = checked(ast, {})
   return {
     type: "array",
     "x-msgpack": "array",
     items: of(items),
     ...(minLength === undefined ? {} : { minItems: minLength }),
     ...(maxLength === undefined ? {} : { maxItems: maxLength }),
+    ...others,
   }
 }
 

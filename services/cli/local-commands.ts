@@ -3,12 +3,13 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { type NatsUser, nameOf, serverConfig } from "../../schemas/generate/permissions.ts"
 import type { Role } from "../../schemas/subjects.ts"
+import type { Workflow } from "../../schemas/workflow.ts"
 import { identity, newUser } from "../common/bus/bus.ts"
 import { crypto } from "../common/crypto/index.ts"
 import { measureObject } from "../common/kernel/measure.ts"
 import { measureFiles } from "../evidence/index.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
-import { compileWorkflow } from "../make/edges.ts"
+import { compileWorkflow, type EdgeInstance, unreachablePairs } from "../make/edges.ts"
 import { workflowDigest } from "../make/transcript.ts"
 import { parseWorkflow } from "../make/workflow-document.ts"
 import { createOperatorKey } from "./operator-key.ts"
@@ -24,31 +25,60 @@ export const keygen = (out: Output, path: string): void => {
   ])
 }
 
-/** Decodes, checks that it is consistent, and shows what it allows; says nothing about signatures. */
+/** Which families of workflow addresses both ends of an edge have. */
+const familiesOf = (document: Workflow, { initiator, responder }: EdgeInstance): ReadonlyArray<4 | 6> => {
+  const ends = document.nodes.filter(({ id }) => id === initiator || id === responder)
+  const four = ends.every(({ address }) => address !== undefined)
+  const six = ends.every(({ address6 }) => address6 !== undefined)
+  return [...(four ? [4 as const] : []), ...(six ? [6 as const] : [])]
+}
+
+/**
+ * Decodes, checks that it is consistent, and shows what it allows; says nothing about signatures. All pairs of nodes that
+ * can't reach each other are told on stderr before the first of them ends the check.
+ */
 export const checkWorkflow = (out: Output, path: string): void => {
   const bytes = new Uint8Array(readFileSync(path))
   const document = parseWorkflow(new TextDecoder("utf-8", { fatal: true }).decode(bytes))
   const digest = workflowDigest(crypto, bytes)
-  const instances = compileWorkflow(protocolWorkflow({ document, digest }))
+  const workflow = protocolWorkflow({ document, digest })
+  for (const { edge, initiator, responder, why } of unreachablePairs(workflow))
+    process.stderr.write(`unreachable: edge ${edge} from ${initiator} to ${responder}: ${why}\n`)
+  const instances = compileWorkflow(workflow)
   out.result(
     {
       workflow: document.workflow,
       version: document.version,
       digest: hex(digest),
       nodes: document.nodes.length,
-      edges: instances.map(({ id, protocol, port, lanes }) => ({ id, protocol, port: port ?? null, lanes })),
+      addresses: document.nodes.map(({ id, address, address6, wire }) => ({
+        id,
+        address: address ?? null,
+        address6: address6 ?? null,
+        wire,
+      })),
+      edges: instances.map((instance) => ({
+        id: instance.id,
+        protocol: instance.protocol,
+        port: instance.port ?? null,
+        lanes: instance.lanes,
+        families: familiesOf(document, instance),
+      })),
     },
     [
       `${document.workflow} version ${document.version} of domain ${document.domain}, until ${document.not_after}`,
       `digest ${hex(digest)}`,
-      ...document.nodes.map(({ id, stage, chip, address }) => {
+      ...document.nodes.map(({ id, stage, chip, address, address6, wire }) => {
         const machine = chip === "any" ? "ANY MACHINE (identity: any)" : `chip ${chip.slice(0, 16)}...`
-        return `node  ${id.padEnd(12)} ${stage.padEnd(14)} ${address.padEnd(15)} ${machine}`
+        const own = [address, address6].filter((one) => one !== undefined).join(" ")
+        return `node  ${id.padEnd(12)} ${stage.padEnd(14)} ${own.padEnd(15)} on the wire ${wire}, ${machine}`
       }),
-      ...instances.map(
-        ({ initiator, responder, protocol, port, edge }) =>
-          `edge  ${edge.padEnd(12)} ${initiator} -> ${responder}  ${protocol}${port === undefined ? "" : `/${port}`}`,
-      ),
+      ...instances.map((instance) => {
+        const { initiator, responder, protocol, port, edge } = instance
+        const families = familiesOf(document, instance).map((family) => `IPv${family}`)
+        const what = `${protocol}${port === undefined ? "" : `/${port}`}`
+        return `edge  ${edge.padEnd(12)} ${initiator} -> ${responder}  ${what} by ${families.join(" and ")}`
+      }),
       ...document.roots
         .filter((root) => root.emulated)
         .map(() => "accepts EMULATED hardware of a lab's root"),

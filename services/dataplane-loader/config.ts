@@ -1,5 +1,5 @@
 import { Config, ConfigProvider, Effect, Schema } from "effect"
-import { Ipv4 } from "../../schemas/workflow.ts"
+import { Ipv4 } from "../../schemas/address.ts"
 import { guestConfig, pathConfig } from "../guest/config.ts"
 import { ipv4 } from "./rules.ts"
 

@@ -2,6 +2,7 @@
  * From the signed workflow to what this node's kernel enforces: which peers, protocols, ports and directions, and where
  * each peer is. Compiled here and never taken from a release: a release brings keys only.
  */
+import { readIpv4 } from "../../schemas/address.ts"
 import type { Workflow } from "../../schemas/workflow.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
@@ -12,7 +13,7 @@ import type { Edge, EdgeState, Policy } from "./dataplane/plane.ts"
 import { EDGE_ID_SIZE } from "./dataplane/reconcile.ts"
 
 /** IP protocol numbers (IANA). */
-const PROTOCOLS = { icmp: 1, tcp: 6, udp: 17 } as const
+const PROTOCOLS = { any: 0, icmp: 1, tcp: 6, udp: 17, sctp: 132 } as const
 
 export interface EdgeRule {
   readonly edge: NodeEdge
@@ -26,8 +27,12 @@ export interface Rules {
   readonly edges: ReadonlyArray<EdgeRule>
 }
 
-export const ipv4 = (text: string): number =>
-  text.split(".").reduce((sum, part) => sum * 256 + Number(part), 0)
+/** @throws MakeError MALFORMED */
+export const ipv4 = (text: string | undefined): number => {
+  const address = text === undefined ? undefined : readIpv4(text)
+  if (address === undefined) throw new MakeError("MALFORMED", "address", `is not IPv4: ${text}`)
+  return address
+}
 
 export interface RuleOptions {
   readonly crypto: Crypto
@@ -45,7 +50,6 @@ export const compileRules = (workflow: VerifiedWorkflow, options: RuleOptions): 
   const { nodeId } = options
   const node = workflow.document.nodes.find(({ id }) => id === nodeId)
   if (node === undefined) throw new MakeError("NO_SUCH_EDGE", "node", `the workflow has no node "${nodeId}"`)
-  const wires = new Map(workflow.document.nodes.map(({ id, wire }) => [id, wire]))
   const protocol = protocolWorkflow(workflow)
   const compiled = compileNode(protocol, nodeId)
   const indexes = assignIndexes(
@@ -62,7 +66,7 @@ export const compileRules = (workflow: VerifiedWorkflow, options: RuleOptions): 
         index,
         id,
         peerInner,
-        peerWire: ipv4(wires.get(edge.peer) ?? "0.0.0.0"),
+        peerWire: ipv4(edge.peerWire),
         peerPort: options.espPort,
         lanes: edge.lanes,
         mtu: options.wireMtu,

@@ -2,18 +2,21 @@
  * From the operator's signed workflow to edge instances: one per workflow edge and pair of nodes. Every node and the
  * releaser compile on their own from the same document; a release can bring keys for these instances, never a new one.
  */
+import { familyOf } from "../../schemas/address.ts"
 import { limits } from "../../schemas/limits.ts"
 import { MakeError } from "./errors.ts"
 import { isSuiteId, type SuiteId } from "./suites.ts"
 
-export type Protocol = "tcp" | "udp" | "icmp"
+/** `icmp` is echo in both families; `any` is every protocol and port. */
+export type Protocol = "tcp" | "udp" | "sctp" | "icmp" | "any"
 
 export interface WorkflowNode {
   readonly id: string
   readonly stage: string
-  /** Workflow address, as text. */
-  readonly address: string
-  /** Address on the untrusted wire, as text. */
+  /** Workflow addresses as the document has them, IPv4 and IPv6: at least one. */
+  readonly address?: string
+  readonly address6?: string
+  /** Address on the untrusted wire, of either family. */
   readonly wire: string
 }
 
@@ -23,7 +26,7 @@ export interface WorkflowEdge {
   readonly from: string
   readonly to: string
   readonly protocol: Protocol
-  /** The responder's port; absent: any. */
+  /** The responder's port, of TCP, UDP and SCTP only; absent: any. */
   readonly port?: number
   /** 1..limits.lanes. */
   readonly lanes: number
@@ -59,7 +62,10 @@ export interface EdgeInstance {
 export interface NodeEdge extends EdgeInstance {
   readonly role: "initiator" | "responder"
   readonly peer: string
-  readonly peerAddress: string
+  /** The peer's workflow addresses of the families that this node has too: at least one. */
+  readonly peerAddress: string | undefined
+  readonly peerAddress6: string | undefined
+  /** Of the same family as this node's own wire address. */
   readonly peerWire: string
 }
 
@@ -89,6 +95,9 @@ const expectIds = (
   return ids
 }
 
+/** Protocols whose packets name ports. */
+export const PORTS: ReadonlySet<Protocol> = new Set(["tcp", "udp", "sctp"])
+
 const expectEdge = (edge: WorkflowEdge, stages: ReadonlySet<string>): void => {
   const field = `edges.${edge.id}`
   if (!stages.has(edge.from)) throw malformed(`${field}.from`, "is no stage of the workflow")
@@ -96,7 +105,7 @@ const expectEdge = (edge: WorkflowEdge, stages: ReadonlySet<string>): void => {
   if (!Number.isInteger(edge.lanes) || edge.lanes < 1 || edge.lanes > limits.lanes)
     throw new MakeError("LIMIT", `${field}.lanes`, `must be 1..${limits.lanes}`)
   if (edge.port !== undefined) {
-    if (edge.protocol === "icmp") throw malformed(`${field}.port`, "ICMP has none")
+    if (!PORTS.has(edge.protocol)) throw malformed(`${field}.port`, `${edge.protocol} has none`)
     if (!Number.isInteger(edge.port) || edge.port < 1 || edge.port > 65_535)
       throw malformed(`${field}.port`, "must be 1..65535")
   }
@@ -108,10 +117,58 @@ export const suiteOf = ({ suite }: Pick<Workflow, "suite">): SuiteId => {
   return suite
 }
 
+/** The nodes of an edge can't exchange a packet. */
+export interface Unreachable {
+  /** The edge's id, and the two nodes. */
+  readonly edge: string
+  readonly initiator: string
+  readonly responder: string
+  readonly why: string
+}
+
+const familiesOf = ({ address, address6 }: WorkflowNode): string =>
+  address === undefined ? "IPv6" : address6 === undefined ? "IPv4" : "IPv4 and IPv6"
+
+/** Why packets can't go between two nodes: nothing here translates between the families. */
+const separation = (a: WorkflowNode, b: WorkflowNode): string | undefined => {
+  const sharesFamily =
+    (a.address !== undefined && b.address !== undefined) ||
+    (a.address6 !== undefined && b.address6 !== undefined)
+  if (!sharesFamily)
+    return `${a.id} has workflow addresses of ${familiesOf(a)} only and ${b.id} of ${familiesOf(b)} only`
+  if (familyOf(a.wire) !== familyOf(b.wire))
+    return `${a.id} is on the wire by IPv${familyOf(a.wire)} and ${b.id} by IPv${familyOf(b.wire)}`
+  return undefined
+}
+
+/**
+ * All pairs of nodes that an edge joins and no address family does; such a workflow doesn't compile. Edges to stages that
+ * don't exist are passed over here.
+ */
+export const unreachablePairs = (workflow: Workflow): ReadonlyArray<Unreachable> => {
+  const takers = (stage: string): ReadonlyArray<WorkflowNode> =>
+    workflow.nodes.filter((node) => node.stage === stage)
+  return workflow.edges.flatMap(({ id, from, to }) =>
+    takers(from).flatMap((initiator) =>
+      takers(to).flatMap((responder): ReadonlyArray<Unreachable> => {
+        const why = initiator.id === responder.id ? undefined : separation(initiator, responder)
+        return why === undefined ? [] : [{ edge: id, initiator: initiator.id, responder: responder.id, why }]
+      }),
+    ),
+  )
+}
+
 /**
  * All instances of a workflow, ordered by id.
- * @throws MakeError MALFORMED for ids, references or values that a workflow can't have, and for two edges that allow the
- *   same thing (which of their keys would be used?); LIMIT for more than `schemas/limits.ts` allows
+ *
+ * Edges between the same stages may overlap: a port beside all ports of its protocol, or anything beside `any`. Then the
+ * most specific goes first, as in the kernel: the exact port, the protocol, `any`. This allows nothing that the operator
+ * has not written down, gives traffic keys and lanes of its own where that is wanted, and both ends decide alike, since
+ * they compile the same document. It never falls back: what the specific edge has no key for is dropped, whatever `any` has.
+ *
+ * @throws MakeError MALFORMED for ids, references or values that a workflow can't have, for two edges that allow the very
+ *   same (which of their keys would be used?), and for an edge between nodes that share no address family; LIMIT for more
+ *   than `schemas/limits.ts` allows
  */
 export const compileWorkflow = (workflow: Workflow): ReadonlyArray<EdgeInstance> => {
   if (workflow.digest.length !== 32) throw malformed("digest", "must have 32 bytes")
@@ -132,14 +189,16 @@ export const compileWorkflow = (workflow: Workflow): ReadonlyArray<EdgeInstance>
     rules.add(rule)
     for (const initiator of members.get(edge.from) ?? []) {
       for (const responder of members.get(edge.to) ?? []) {
-        if (initiator === responder) continue
-        countAt(perNode, initiator, edge.lanes)
-        countAt(perNode, responder, edge.lanes)
+        if (initiator.id === responder.id) continue
+        const why = separation(initiator, responder)
+        if (why !== undefined) throw malformed(`edges.${edge.id}`, why)
+        countAt(perNode, initiator.id, edge.lanes)
+        countAt(perNode, responder.id, edge.lanes)
         instances.push({
-          id: instanceId(edge.id, initiator, responder),
+          id: instanceId(edge.id, initiator.id, responder.id),
           edge: edge.id,
-          initiator,
-          responder,
+          initiator: initiator.id,
+          responder: responder.id,
           protocol: edge.protocol,
           port: edge.port,
           lanes: edge.lanes,
@@ -154,16 +213,20 @@ export const compileWorkflow = (workflow: Workflow): ReadonlyArray<EdgeInstance>
 const membersOf = (
   workflow: Workflow,
   stages: ReadonlySet<string>,
-): ReadonlyMap<string, ReadonlyArray<string>> => {
-  const members = new Map<string, Array<string>>()
+): ReadonlyMap<string, ReadonlyArray<WorkflowNode>> => {
+  const members = new Map<string, Array<WorkflowNode>>()
   const addresses = new Set<string>()
   for (const node of workflow.nodes) {
     if (!stages.has(node.stage)) throw malformed(`nodes.${node.id}.stage`, "is no stage of the workflow")
-    if (addresses.has(node.address)) throw malformed(`nodes.${node.id}.address`, "belongs to another node")
-    addresses.add(node.address)
+    const own = [node.address, node.address6].filter((address) => address !== undefined)
+    if (own.length === 0) throw malformed(`nodes.${node.id}.address`, "is missing, and so is address6")
+    for (const address of own) {
+      if (addresses.has(address)) throw malformed(`nodes.${node.id}.address`, "belongs to another node")
+      addresses.add(address)
+    }
     const list = members.get(node.stage)
-    if (list === undefined) members.set(node.stage, [node.id])
-    else list.push(node.id)
+    if (list === undefined) members.set(node.stage, [node])
+    else list.push(node)
   }
   return members
 }
@@ -196,20 +259,21 @@ const countAt = (
  */
 export const compileNode = (workflow: Workflow, nodeId: string): ReadonlyArray<NodeEdge> => {
   const nodes = new Map(workflow.nodes.map((node) => [node.id, node]))
-  if (!nodes.has(nodeId)) throw new MakeError("NO_SUCH_EDGE", "node", "is not in the workflow")
+  const own = nodes.get(nodeId)
+  if (own === undefined) throw new MakeError("NO_SUCH_EDGE", "node", "is not in the workflow")
   return compileWorkflow(workflow).flatMap((instance): ReadonlyArray<NodeEdge> => {
     if (instance.initiator !== nodeId && instance.responder !== nodeId) return []
     const initiates = instance.initiator === nodeId
-    const peer = initiates ? instance.responder : instance.initiator
-    const { address, wire } = nodes.get(peer) ?? {}
-    if (address === undefined || wire === undefined) return []
+    const peer = nodes.get(initiates ? instance.responder : instance.initiator)
+    if (peer === undefined) return []
     return [
       {
         ...instance,
         role: initiates ? "initiator" : "responder",
-        peer,
-        peerAddress: address,
-        peerWire: wire,
+        peer: peer.id,
+        peerAddress: own.address === undefined ? undefined : peer.address,
+        peerAddress6: own.address6 === undefined ? undefined : peer.address6,
+        peerWire: peer.wire,
       },
     ]
   })

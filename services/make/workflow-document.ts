@@ -6,6 +6,7 @@ import { Result, Schema } from "effect"
 import { parseDocument } from "yaml"
 import { type SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
 import type { Crypto } from "../common/crypto/port.ts"
+import { PORTS } from "./edges.ts"
 import { labels } from "./labels.ts"
 import { encodeFields, workflowDigest } from "./transcript.ts"
 
@@ -141,7 +142,7 @@ const checkConsistency = (w: Workflow): void => {
   )
   checkUnique(
     "nodes.address",
-    w.nodes.map((n) => n.address),
+    w.nodes.flatMap(({ address, address6 }) => [address, address6].filter((one) => one !== undefined)),
   )
   checkUnique(
     "nodes.wire",
@@ -158,17 +159,19 @@ const checkConsistency = (w: Workflow): void => {
   for (const node of w.nodes) {
     if (w.stages[node.stage] === undefined)
       throw inconsistent(`nodes.${node.id}.stage`, `no stage "${node.stage}"`)
+    if (node.address === undefined && node.address6 === undefined)
+      throw inconsistent(`nodes.${node.id}.address`, "needs an address, an address6, or both")
   }
   for (const edge of w.edges) {
     for (const end of [edge.from, edge.to]) {
       if (w.stages[end] === undefined) throw inconsistent(`edges.${edge.id}`, `no stage "${end}"`)
     }
     if (edge.from === edge.to) throw inconsistent(`edges.${edge.id}`, "leads from a stage to itself")
-    const wantsPort = edge.protocol !== "icmp"
+    const wantsPort = PORTS.has(edge.protocol)
     if (wantsPort !== (edge.port !== undefined && edge.port > 0)) {
       throw inconsistent(
         `edges.${edge.id}.port`,
-        wantsPort ? `${edge.protocol} needs a port` : "icmp has no port",
+        wantsPort ? `${edge.protocol} needs a port` : `${edge.protocol} has no port`,
       )
     }
   }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest"
 import { limits } from "../../schemas/limits.ts"
-import { compileNode, compileWorkflow, type Workflow } from "../../services/make/edges.ts"
+import { compileNode, compileWorkflow, unreachablePairs, type Workflow } from "../../services/make/edges.ts"
 import { MakeError, type MakeErrorCode } from "../../services/make/errors.ts"
 import { defaultSuite } from "../../services/make/suites.ts"
 
@@ -99,6 +99,86 @@ describe("compileWorkflow", () => {
     expect(refusal({ nodes, edges: [{ ...wide, lanes: 5 }] })).toBe("compiled")
     expect(refusal({ nodes, edges: [wide] })).toBe("LIMIT")
     expect(refusal({ nodes: [...nodes, node("more", "sink", 301)], edges: [] })).toBe("LIMIT")
+  })
+})
+
+describe("overlapping edges", () => {
+  const between = { from: "source", to: "sink", lanes: 1 } as const
+  it("may be more or less specific, but not the same", () => {
+    const edges = [
+      { ...between, id: "bulk", protocol: "tcp", port: 5_000 },
+      { ...between, id: "web", protocol: "tcp" },
+      { ...between, id: "signal", protocol: "sctp", port: 5_000 },
+      { ...between, id: "rest", protocol: "any" },
+    ] as const
+    expect(compileWorkflow({ ...workflow, edges }).map(({ id }) => id)).toHaveLength(4)
+    expect(refusal({ edges: [...edges, { ...between, id: "more", protocol: "any" }] })).toBe("MALFORMED")
+    expect(refusal({ edges: [...edges, { ...between, id: "more", protocol: "sctp", port: 5_000 }] })).toBe(
+      "MALFORMED",
+    )
+  })
+  it("have ports only where packets name them", () => {
+    for (const protocol of ["any", "icmp"] as const)
+      expect(refusal({ edges: [{ ...between, id: "e", protocol, port: 5_000 }] }), protocol).toBe("MALFORMED")
+  })
+})
+
+describe("address families", () => {
+  const [four, six] = [{ address: "10.64.0.1" }, { address6: "fd64::1" }]
+  const at = (id: string, stage: string, own: object, wire: string) => ({ id, stage, wire, ...own })
+  const pair = (a: object, b: object, wires: readonly [string, string] = ["192.0.2.1", "192.0.2.2"]) => ({
+    ...workflow,
+    nodes: [at("s1", "source", a, wires[0]), at("k1", "sink", b, wires[1])],
+    edges: [edge],
+  })
+  const other = { address: "10.64.0.2", address6: "fd64::2" }
+  const says = (one: Workflow): string => {
+    try {
+      compileWorkflow(one)
+      return "compiled"
+    } catch (error) {
+      return error instanceof MakeError ? `${error.code} ${error.message}` : String(error)
+    }
+  }
+
+  it.each([
+    ["IPv4", four, { address: other.address }],
+    ["IPv6", six, { address6: other.address6 }],
+    ["both at one end", four, other],
+    ["both at one end, IPv6 at the other", six, other],
+    ["both", { ...four, ...six }, other],
+  ])("join nodes by %s", (_, a, b) => {
+    expect(says(pair(a, b))).toBe("compiled")
+    const [near] = compileNode(pair(a, b), "s1")
+    const [far] = compileNode(pair(a, b), "k1")
+    // Only what both have: a packet of the other family could never be answered.
+    expect(near?.peerAddress).toBe("address" in a && "address" in b ? b.address : undefined)
+    expect(near?.peerAddress6).toBe("address6" in a && "address6" in b ? b.address6 : undefined)
+    expect(near?.peerAddress === undefined).toBe(far?.peerAddress === undefined)
+    expect(near?.peerAddress6 === undefined).toBe(far?.peerAddress6 === undefined)
+  })
+
+  it("must be shared by the nodes of an edge; both are named", () => {
+    const apart = pair(four, { address6: other.address6 })
+    expect(says(apart)).toBe("MALFORMED edges.e: s1 has workflow addresses of IPv4 only and k1 of IPv6 only")
+    const wires = pair(four, other, ["192.0.2.1", "2001:db8::2"])
+    expect(says(wires)).toBe("MALFORMED edges.e: s1 is on the wire by IPv4 and k1 by IPv6")
+    expect(unreachablePairs(wires)).toMatchObject([{ edge: "e", initiator: "s1", responder: "k1" }])
+    expect(unreachablePairs(workflow)).toEqual([])
+    // Without an edge between them they may be as different as they like.
+    expect(says({ ...apart, edges: [] })).toBe("compiled")
+    expect(says({ ...wires, edges: [] })).toBe("compiled")
+  })
+
+  it("may both be on the wire of IPv6, each node on one of them", () => {
+    expect(says(pair(four, other, ["2001:db8::1", "2001:db8::2"]))).toBe("compiled")
+  })
+
+  it("are those of one node alone, and there is at least one", () => {
+    expect(says(pair({}, other))).toMatch(/^MALFORMED nodes.s1.address: is missing/)
+    expect(says(pair({ ...four, address6: other.address6 }, other))).toMatch(
+      /^MALFORMED nodes.k1.address: belongs to another node/,
+    )
   })
 })
 

@@ -127,7 +127,46 @@ describe("parseWorkflow", () => {
       'BAD_FIELD ["nodes"][0]["address"]',
     ],
   ]
-  for (const [what, yaml, wanted] of cases) {
+  const node = (change: object) => text((d) => Object.assign(d.nodes[0] ?? {}, change))
+  const edge = (change: object) => text((d) => Object.assign(d.edges[0] ?? {}, change))
+  const withoutAddress = (change: object = {}) =>
+    text((d) => {
+      delete (d.nodes[0] as Partial<Document["nodes"][0]>).address
+      Object.assign(d.nodes[0] ?? {}, change)
+    })
+
+  it.each([
+    ["an IPv6 address beside IPv4", node({ address6: "fd77::1" })],
+    ["an IPv6 address alone", withoutAddress({ address6: "fd77::1" })],
+    ["an IPv6 wire", node({ wire: "2001:db8::11" })],
+    ["SCTP", edge({ protocol: "sctp" })],
+    ["anything", text((d) => Object.assign(d.edges[0] ?? {}, { protocol: "any", port: undefined }))],
+  ])("takes %s", (_, yaml) => {
+    expect(refusal(() => parseWorkflow(yaml))).toBe("accepted")
+  })
+
+  it("says how an address must be written", () => {
+    expect(() => parseWorkflow(node({ address6: "FD77:0::1" }))).toThrow(/must be written fd77::1/)
+  })
+
+  const addresses: typeof cases = [
+    ["a node without any address", withoutAddress(), "INCONSISTENT nodes.n1.address"],
+    ["IPv6 where IPv4 belongs", node({ address: "fd77::1" }), 'BAD_FIELD ["nodes"][0]["address"]'],
+    ["IPv4 where IPv6 belongs", node({ address6: "10.77.0.1" }), 'BAD_FIELD ["nodes"][0]["address6"]'],
+    ["IPv6 in another text", node({ address6: "FD77::1" }), 'BAD_FIELD ["nodes"][0]["address6"]'],
+    ["a multicast address", node({ address6: "ff02::1" }), 'BAD_FIELD ["nodes"][0]["address6"]'],
+    ["loopback on the wire", node({ wire: "127.0.0.1" }), 'BAD_FIELD ["nodes"][0]["wire"]'],
+    ["a link-local wire", node({ wire: "fe80::1" }), 'BAD_FIELD ["nodes"][0]["wire"]'],
+    [
+      "two nodes of one IPv6 address",
+      text((d) => d.nodes.map((one) => Object.assign(one, { address6: "fd77::1" }))),
+      "INCONSISTENT nodes.address",
+    ],
+    ["SCTP without a port", edge({ protocol: "sctp", port: undefined }), "INCONSISTENT edges.raw.port"],
+    ["`any` with a port", edge({ protocol: "any" }), "INCONSISTENT edges.raw.port"],
+    ["a protocol nobody knows", edge({ protocol: "dccp" }), 'BAD_FIELD ["edges"][0]["protocol"]'],
+  ]
+  for (const [what, yaml, wanted] of [...cases, ...addresses]) {
     it(`refuses ${what}`, () => expect(refusal(() => parseWorkflow(yaml))).toBe(wanted))
   }
 })

@@ -1,6 +1,7 @@
 /** What a service needs to reach the bus, from the environment. */
 import { readFileSync, statSync } from "node:fs"
 import { Config, ConfigProvider, Effect, Redacted } from "effect"
+import { readIpv6 } from "../../../schemas/address.ts"
 import { Token } from "../../../schemas/fields.ts"
 import { prefixed } from "../../../schemas/pattern.ts"
 import { DEFAULT_PREFIX, type Role } from "../../../schemas/subjects.ts"
@@ -32,11 +33,23 @@ const setting = <T>(name: string, read: (text: string) => T): Config.Config<T> =
 /** A token from the environment: a node's or an instance's name. */
 export const tokenConfig = (name: string): Config.Config<string> => Config.schema(Token, name)
 
-const SERVER = /^(nats|tls):\/\/[A-Za-z0-9._[\]:-]+$/
+/** A host by name or IPv4 address, or an IPv6 address in brackets (RFC 3986, section 3.2.2); the port may be left out. */
+const SERVER = /^(?:nats|tls):\/\/(?:[A-Za-z0-9._-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::(\d{1,5}))?$/
+
+const isServer = (url: string): boolean => {
+  const found = SERVER.exec(url)
+  if (found === null) return false
+  const [, six, port] = found
+  return (six === undefined || readIpv6(six) !== undefined) && (port === undefined || isPort(Number(port)))
+}
+
+const isPort = (port: number): boolean => port > 0 && port <= 65_535
 
 const readUrl = (text: string): string => {
-  if (text.split(",").every((url) => SERVER.test(url))) return text
-  throw new Error("nats://host:port or tls://host:port (several with commas), without user or password")
+  if (text.split(",").every(isServer)) return text
+  throw new Error(
+    "nats://host:port or tls://host:port (several with commas; IPv6 as [address]), without user or password",
+  )
 }
 
 /** An nkey user's seed: base32 that starts with SU. */
