@@ -1,19 +1,33 @@
+import { execFileSync } from "node:child_process"
 import { existsSync, mkdirSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest"
+import { closeFd } from "../../services/common/kernel/bpf.ts"
 import { BPFFS, ensureBpffs, removePins } from "../../services/common/kernel/bpffs.ts"
 import { type BpfObject, KernelError, loadObject, testRun } from "../../services/common/kernel/libbpf.ts"
 import {
+  attachedFilters,
+  createTcxLink,
   type Direction,
   type HookKind,
+  hookRevision,
   hooksOf,
-  parseFilters,
   pinnedLink,
   probeHooks,
   queryHook,
 } from "../../services/common/kernel/links.ts"
 import { ifIndex } from "../../services/common/kernel/netdev.ts"
 import { programInfo } from "../../services/common/kernel/programs.ts"
+import {
+  attributes,
+  findLink,
+  listAddresses,
+  message,
+  openNews,
+  parseFilter,
+  parseLink,
+  setLink,
+} from "../../services/common/kernel/rtnetlink.ts"
 import { makeCompiler, small } from "./compile.ts"
 import { makeNamespace, type TestNamespace } from "./namespace.ts"
 
@@ -111,7 +125,7 @@ describe("TCX links", () => {
   test("a pinned link tells what it holds, and stays until its pin goes", () => {
     space.inside(() => {
       hooksOf("tcx").attach(ifindex, "egress", object.programFd("vs_guard"), pinOf("egress"))
-      expect(pinnedLink(pinOf("egress"))).toEqual({
+      expect(pinnedLink(pinOf("egress"))).toMatchObject({
         programId: idOf("vs_guard"),
         ifindex,
         direction: "egress",
@@ -146,28 +160,97 @@ describe("TCX links", () => {
   })
 })
 
-describe("what tc prints", () => {
-  const bpf = { protocol: "all", pref: 1, kind: "bpf", chain: 0 }
+const tc = (...args: ReadonlyArray<string>): void => void execFileSync("tc", args, { stdio: "pipe" })
 
-  test("a BPF filter counts once, by its program's id", () => {
-    const rows = [bpf, { ...bpf, options: { handle: "0x1", prog: { id: 107, name: "x" } } }]
-    expect(parseFilters(JSON.stringify(rows), "s")).toEqual([{ programId: 107, by: "filter bpf pref 1" }])
-    expect(parseFilters("", "s")).toEqual([])
-    expect(parseFilters("[]", "s")).toEqual([])
+describe("filters, as the kernel lists them", () => {
+  test("those of tc are seen, ours by its program's id, others by what they are", () => {
+    space.inside(() => {
+      hooksOf("clsact").attach(ifindex, "ingress", object.programFd("vs_open"), pinOf("ingress"))
+      for (const side of ["ingress pref 7", "egress pref 9"])
+        tc(...`filter add dev wire0 ${side} protocol ip u32 match u32 0 0 classid 1:1`.split(" "))
+      expect(queryHook(ifindex, "ingress")).toEqual([
+        { programId: idOf("vs_open"), by: "filter bpf pref 1" },
+        // The hash table that tc makes for u32, and what it holds.
+        { programId: 0, by: "filter u32 pref 7" },
+        { programId: 0, by: "filter u32 pref 7" },
+      ])
+      expect(queryHook(ifindex, "egress").map(({ by }) => by)).toContain("filter u32 pref 9")
+      tc("qdisc", "del", "dev", "wire0", "clsact")
+      expect([queryHook(ifindex, "ingress"), queryHook(ifindex, "egress")]).toEqual([[], []])
+    })
   })
 
-  test("other filters count too, also without options or a readable id", () => {
-    expect(parseFilters(JSON.stringify([{ ...bpf, kind: "flower" }]), "s")).toEqual([
-      { programId: 0, by: "filter flower pref 1" },
+  test("a hook on a device that isn't there can't be asked", () => {
+    expect(codeOf(() => space.inside(() => queryHook(77_777, "ingress")))).toBe("ENODEV")
+  })
+
+  const row = { kind: "bpf", preference: 1, chain: 0, programId: undefined, described: false }
+
+  test("a BPF filter counts once; one that only its announcement tells of counts too", () => {
+    expect(attachedFilters([row, { ...row, programId: 107, described: true }])).toEqual([
+      { programId: 107, by: "filter bpf pref 1" },
     ])
-    expect(parseFilters(JSON.stringify([{ ...bpf, options: { prog: { id: "7" } } }]), "s")).toHaveLength(1)
-    expect(
-      parseFilters(JSON.stringify([{ ...bpf, kind: "u32", options: { prog: { id: 7 } } }]), "s")[0]
-        ?.programId,
-    ).toBe(0)
+    expect(attachedFilters([{ ...row, kind: "flower", chain: 3 }])).toEqual([
+      { programId: 0, by: "filter flower pref 1 chain 3" },
+    ])
+    expect(attachedFilters([{ ...row, described: true }])).toEqual([
+      { programId: 0, by: "filter bpf pref 1" },
+    ])
+    expect(attachedFilters([])).toEqual([])
+  })
+})
+
+describe("rtnetlink", () => {
+  test("an attribute or a message that is cut off is refused", () => {
+    expect(codeOf(() => attributes(Uint8Array.of(8, 0, 1, 0, 1, 2), 0))).toBe("INVALID")
+    expect(codeOf(() => attributes(Uint8Array.of(3, 0, 1, 0), 0))).toBe("INVALID")
+    expect(attributes(Uint8Array.of(5, 0, 1, 0x80, 9, 0, 0, 0), 0)).toEqual(new Map([[1, Uint8Array.of(9)]]))
+    expect(codeOf(() => parseFilter({ type: 44, body: new Uint8Array(19) }))).toBe("INVALID")
+    expect(codeOf(() => parseLink({ type: 44, body: new Uint8Array(64) }))).toBe("INVALID")
   })
 
-  test.each(["{}", "x", "[1]", "[null]", '[{"pref":1}]'])("%s is refused", (text) => {
-    expect(codeOf(() => parseFilters(text, "s"))).toBe("INVALID")
+  test("tells of a device, sets it down and up, and has news of it", () => {
+    space.inside(() => {
+      const news = openNews()
+      try {
+        expect(findLink(ifindex)).toMatchObject({
+          ifindex,
+          name: "wire0",
+          up: true,
+          mtu: 1500,
+          xdp: undefined,
+        })
+        expect(findLink(77_777)).toBeUndefined()
+        news.read()
+        setLink(ifindex, false)
+        expect(findLink(ifindex)?.up).toBe(false)
+        setLink(ifindex, true)
+        expect(findLink(ifindex)?.up).toBe(true)
+        expect(news.read()).toContainEqual({ type: message.NEWLINK, ifindex })
+        execFileSync("ip", ["addr", "add", "198.51.100.7/24", "dev", "wire0"])
+        expect(news.read()).toContainEqual({ type: message.NEWADDR, ifindex })
+        expect(listAddresses(ifindex)).toContainEqual({
+          ifindex,
+          family: 4,
+          bytes: Uint8Array.of(198, 51, 100, 7),
+          usable: true,
+        })
+        expect(news.read()).toEqual([])
+        expect(codeOf(() => setLink(77_777, true))).toBe("ENODEV")
+      } finally {
+        news.close()
+        execFileSync("ip", ["addr", "flush", "dev", "wire0", "scope", "global"])
+      }
+    })
+  })
+
+  test("counts what has changed on a TCX hook, also what is gone again", () => {
+    space.inside(() => {
+      hooksOf("tcx").attach(ifindex, "ingress", object.programFd("vs_open"), pinOf("ingress"))
+      const before = hookRevision(ifindex, "ingress")
+      closeFd(createTcxLink(ifindex, "ingress", object.programFd("vs_guard")))
+      expect(idsOn("ingress")).toEqual([idOf("vs_open")])
+      expect(hookRevision(ifindex, "ingress")).toBeGreaterThan(before ?? 0n)
+    })
   })
 })

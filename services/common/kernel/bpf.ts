@@ -28,6 +28,7 @@ export const command = {
   LINK_UPDATE: 29,
   LINK_GET_FD_BY_ID: 30,
   LINK_GET_NEXT_ID: 31,
+  ENABLE_STATS: 32,
   LINK_DETACH: 34,
 } as const
 
@@ -92,6 +93,10 @@ export class Attr {
 
   readU32(offset: number): number {
     return this.#view.getUint32(offset, true)
+  }
+
+  readU64(offset: number): bigint {
+    return this.#view.getBigUint64(offset, true)
   }
 
   /** How many buffers are held: read after a call, so that no collector takes them before. */

@@ -2,8 +2,7 @@ import { existsSync, unlinkSync } from "node:fs"
 import koffi from "koffi"
 import { Attr, bpf, closeFd, command, openPinned, pin, tryBpf, withFd } from "./bpf.ts"
 import { fromErrno, invalid, KernelError } from "./errors.ts"
-import { ifName } from "./netdev.ts"
-import { run } from "./run.ts"
+import { type Filter, findLink, type Link, listFilters } from "./rtnetlink.ts"
 
 /**
  * Where programs hang on a device. Kernel 6.6 has TCX: a link, pinned, that only its holder may replace. Before that
@@ -23,82 +22,80 @@ const LINK_TYPE_TCX = 11
 const QUERY_MAX = 64
 const LOOPBACK = 1
 
-/** Ids of the TCX programs on a hook in running order; undefined when the kernel doesn't know TCX. */
-const queryTcx = (ifindex: number, direction: Direction): ReadonlyArray<number> | undefined => {
+interface TcxPrograms {
+  /** In running order. */
+  readonly programIds: ReadonlyArray<number>
+  readonly revision: bigint
+}
+
+/** The TCX programs on a hook; undefined when the kernel doesn't know TCX. */
+const queryTcx = (ifindex: number, direction: Direction): TcxPrograms | undefined => {
   const ids = new Uint8Array(4 * QUERY_MAX)
   const attr = new Attr(64).u32(0, ifindex).u32(4, attachType[direction]).pointer(16, ids).u32(24, QUERY_MAX)
   const result = tryBpf(command.PROG_QUERY, attr)
   if (result === -22) return undefined
   // Nothing was ever attached there.
-  if (result === -2) return []
+  if (result === -2) return { programIds: [], revision: 0n }
   if (result < 0) throw fromErrno("query", `${direction} of ifindex ${ifindex}`, -result)
   const view = new DataView(ids.buffer)
-  return Array.from({ length: attr.readU32(24) }, (_, i) => view.getUint32(4 * i, true))
+  return {
+    programIds: Array.from({ length: attr.readU32(24) }, (_, i) => view.getUint32(4 * i, true)),
+    revision: attr.readU64(56),
+  }
 }
 
 /** What this kernel offers, found by asking the loopback device. */
 export const probeHooks = (): HookKind => (queryTcx(LOOPBACK, "ingress") === undefined ? "clsact" : "tcx")
 
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-
-const parseJson = (text: string, subject: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    throw invalid("query", subject, "iproute2 gave no JSON")
-  }
+/**
+ * The filters that rows of a dump speak of. A kind and preference is announced by a row of its own before its filters;
+ * where no filter follows, it counts as one that isn't ours: a filter must not vanish from the count.
+ */
+export const attachedFilters = (rows: ReadonlyArray<Filter>): ReadonlyArray<Attached> => {
+  const named = rows.map((row) => ({
+    ...row,
+    by: `filter ${row.kind} pref ${row.preference}${row.chain === 0 ? "" : ` chain ${row.chain}`}`,
+  }))
+  const shown = new Set(named.filter(({ described }) => described).map(({ by }) => by))
+  return [
+    ...named
+      .filter(({ described }) => described)
+      .map(({ programId, by }) => ({ programId: programId ?? 0, by })),
+    ...[...new Set(named.map(({ by }) => by))]
+      .filter((by) => !shown.has(by))
+      .map((by) => ({ programId: 0, by })),
+  ]
 }
 
-/** `tc -j filter show`: an array of filters; a filter's first row of a chain has no `options` and isn't one. */
-export const parseFilters = (text: string, subject: string): ReadonlyArray<Attached> => {
-  if (text.trim() === "") return []
-  const rows = parseJson(text, subject)
-  if (!Array.isArray(rows)) throw invalid("query", subject, "tc gave no list of filters")
-  const found: Array<Attached> = []
-  const announced = new Set<string>()
-  const shown = new Set<string>()
-  for (const row of rows) {
-    if (!isRecord(row) || typeof row.kind !== "string")
-      throw invalid("query", subject, "tc gave a row that is no filter")
-    const by = `filter ${row.kind} pref ${String(row.pref)}`
-    announced.add(by)
-    if (row.options === undefined) continue
-    shown.add(by)
-    const program = isRecord(row.options) && isRecord(row.options.prog) ? row.options.prog : undefined
-    const id = program?.id
-    found.push({ programId: row.kind === "bpf" && Number.isInteger(id) ? Number(id) : 0, by })
-  }
-  // A filter without options is still a filter: it must not vanish from the count.
-  for (const by of announced) if (!shown.has(by)) found.push({ programId: 0, by })
-  return found
-}
-
-const queryFilters = (ifindex: number, direction: Direction): ReadonlyArray<Attached> => {
-  const device = ifName(ifindex)
-  return parseFilters(
-    run("tc", ["-j", "filter", "show", "dev", device, direction]),
-    `${direction} of ${device}`,
-  )
+const describeDevice = (ifindex: number): Link => {
+  const link = findLink(ifindex)
+  if (link === undefined) throw new KernelError("query", `ifindex ${ifindex}`, "ENODEV")
+  return link
 }
 
 /** All programs and filters on one direction of a device, in running order (TCX runs before clsact). */
-export const queryHook = (ifindex: number, direction: Direction): ReadonlyArray<Attached> => [
-  ...(queryTcx(ifindex, direction) ?? []).map((programId) => ({ programId, by: "tcx" })),
-  ...queryFilters(ifindex, direction),
-]
-
-/** Whether an XDP program sits on a device, before everything that we could attach there. */
-export const hasXdp = (ifindex: number): boolean => {
-  const device = ifName(ifindex)
-  const rows = parseJson(run("ip", ["-j", "link", "show", "dev", device]), device)
-  const row: unknown = Array.isArray(rows) && rows.length === 1 ? rows[0] : undefined
-  if (!isRecord(row) || row.ifname !== device)
-    throw invalid("query", device, "ip gave no description of the device")
-  return row.xdp !== undefined
+export const queryHook = (ifindex: number, direction: Direction): ReadonlyArray<Attached> => {
+  const tcx = queryTcx(ifindex, direction)
+  // Without TCX nobody has asked for the device yet, and one that is gone has no filters either.
+  if (tcx === undefined) describeDevice(ifindex)
+  return [
+    ...(tcx?.programIds ?? []).map((programId) => ({ programId, by: "tcx" })),
+    ...attachedFilters(listFilters(ifindex, direction)),
+  ]
 }
 
+/**
+ * How often the programs on a TCX hook have changed; what was there for a moment shows in it. Undefined where the kernel
+ * doesn't count.
+ */
+export const hookRevision = (ifindex: number, direction: Direction): bigint | undefined =>
+  queryTcx(ifindex, direction)?.revision
+
+/** Whether an XDP program sits on a device, before everything that we could attach there. */
+export const hasXdp = (ifindex: number): boolean => describeDevice(ifindex).xdp !== undefined
+
 export interface LinkInfo {
+  readonly id: number
   readonly programId: number
   /** 0 when the device is gone. */
   readonly ifindex: number
@@ -122,6 +119,7 @@ export const linkInfo = (fd: number): LinkInfo => {
   )
     throw invalid("info", "link", "is not a TCX link")
   return {
+    id: view.getUint32(4, true),
     programId: view.getUint32(8, true),
     ifindex: view.getUint32(16, true),
     direction: type === attachType.ingress ? "ingress" : "egress",
