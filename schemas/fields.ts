@@ -48,7 +48,8 @@ export const KemKey = Schema.Uint8Array.check(
 )
 /** SHA-384 of the programs found in the kernel, and of a launched guest. */
 export const Measurement = bytes(48)
-export const ChipId = bytes(64)
+/** SNP: 64 bytes; TDX: 16; TPM: SHA-256 of the attestation key; Nitro: the module id in UTF-8. */
+export const ChipId = bytesMax(64)
 export const Signature = bytes(64)
 
 const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))

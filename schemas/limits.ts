@@ -8,10 +8,12 @@ export const limits = {
   /** Deepest nesting and most values of one msgpack message. */
   messageDepth: 16,
   messageItems: 32_768,
-  /** Evidence: one attestation report with its certificates. */
+  /** Evidence: all pieces with their certificates and logs. */
   evidenceBytes: 65_536,
   certificateBytes: 8_192,
   certificatesPerChain: 4,
+  /** Hardware roots of a workflow: vendors' keys, and an attestation key per node where TPMs are named one by one. */
+  roots: 288,
   /** The signed workflow document. */
   workflowBytes: 131_072,
   stages: 64,

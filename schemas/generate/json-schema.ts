@@ -25,7 +25,10 @@ const bytesFragment = ({ minimum, maximum }: Check["payload"]): Fragment => ({
 })
 
 const addressFragment = ({ families }: Check["payload"]): Fragment => {
-  const formats = (families as ReadonlyArray<number>).map((family) => ({ format: `ipv${family}` }))
+  const formats = (families as ReadonlyArray<number>).map((family) => ({
+    type: "string",
+    format: `ipv${family}`,
+  }))
   const [only, ...others] = formats
   return only !== undefined && others.length === 0 ? only : { anyOf: formats }
 }

@@ -23,9 +23,22 @@ const bytes = (length: number, seed: number): Uint8Array =>
 
 const signed: common.Signed = { v: 1, key: bytes(32, 1), body: bytes(40, 2), signature: bytes(64, 3) }
 const evidence: common.Evidence = {
-  kind: "snp",
-  report: bytes(300, 4),
-  certificates: [bytes(20, 5), bytes(21, 6)],
+  pieces: [
+    { kind: "snp", report: bytes(300, 4), certificates: [bytes(20, 5), bytes(21, 6)] },
+    {
+      kind: "tpm",
+      attest: bytes(90, 50),
+      signature: bytes(72, 51),
+      ak: bytes(80, 52),
+      certificates: [bytes(22, 53), bytes(23, 54)],
+      hcl_report: bytes(24, 55),
+      pcrs: [{ bank: "sha256", index: 7, value: bytes(32, 56) }],
+      boot_log: bytes(25, 57),
+      ima_log: bytes(26, 58),
+    },
+    { kind: "tdx", quote: bytes(310, 59), certificates: [bytes(27, 60)], event_log: bytes(28, 61) },
+    { kind: "nitro", document: bytes(29, 62) },
+  ],
 }
 const refusal: common.Refusal = {
   v: 1,

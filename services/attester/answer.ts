@@ -65,7 +65,7 @@ export const answerControl = (
     kind: "control-evidence",
     control: guest.id,
     claims,
-    evidence: { kind: "snp", report, certificates: [...certificates] },
+    evidence: { pieces: [{ kind: "snp", report, certificates: [...certificates] }] },
   }
 }
 
@@ -128,6 +128,6 @@ export const answerNode = (
       dataplane,
       boot,
     },
-    evidence: { kind: "snp", report, certificates: [...certificates] },
+    evidence: { pieces: [{ kind: "snp", report, certificates: [...certificates] }] },
   }
 }

@@ -55,12 +55,7 @@ export const controlBinding = (claims: ControlEvidence["claims"]): ControlBindin
 
 /** What a verifier hashes of the control Evidence that it sent with a challenge. */
 export const controlEvidenceDigest = (crypto: Crypto, control: ControlEvidence): Uint8Array =>
-  controlDigest(
-    crypto,
-    controlBinding(control.claims),
-    control.evidence.report,
-    control.evidence.certificates,
-  )
+  controlDigest(crypto, controlBinding(control.claims), control.evidence)
 
 /**
  * Cheap checks first, then the inclusion path, then the hardware's signature.

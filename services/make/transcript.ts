@@ -2,6 +2,7 @@
  * The one canonical encoding: a label and fields, each behind its length. Injective: two different (label, fields) never
  * encode to the same bytes, so a hash or signature over it speaks of exactly one thing.
  */
+import type { Evidence, Piece } from "../../schemas/messages/common.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { expectBytes, MakeError } from "./errors.ts"
 import { type Label, labels } from "./labels.ts"
@@ -128,17 +129,43 @@ export const controlReportData = (crypto: Crypto, c: ControlBinding): Uint8Array
   )
 }
 
+const optional = (bytes: Uint8Array | undefined): Uint8Array => encodeList(bytes === undefined ? [] : [bytes])
+
+/** Every byte of one piece; a field that may be absent is a list of none or one. */
+const pieceFields = (piece: Piece): Uint8Array => {
+  switch (piece.kind) {
+    case "snp":
+      return encodeList([piece.kind, piece.report, encodeList(piece.certificates)])
+    case "tdx":
+      return encodeList([piece.kind, piece.quote, encodeList(piece.certificates), optional(piece.event_log)])
+    case "tpm":
+      return encodeList([
+        piece.kind,
+        piece.attest,
+        piece.signature,
+        piece.ak,
+        encodeList(piece.certificates),
+        optional(piece.hcl_report),
+        encodeList(piece.pcrs.map(({ bank, index, value }) => encodeList([bank, index, value]))),
+        optional(piece.boot_log),
+        optional(piece.ima_log),
+      ])
+    case "nitro":
+      return encodeList([piece.kind, piece.document])
+  }
+}
+
 /**
- * Of the control plane as one node accepted it: everything that its Evidence binds, the report itself and its
- * certificates, leaf first. 32 bytes.
+ * Of the control plane as one node accepted it: everything that its Evidence binds, and the Evidence itself, each piece
+ * in its place. 32 bytes.
  */
-export const controlDigest = (
-  crypto: Crypto,
-  binding: ControlBinding,
-  report: Uint8Array,
-  certificates: ReadonlyArray<Uint8Array>,
-): Uint8Array =>
-  digest(crypto, labels.controlDigest, controlReportData(crypto, binding), report, encodeList(certificates))
+export const controlDigest = (crypto: Crypto, binding: ControlBinding, evidence: Evidence): Uint8Array =>
+  digest(
+    crypto,
+    labels.controlDigest,
+    controlReportData(crypto, binding),
+    encodeList(evidence.pieces.map(pieceFields)),
+  )
 
 /** What a node's Evidence binds. */
 export interface NodeBinding {

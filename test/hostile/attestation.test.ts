@@ -5,6 +5,7 @@ import type { Session } from "../../services/dataplane-loader/session.ts"
 import { encodeGuestPolicy, plainTcb } from "../../services/evidence/index.ts"
 import { controlBinding } from "../../services/make/control-plane.ts"
 import { controlReportData } from "../../services/make/transcript.ts"
+import { snpEvidence, withSnp } from "../support/evidence-pieces.ts"
 import {
   attested,
   begin,
@@ -322,7 +323,10 @@ describe("Evidence that was changed on the way is refused", () => {
       ],
       [
         "one bit of the report's data",
-        (e) => ({ ...e, evidence: { ...e.evidence, report: flipped(e.evidence.report, 0x50) } }),
+        (e) => ({
+          ...e,
+          evidence: withSnp(e.evidence, ({ report }) => ({ report: flipped(report, 0x50) })),
+        }),
         "REPORT_SIGNATURE",
         "genuine",
       ],
@@ -330,19 +334,19 @@ describe("Evidence that was changed on the way is refused", () => {
         "one bit of the leaf certificate's end",
         (e) => ({
           ...e,
-          evidence: {
-            ...e.evidence,
-            certificates: e.evidence.certificates.map((der, i) =>
-              i === 0 ? flipped(der, der.length - 20) : der,
-            ),
-          },
+          evidence: withSnp(e.evidence, ({ certificates }) => ({
+            certificates: certificates.map((der, i) => (i === 0 ? flipped(der, der.length - 20) : der)),
+          })),
         }),
         "CERTIFICATE_SIGNATURE",
         "genuine",
       ],
       [
         "a chain without its root",
-        (e) => ({ ...e, evidence: { ...e.evidence, certificates: e.evidence.certificates.slice(0, 2) } }),
+        (e) => ({
+          ...e,
+          evidence: withSnp(e.evidence, ({ certificates }) => ({ certificates: certificates.slice(0, 2) })),
+        }),
         "CHAIN_LENGTH",
         "genuine",
       ],
@@ -443,13 +447,11 @@ describe("a challenge is live once, for one session of one node", () => {
 
     // Even if the node's own hardware made it.
     const own = await prepare(world, bad)
-    const { report, certificates } = bad.machine.report(
-      controlReportData(crypto, controlBinding(own.offer.control.claims)),
-    )
+    const shown = bad.machine.report(controlReportData(crypto, controlBinding(own.offer.control.claims)))
     const again = await world.mark()
     const reply = await submit(world, bad, {
       ...own.evidence,
-      evidence: { kind: "snp", report, certificates: [...certificates] },
+      evidence: snpEvidence(shown),
     })
     await expectRefused(bad, own.session, again, reply, { code: "REPORT_DATA", field: "report-data" })
   })

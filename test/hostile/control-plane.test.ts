@@ -24,6 +24,7 @@ import { type Label, labels } from "../../services/make/labels.ts"
 import { buildTree, helloLeaf } from "../../services/make/merkle.ts"
 import { controlReportData } from "../../services/make/transcript.ts"
 import { type VerifiedWorkflow, verifyWorkflow } from "../../services/make/workflow-document.ts"
+import { snpIn, withSnp } from "../support/evidence-pieces.ts"
 import {
   attested,
   attestSession,
@@ -151,7 +152,7 @@ const withClaims = (offer: Offer, change: Partial<ControlEvidence["claims"]>): O
 })
 const withReport = (offer: Offer, report: Uint8Array): Offer => ({
   ...offer,
-  control: { ...offer.control, evidence: { ...offer.control.evidence, report } },
+  control: { ...offer.control, evidence: withSnp(offer.control.evidence, () => ({ report })) },
 })
 
 const otherWorkflow = (change: object): VerifiedWorkflow => {
@@ -342,7 +343,7 @@ describe("refused by the loader and by the attester: a control plane", () => {
       world.workflow,
       { v: 1, kind: "attest-node", offer: genuine },
     )
-    const offer = withReport(offerOf(newPlane(), session), evidence.evidence.report)
+    const offer = withReport(offerOf(newPlane(), session), snpIn(evidence.evidence).report)
     await expectDisbelieved(session, offer, "NOT_VOUCHED", "control.report-data")
   })
 
@@ -351,7 +352,7 @@ describe("refused by the loader and by the attester: a control plane", () => {
     const offer = offerOf(newPlane(), session)
     await expectDisbelieved(
       session,
-      withReport(offer, flipped(offer.control.evidence.report, 0x60)),
+      withReport(offer, flipped(snpIn(offer.control.evidence).report, 0x60)),
       "NOT_VOUCHED",
       "control.genuine",
     )
@@ -465,7 +466,7 @@ describe("roles don't reflect", () => {
     // What it signs for the same asker otherwise holds for the nonces that it was asked with and nothing else.
     const quoted = await ask(control)
     if (quoted.kind !== "control-evidence") throw new Error(quoted.kind)
-    expect(quoted.evidence.report.subarray(0x50, 0x90)).toEqual(
+    expect(snpIn(quoted.evidence).report.subarray(0x50, 0x90)).toEqual(
       controlReportData(crypto, controlBinding(quoted.claims)),
     )
   })

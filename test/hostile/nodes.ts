@@ -25,6 +25,7 @@ import type { AttestationDevice } from "../../services/evidence/index.ts"
 import { sign } from "../../services/make/envelope.ts"
 import { labels } from "../../services/make/labels.ts"
 import { nodeReportData } from "../../services/make/transcript.ts"
+import { snpEvidence } from "../support/evidence-pieces.ts"
 import { crypto, DATAPLANE, hex, imageOf, machine, type World } from "./support.ts"
 
 export interface PlayedNode {
@@ -151,7 +152,7 @@ export const claiming = (
     bootId: claims.boot,
   })
   const { report, certificates } = device.report(reportData)
-  return { ...evidence, claims, evidence: { kind: "snp", report, certificates: [...certificates] } }
+  return { ...evidence, claims, evidence: snpEvidence({ report, certificates }) }
 }
 
 /** The loader's whole attestation of a session. */

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest"
+import type { PcrValue, Piece, SnpPiece, TdxPiece, TpmPiece } from "../../schemas/messages/common.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import { MakeError } from "../../services/make/errors.ts"
 import { labels } from "../../services/make/labels.ts"
@@ -182,15 +183,66 @@ describe("digests of sets", () => {
 })
 
 describe("controlDigest", () => {
+  const [report, leaf, root] = [filled(1_184, 1), filled(40, 2), filled(41, 3)]
+  const snp: SnpPiece = { kind: "snp", report, certificates: [leaf, root] }
+  const of = (...pieces: readonly Piece[]) => controlDigest(crypto, control, { pieces })
+
   it("covers binding, report, and each certificate in its place", () => {
-    const [report, leaf, root] = [filled(1_184, 1), filled(40, 2), filled(41, 3)]
     const all = [
-      controlDigest(crypto, control, report, [leaf, root]),
-      controlDigest(crypto, control, report, [root, leaf]),
-      controlDigest(crypto, control, report, [leaf]),
-      controlDigest(crypto, control, report, []),
-      controlDigest(crypto, control, filled(1_184, 2), [leaf, root]),
-      controlDigest(crypto, { ...control, term: 8n }, report, [leaf, root]),
+      of(snp),
+      of({ ...snp, certificates: [root, leaf] }),
+      of({ ...snp, certificates: [leaf] }),
+      of({ ...snp, certificates: [] }),
+      of({ ...snp, report: filled(1_184, 2) }),
+      controlDigest(crypto, { ...control, term: 8n }, { pieces: [snp] }),
+    ]
+    expect(new Set(all.map(hex)).size).toBe(all.length)
+  })
+
+  it("covers every field of every kind of piece, and how many pieces there are in which order", () => {
+    const tdx: TdxPiece = { kind: "tdx", quote: filled(60, 4), certificates: [leaf], event_log: filled(9, 5) }
+    const pcr: PcrValue = { bank: "sha256", index: 7, value: filled(32, 6) }
+    const tpm: TpmPiece = {
+      kind: "tpm",
+      attest: filled(70, 7),
+      signature: filled(71, 8),
+      ak: filled(72, 9),
+      certificates: [root],
+      hcl_report: filled(73, 10),
+      pcrs: [pcr],
+      boot_log: filled(74, 11),
+      ima_log: filled(75, 12),
+    }
+    const { event_log: _e, ...withoutLog } = tdx
+    const { hcl_report: _h, ...withoutHcl } = tpm
+    const { boot_log, ...withoutBootLog } = tpm
+    const { ima_log, ...withoutImaLog } = tpm
+    const all = [
+      of(snp, tpm),
+      of(tpm, snp),
+      of(snp, snp),
+      of(tdx),
+      of({ ...tdx, quote: filled(61, 4) }),
+      of({ ...tdx, certificates: [] }),
+      of({ ...tdx, event_log: new Uint8Array(0) }),
+      of(withoutLog),
+      of(tpm),
+      of({ ...tpm, attest: leaf }),
+      of({ ...tpm, signature: leaf }),
+      of({ ...tpm, ak: leaf }),
+      of({ ...tpm, certificates: [] }),
+      of({ ...tpm, hcl_report: leaf }),
+      of(withoutHcl),
+      of({ ...tpm, pcrs: [{ ...pcr, bank: "sha384" }] }),
+      of({ ...tpm, pcrs: [{ ...pcr, index: 8 }] }),
+      of({ ...tpm, pcrs: [{ ...pcr, value: filled(32, 7) }] }),
+      of(withoutBootLog),
+      of(withoutImaLog),
+      // What one field loses, another must not make up for.
+      of({ ...withoutBootLog, ima_log: boot_log ?? leaf }),
+      of({ ...withoutImaLog, boot_log: ima_log ?? leaf }),
+      of({ kind: "nitro", document: leaf }),
+      of({ kind: "nitro", document: root }),
     ]
     expect(new Set(all.map(hex)).size).toBe(all.length)
   })
