@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs"
+import { isIP } from "node:net"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
 import { type Json, jsonSchema, twin } from "../../schemas/generate/json-schema.ts"
@@ -24,6 +25,7 @@ const fault = (schema: Map, value: Json, path = "$"): string | undefined => {
   switch (schema.type) {
     case "string": {
       if (typeof value !== "string") return path
+      if (schema.format !== undefined && `ipv${isIP(value)}` !== schema.format) return path
       if (typeof schema.pattern === "string" && !new RegExp(schema.pattern).test(value)) return path
       return value.length > Number(schema.maxLength ?? Number.POSITIVE_INFINITY) ? path : undefined
     }
