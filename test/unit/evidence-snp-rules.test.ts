@@ -64,11 +64,47 @@ describe("a report", () => {
     )
   })
 
-  it("of version 4 is read as version 3", () => {
-    const result = verify(changed((view) => view.setUint32(at.version, 4, true)))
-    if (result instanceof SnpError) throw result
-    expect(result.report).toMatchObject({ version: 4, cpuid: { family: 0x19 } })
-    expect(result.report.launchMitigations).toBeUndefined()
+  it("of version 4 is read as version 3, with version 5's mitigations where it fills them", () => {
+    const four = (mitigations: bigint) =>
+      verify(
+        changed((view) => {
+          view.setUint32(at.version, 4, true)
+          view.setBigUint64(at.launchMitigations, mitigations, true)
+          view.setUint8(0x208, mitigations === 2n ? 1 : 0)
+        }),
+      )
+    expect(four(0n)).toMatchObject({
+      report: { version: 4, cpuid: { family: 0x19 }, launchMitigations: 0n, currentMitigations: 0n },
+    })
+    expect(four(1n)).toMatchObject({ report: { launchMitigations: 1n, currentMitigations: 0n } })
+    expectRefused(four(2n), "REPORT_RESERVED", "report[0x208]")
+  })
+
+  it("that reports more than is committed, or commits to more than runs, is refused", () => {
+    const tcb = (offset: number, part: number, by: number) =>
+      verify(changed((view) => view.setUint8(offset + part, view.getUint8(offset + part) + by)))
+    for (const part of [0, 6, 7]) {
+      expectRefused(tcb(at.committedTcb, part, -1), "TCB_ORDER", "report.reportedTcb")
+      expectRefused(tcb(at.committedTcb, part, 1), "TCB_ORDER", "report.committedTcb")
+      expect(tcb(at.currentTcb, part, 1)).not.toBeInstanceOf(SnpError)
+    }
+  })
+
+  it("whose flags and digests of keys don't fit together is refused", () => {
+    const keys = (authorEnabled: boolean, author: number, id: number, masked = false) =>
+      verify(
+        changed((view) => {
+          view.setUint32(at.signer, (authorEnabled ? 1 : 0) | (masked ? 2 : 0), true)
+          view.setUint8(at.authorKeyDigest, author)
+          view.setUint8(at.idKeyDigest, id)
+        }),
+      )
+    expect(keys(true, 1, 1)).toMatchObject({ report: { authorKeyEnabled: true } })
+    expect(keys(false, 0, 1)).toMatchObject({ report: { authorKeyEnabled: false } })
+    expectRefused(keys(true, 0, 1), "REPORT_VALUE", "report.authorKeyDigest")
+    expectRefused(keys(false, 1, 1), "REPORT_VALUE", "report.authorKeyDigest")
+    expectRefused(keys(true, 1, 0), "REPORT_VALUE", "report.idKeyDigest")
+    expectRefused(keys(false, 0, 0, true), "REPORT_VALUE", "report.signer")
   })
 
   it("with any reserved byte set is refused, and the byte is named", () => {

@@ -150,6 +150,32 @@ export const vcekCertificate = (content: VcekContent, askKey: Uint8Array): Uint8
   )
 }
 
+export interface CrlContent {
+  /** Common name of the issuer. */
+  readonly issuer: string
+  /** Serial numbers. */
+  readonly revoked?: readonly number[]
+  readonly number?: number
+  readonly thisUpdate: Date
+  readonly nextUpdate: Date
+}
+
+/** A revocation list as AMD's roots sign them: DER, version 2, with a number. The key is PKCS #8. */
+export const signCrl = (content: CrlContent, key: Uint8Array): Uint8Array => {
+  const { issuer, revoked = [], number = 1, thisUpdate, nextUpdate } = content
+  const entries = revoked.map((serial) => sequence(writeInteger(serial), writeTime(thisUpdate)))
+  const tbs = sequence(
+    writeInteger(1),
+    rsaPssSha384,
+    nameOf(issuer),
+    writeTime(thisUpdate),
+    writeTime(nextUpdate),
+    ...(entries.length > 0 ? [sequence(...entries)] : []),
+    write(0xa0, sequence(extension("2.5.29.20", writeInteger(number)))),
+  )
+  return sequence(tbs, rsaPssSha384, writeBitString(rsaPss4096Sha384.sign(tbs, key)))
+}
+
 /** In the order in which AMD writes them. */
 export const vcekExtensions = ({ product, tcb, hardwareId }: VcekContent): Uint8Array[] => {
   const { tcbLayout, certificateVersion } = products[product]

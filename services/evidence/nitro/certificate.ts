@@ -59,6 +59,7 @@ export const outline = (role: string, given: Uint8Array): Outline => {
     return {
       der,
       tbs: tbs.raw,
+      serial: toHex(inner.serial.content),
       issuer: inner.issuer.raw,
       subject: inner.subject.raw,
       spki: inner.spki.raw,

@@ -62,6 +62,8 @@ export const checkSignature = (role: string, certificate: Outline, issuer: Outli
 export interface Certificate {
   readonly role: CertificateRole
   readonly commonName: string
+  /** A signed number, big-endian, in hex; what it says to revocation lists. */
+  readonly serial: string
   readonly notBefore: Date
   readonly notAfter: Date
   readonly spki: Uint8Array
@@ -86,6 +88,7 @@ export const decode = (role: CertificateRole, from: Outline): Certificate =>
     return {
       role,
       commonName: commonNameOf(x509),
+      serial: from.serial,
       notBefore: x509.notBefore,
       notAfter: x509.notAfter,
       spki: from.spki,
@@ -105,18 +108,23 @@ const checkAlgorithm = (x509: X509Certificate, refuse: Refuse): void => {
     )
 }
 
-/** Issuers must be authorities that may sign certificates; the others must not be authorities. */
+/** Issuers must be authorities that may sign certificates, and the root lists too; the others must not be authorities. */
 const checkUse = (role: CertificateRole, x509: X509Certificate, refuse: Refuse): void => {
   const isIssuer = role === "ark" || role === "ask" || role === "asvk"
   checkAuthority(x509, isIssuer, refuse)
   const usage = keyUsageOf(x509)
   const wanted = isIssuer ? KeyUsageFlags.keyCertSign : KeyUsageFlags.digitalSignature
-  if ((isIssuer && usage === undefined) || (usage !== undefined && (usage & wanted) === 0))
+  const needed = role === "ark" ? wanted | KeyUsageFlags.cRLSign : wanted
+  if ((isIssuer && usage === undefined) || (usage !== undefined && (usage & needed) !== needed))
     throw refuse(
       "CERTIFICATE_ROLE",
       "keyUsage",
       usage === undefined ? "none" : `${usage}`,
-      isIssuer ? "keyCertSign" : "digitalSignature, or no key usage",
+      role === "ark"
+        ? "keyCertSign and cRLSign"
+        : isIssuer
+          ? "keyCertSign"
+          : "digitalSignature, or no key usage",
     )
 }
 

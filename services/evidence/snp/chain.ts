@@ -11,6 +11,7 @@ import {
   keyDigest,
   outline,
 } from "./certificate.ts"
+import type { AmdCrl } from "./crl.ts"
 import { type Endorsement, readEndorsement } from "./endorsement.ts"
 import { SnpError } from "./error.ts"
 import type { SnpProduct } from "./product.ts"
@@ -22,6 +23,8 @@ export interface Chain {
   readonly endorsement: Endorsement
   /** Leaf first. */
   readonly certificates: readonly Certificate[]
+  /** Of the root, for what else it has signed. */
+  readonly arkOutline: Outline
 }
 
 /** The part of a chain that neither the time nor the list of roots changes. */
@@ -35,6 +38,7 @@ interface SignedChain {
 interface Issuers {
   readonly rootKeyDigest: string
   readonly product: SnpProduct
+  readonly arkOutline: Outline
   readonly intermediateOutline: Outline
   readonly intermediate: Certificate
   readonly ark: Certificate
@@ -42,15 +46,18 @@ interface Issuers {
 
 /**
  * Remembers chains whose signatures held, by the digest of all their bytes, so that the next report of the same chip
- * costs one signature instead of four. Roots and dates are looked at every time.
+ * costs one signature instead of four. Roots, dates and revocations are looked at every time.
  */
 export class ChainCache {
   readonly chains: Recent<SignedChain>
   readonly issuers: Recent<Issuers>
+  /** Revocation lists, by the root's key and their own bytes. */
+  readonly crls: Recent<AmdCrl>
 
-  constructor(chainsMost = 1_024, issuersMost = 64) {
+  constructor(chainsMost = 1_024, issuersMost = 64, crlsMost = 16) {
     this.chains = new Recent(chainsMost)
     this.issuers = new Recent(issuersMost)
+    this.crls = new Recent(crlsMost)
   }
 }
 
@@ -87,7 +94,7 @@ export const verifyChain = (
   if (known === undefined) cache?.chains.set(key, signed)
   const chain = [signed.leaf, issuers.intermediate, issuers.ark]
   for (const certificate of chain.toReversed()) checkDates(certificate, now)
-  return { root, endorsement: signed.endorsement, certificates: chain }
+  return { root, endorsement: signed.endorsement, certificates: chain, arkOutline: issuers.arkOutline }
 }
 
 const digestOf = (kind: SigningKeyKind, certificates: readonly Uint8Array[]): string => {
@@ -131,7 +138,7 @@ const verifyIssuers = (
   checkSignature(role, intermediateOutline, arkOutline)
   const name = kind === "VCEK" ? `SEV-${product}` : `SEV-VLEK-${product}`
   const intermediate = named(decode(role, intermediateOutline), name)
-  return { rootKeyDigest, product, intermediateOutline, intermediate, ark }
+  return { rootKeyDigest, product, arkOutline, intermediateOutline, intermediate, ark }
 }
 
 const rolesOf = (kind: SigningKeyKind): { leaf: CertificateRole; intermediate: CertificateRole } =>

@@ -1,7 +1,8 @@
 /**
  * AMD's ATTESTATION_REPORT (SEV Secure Nested Paging Firmware ABI, publication 56860, table 23): 1,184 bytes,
- * little-endian. Versions 2, 3, 4 and 5; 3 added CPUID, 5 the mitigation vectors. No public sample of version 4 is known;
- * it is read as version 3, so anything that it adds makes a reserved byte non-zero and is refused.
+ * little-endian. Versions 2, 3, 4 and 5; 3 added CPUID, 5 the mitigation vectors. Of version 4 AMD has published nothing,
+ * and no sample is public. Who has met it reads it as version 3, but that on Turin it fills the bytes of version 5's
+ * mitigation vectors: so they are read there too, and anything else that it may add makes a reserved byte non-zero.
  */
 import { toHex } from "../text.ts"
 import { SnpError } from "./error.ts"
@@ -90,7 +91,7 @@ export interface SnpReport {
   readonly currentFirmware: Firmware
   readonly committedFirmware: Firmware
   readonly launchTcb: Uint8Array
-  /** From version 5 on. */
+  /** From version 4 on. */
   readonly launchMitigations?: bigint
   readonly currentMitigations?: bigint
   /** r || s, big-endian, 96 bytes. */
@@ -150,7 +151,7 @@ export const parseReport = (bytes: Uint8Array): SnpReport => {
     currentFirmware: firmware(at.currentFirmware),
     committedFirmware: firmware(at.committedFirmware),
     launchTcb: take(at.launchTcb, 8),
-    ...(version >= 5 && {
+    ...(version >= 4 && {
       launchMitigations: u64(at.launchMitigations),
       currentMitigations: u64(at.currentMitigations),
     }),
@@ -177,7 +178,7 @@ const reservedAlways: readonly (readonly [number, number])[] = [
 const expectZeros = (bytes: Uint8Array, version: number): void => {
   const ranges = [...reservedAlways]
   if (version < 3) ranges.push([at.cpuid, at.cpuid + 3])
-  if (version < 5) ranges.push([at.launchMitigations, at.currentMitigations + 8])
+  if (version < 4) ranges.push([at.launchMitigations, at.currentMitigations + 8])
   for (const [from, to] of ranges)
     for (let i = from; i < to; i++)
       if (bytes[i] !== 0)

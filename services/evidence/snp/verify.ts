@@ -3,10 +3,12 @@
  * signed it. Whether a genuine report is *good enough* is for the appraisal.
  */
 import { type Crypto, crypto as chosen } from "../../common/crypto/index.ts"
+import type { CollateralUse } from "../collateral/collateral.ts"
 import { toHex } from "../text.ts"
 import { type Chain, type ChainCache, verifyChain } from "./chain.ts"
+import { type AmdCrl, checkRevocation, type SnpCollateral, type SnpRevocation, verifyAmdCrl } from "./crl.ts"
 import { SnpError } from "./error.ts"
-import { decodeTcb, productOfCpuid, products, type SnpProduct, type Tcb } from "./product.ts"
+import { decodeTcb, describeTcb, productOfCpuid, products, type SnpProduct, type Tcb } from "./product.ts"
 import { parseReport, type SigningKeyKind, type SnpReport } from "./report.ts"
 import type { HardwareRoot } from "./roots.ts"
 
@@ -14,6 +16,8 @@ export interface SnpEvidence {
   readonly report: Uint8Array
   /** DER, leaf first: VCEK or VLEK, ASK or ASVK, ARK. */
   readonly certificates: readonly Uint8Array[]
+  /** What AMD says beside it, or where to look for it by product. Without it nothing is known of revocation. */
+  readonly collateral?: SnpCollateral | ((product: SnpProduct) => SnpCollateral)
 }
 
 export interface VerifyOptions {
@@ -21,6 +25,8 @@ export interface VerifyOptions {
   readonly now: Date
   readonly cache?: ChainCache
   readonly crypto?: Crypto
+  /** With collateral: whether a missing revocation list is refused, which is the default, or reported. */
+  readonly missingCrl?: "refuse" | "report"
 }
 
 export interface VerifiedSnp {
@@ -42,9 +48,12 @@ export interface VerifiedSnp {
     readonly launch: Tcb
   }
   readonly report: SnpReport
+  readonly revocation: SnpRevocation
+  readonly collateral: readonly CollateralUse[]
   /** Leaf first. */
   readonly certificates: readonly {
     readonly role: string
+    readonly serial: string
     readonly fingerprint: string
     readonly notBefore: Date
     readonly notAfter: Date
@@ -84,8 +93,11 @@ const verifyOrThrow = (evidence: SnpEvidence, options: VerifyOptions): VerifiedS
     options.cache,
   )
   const { product, emulated } = chain.root
+  const { revocation, uses } = revocationOf(evidence, chain, options)
   checkProduct(report, product)
+  checkSigner(report)
   checkTcb(report, chain)
+  const tcb = tcbsOf(report, product)
   const chip = checkChip(report, chain, product)
   if (!crypto.ecdsaP384.verify(report.signature, report.signed, chain.endorsement.publicKey))
     throw new SnpError(
@@ -103,15 +115,13 @@ const verifyOrThrow = (evidence: SnpEvidence, options: VerifyOptions): VerifiedS
     signingKey: report.signingKey,
     chip,
     ...(chain.endorsement.cspId !== undefined && { cspId: chain.endorsement.cspId }),
-    tcb: {
-      current: decodeTcb(product, report.currentTcb, "report.currentTcb"),
-      committed: decodeTcb(product, report.committedTcb, "report.committedTcb"),
-      reported: decodeTcb(product, report.reportedTcb, "report.reportedTcb"),
-      launch: decodeTcb(product, report.launchTcb, "report.launchTcb"),
-    },
+    tcb,
     report,
-    certificates: chain.certificates.map(({ role, fingerprint, notBefore, notAfter }) => ({
+    revocation,
+    collateral: uses,
+    certificates: chain.certificates.map(({ role, serial, fingerprint, notBefore, notAfter }) => ({
       role,
+      serial,
       fingerprint,
       notBefore,
       notAfter,
@@ -122,6 +132,67 @@ const verifyOrThrow = (evidence: SnpEvidence, options: VerifyOptions): VerifiedS
 /** For results, events and screens: which machine it was, and that it was emulated if it was. */
 export const describePlatform = ({ productName, signingKey, emulated }: VerifiedSnp): string =>
   `${emulated ? "EMULATED " : ""}AMD SEV-SNP ${productName} (${signingKey})`
+
+/** The ARK's list speaks of what the ARK has issued: the intermediate and itself, never a VCEK or VLEK. */
+const revocationOf = (evidence: SnpEvidence, chain: Chain, options: VerifyOptions) => {
+  const { collateral } = evidence
+  const { cache } = options
+  const verified = (der: Uint8Array, field: string): AmdCrl => {
+    const make = () => verifyAmdCrl(der, chain.arkOutline, field)
+    if (cache === undefined) return make()
+    return cache.crls.of(`${chain.root.key_digest}:${toHex(chosen.sha256(der))}`, make)
+  }
+  return checkRevocation(
+    typeof collateral === "function" ? collateral(chain.root.product) : collateral,
+    chain.certificates.slice(1),
+    options,
+    verified,
+  )
+}
+
+/** What the firmware says of its own keys must fit together (AMD 56860, table 23: AUTHOR_KEY_EN, MASK_CHIP_KEY). */
+const checkSigner = (report: SnpReport): void => {
+  const isZero = (bytes: Uint8Array): boolean => bytes.every((byte) => byte === 0)
+  const { authorKeyEnabled, authorKeyDigest, idKeyDigest, maskChipKey, signingKey } = report
+  const fail = (field: string, found: string, wanted: string): never => {
+    throw new SnpError("REPORT_VALUE", `report.${field}`, found, wanted)
+  }
+  if (maskChipKey && signingKey === "VCEK")
+    fail("signer", "signed by the VCEK, which is masked", "a VLEK where the chip's key is masked")
+  if (authorKeyEnabled && isZero(authorKeyDigest))
+    fail("authorKeyDigest", "zero", "an author's key: the report says that there is one")
+  if (!authorKeyEnabled && !isZero(authorKeyDigest))
+    fail("authorKeyDigest", toHex(authorKeyDigest), "zero: the report says that there is no author's key")
+  if (authorKeyEnabled && isZero(idKeyDigest))
+    fail("idKeyDigest", "zero", "an id key, which the author's key has signed")
+}
+
+/** The firmware reports no more than it has committed to, and commits to no more than it runs. */
+const tcbsOf = (report: SnpReport, product: SnpProduct): VerifiedSnp["tcb"] => {
+  const tcb = {
+    current: decodeTcb(product, report.currentTcb, "report.currentTcb"),
+    committed: decodeTcb(product, report.committedTcb, "report.committedTcb"),
+    reported: decodeTcb(product, report.reportedTcb, "report.reportedTcb"),
+    launch: decodeTcb(product, report.launchTcb, "report.launchTcb"),
+  }
+  for (const [lower, upper] of [
+    ["reported", "committed"],
+    ["committed", "current"],
+  ] as const)
+    if (!isAtMost(tcb[lower], tcb[upper]))
+      throw new SnpError(
+        "TCB_ORDER",
+        `report.${lower}Tcb`,
+        describeTcb(tcb[lower]),
+        `no part above ${upper}: ${describeTcb(tcb[upper])}`,
+      )
+  return tcb
+}
+
+const isAtMost = (a: Tcb, b: Tcb): boolean =>
+  (["fmc", "bootloader", "tee", "snp", "microcode"] as const).every(
+    (part) => (a[part] ?? 0) <= (b[part] ?? 0),
+  )
 
 /** Version 2 has no CPUID; Turin never made it, and its TCB could be misread as Genoa's. */
 const checkProduct = (report: SnpReport, product: SnpProduct): void => {

@@ -27,8 +27,6 @@ export type IntelRole = "root" | "ca" | "pck" | "tcbSigning"
 
 /** What a signature check needs, as slices of the certificate. */
 export interface IntelOutline extends outlines.Outline {
-  /** As in the certificate: a signed number, big-endian, in hex. */
-  readonly serial: string
   /** 04 || x || y. */
   readonly publicKey: Uint8Array
   /** r || s, big-endian, 64 bytes. */
@@ -48,16 +46,14 @@ const p256Prefix = "3059301306072a8648ce3d020106082a8648ce3d03010703420004"
 
 const { sequence, integer } = tags
 
-/** SIGNED{} of X.509: what was signed, and the signature as r || s. */
-export const readSigned = (field: string, der: Uint8Array, what: string) => {
-  const { tbs, algorithm, signature } = outlines.readSigned(der, what)
-  if (toHex(algorithm.raw) !== ecdsaSha256)
+/** @throws TdxError CERTIFICATE_ALGORITHM */
+export const expectIntelAlgorithm = (field: string, algorithm: Uint8Array): void => {
+  if (toHex(algorithm) !== ecdsaSha256)
     throw new TdxError("CERTIFICATE_ALGORITHM", `${field}.signatureAlgorithm`, "another", "ecdsa-with-SHA256")
-  return { tbs, algorithm, signature: rawSignature(outlines.signatureBytes(signature)) }
 }
 
 /** ECDSA-Sig-Value to r || s. Both in their shortest form, so that one signature has one encoding. */
-const rawSignature = (der: Uint8Array): Uint8Array => {
+export const rawSignature = (der: Uint8Array): Uint8Array => {
   const numbers = readAll(readOnly(der, sequence).content, 2)
   const parts = outlines.expectTags(numbers, [integer, integer], "a signature")
   const signature = new Uint8Array(64)
@@ -80,7 +76,8 @@ export const outlineOf = (role: IntelRole, given: Uint8Array): IntelOutline => {
   const field = `certificates.${role}`
   const der = outlines.boundedCopy(given, limits.certificateBytes, refuserFor(role))
   return readingDer(field, "CERTIFICATE_MALFORMED", () => {
-    const { tbs, algorithm, signature } = readSigned(field, der, "a certificate")
+    const { tbs, algorithm, signature } = outlines.readSigned(der, "a certificate")
+    expectIntelAlgorithm(field, algorithm.raw)
     const inner = outlines.readTbs(tbs)
     outlines.expectOneAlgorithm(algorithm, inner.algorithm)
     return {
@@ -91,7 +88,7 @@ export const outlineOf = (role: IntelRole, given: Uint8Array): IntelOutline => {
       subject: inner.subject.raw,
       spki: inner.spki.raw,
       publicKey: p256Key(field, inner.spki.raw),
-      signature,
+      signature: rawSignature(outlines.signatureBytes(signature)),
     }
   })
 }

@@ -10,6 +10,8 @@ export interface Outline {
   readonly der: Uint8Array
   /** The signed part. */
   readonly tbs: Uint8Array
+  /** As in the certificate: a signed number, big-endian, in hex. */
+  readonly serial: string
   readonly issuer: Uint8Array
   readonly subject: Uint8Array
   readonly spki: Uint8Array
@@ -80,6 +82,7 @@ export const readOutline = (der: Uint8Array): Outline => {
   return {
     der,
     tbs: tbs.raw,
+    serial: toHex(inner.serial.content),
     issuer: inner.issuer.raw,
     subject: inner.subject.raw,
     spki: inner.spki.raw,
