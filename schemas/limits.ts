@@ -4,10 +4,10 @@
  */
 export const limits = {
   /** Largest NATS payload that any service accepts, before it looks inside. The server's max_payload is the same. */
-  messageBytes: 262_144,
+  messageBytes: 1_048_576,
   /** Deepest nesting and most values of one msgpack message. */
   messageDepth: 16,
-  messageItems: 32_768,
+  messageItems: 131_072,
   /** Evidence: all pieces with their certificates and logs. */
   evidenceBytes: 65_536,
   certificateBytes: 8_192,
@@ -15,10 +15,12 @@ export const limits = {
   /** Hardware roots of a workflow: vendors' keys, and an attestation key per node where TPMs are named one by one. */
   roots: 288,
   /** The signed workflow document. */
-  workflowBytes: 131_072,
+  workflowBytes: 524_288,
   stages: 64,
-  nodes: 256,
+  nodes: 1_024,
   edges: 1_024,
+  /** Pairs of nodes that one edge names. */
+  edgePairs: 16_384,
   signers: 16,
   /** Hellos joined under one control-plane report, and how long the verifier gathers them. */
   batchLeaves: 4_096,

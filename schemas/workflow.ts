@@ -68,6 +68,10 @@ export const Edge = Schema.Struct({
   protocol: Schema.Literals(["tcp", "udp", "sctp", "icmp", "any"]),
   port: Schema.optionalKey(U16),
   lanes: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.lanes })),
+  /** Only these: a node of `from`, then one of `to`. Absent: each node of `from` with each of `to`. */
+  pairs: Schema.optionalKey(
+    list(list(Token, 2).check(Schema.isMinLength(2)), limits.edgePairs).check(Schema.isMinLength(1)),
+  ),
 })
 export type Edge = typeof Edge.Type
 

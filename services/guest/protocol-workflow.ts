@@ -1,13 +1,20 @@
 import type { Workflow } from "../make/edges.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 
-/** What of the document the protocol works on. */
-export const protocolWorkflow = ({ document, digest }: VerifiedWorkflow): Workflow => ({
-  domain: document.domain,
-  digest,
-  version: document.version,
-  suite: document.suite,
-  stages: Object.keys(document.stages).map((id) => ({ id })),
-  nodes: document.nodes,
-  edges: document.edges,
-})
+const known = new WeakMap<VerifiedWorkflow, Workflow>()
+
+/** What of the document the protocol works on: one object for each document. */
+export const protocolWorkflow = (verified: VerifiedWorkflow): Workflow => {
+  const { document, digest } = verified
+  const made: Workflow = known.get(verified) ?? {
+    domain: document.domain,
+    digest,
+    version: document.version,
+    suite: document.suite,
+    stages: Object.keys(document.stages).map((id) => ({ id })),
+    nodes: document.nodes,
+    edges: document.edges,
+  }
+  known.set(verified, made)
+  return made
+}

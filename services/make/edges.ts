@@ -30,6 +30,8 @@ export interface WorkflowEdge {
   readonly port?: number
   /** 1..limits.lanes. */
   readonly lanes: number
+  /** Only these pairs of nodes, the initiator first; absent: each node of `from` with each of `to`. */
+  readonly pairs?: ReadonlyArray<ReadonlyArray<string>>
 }
 
 /** What of the workflow document the protocol needs. */
@@ -148,14 +150,41 @@ const separation = (a: WorkflowNode, b: WorkflowNode): string | undefined => {
 export const unreachablePairs = (workflow: Workflow): ReadonlyArray<Unreachable> => {
   const takers = (stage: string): ReadonlyArray<WorkflowNode> =>
     workflow.nodes.filter((node) => node.stage === stage)
-  return workflow.edges.flatMap(({ id, from, to }) =>
-    takers(from).flatMap((initiator) =>
+  return workflow.edges.flatMap(({ id, from, to, pairs }) => {
+    const named = pairs === undefined ? undefined : new Set(pairs.map(([a, b]) => `${a} ${b}`))
+    return takers(from).flatMap((initiator) =>
       takers(to).flatMap((responder): ReadonlyArray<Unreachable> => {
-        const why = initiator.id === responder.id ? undefined : separation(initiator, responder)
+        const joined =
+          initiator.id !== responder.id && (named?.has(`${initiator.id} ${responder.id}`) ?? true)
+        const why = joined ? separation(initiator, responder) : undefined
         return why === undefined ? [] : [{ edge: id, initiator: initiator.id, responder: responder.id, why }]
       }),
-    ),
-  )
+    )
+  })
+}
+
+/** The pairs of nodes that an edge joins, initiator first. */
+const pairsOf = (
+  edge: WorkflowEdge,
+  members: ReadonlyMap<string, ReadonlyArray<WorkflowNode>>,
+): ReadonlyArray<readonly [WorkflowNode, WorkflowNode]> => {
+  const [from, to] = [members.get(edge.from) ?? [], members.get(edge.to) ?? []]
+  const field = `edges.${edge.id}.pairs`
+  if (edge.pairs === undefined)
+    return from.flatMap((a) => to.flatMap((b) => (a.id === b.id ? [] : [[a, b] as const])))
+  if (edge.pairs.length > limits.edgePairs)
+    throw new MakeError("LIMIT", field, `more than ${limits.edgePairs}`)
+  const [initiators, responders] = [from, to].map((side) => new Map(side.map((node) => [node.id, node])))
+  const seen = new Set<string>()
+  return edge.pairs.map(([a = "", b = ""]) => {
+    const [initiator, responder] = [initiators?.get(a), responders?.get(b)]
+    if (initiator === undefined) throw malformed(field, `"${a}" is no node of ${edge.from}`)
+    if (responder === undefined) throw malformed(field, `"${b}" is no node of ${edge.to}`)
+    if (a === b) throw malformed(field, `"${a}" is joined with itself`)
+    if (seen.has(`${a} ${b}`)) throw malformed(field, `"${a}, ${b}" is there twice`)
+    seen.add(`${a} ${b}`)
+    return [initiator, responder]
+  })
 }
 
 /**
@@ -170,7 +199,33 @@ export const unreachablePairs = (workflow: Workflow): ReadonlyArray<Unreachable>
  *   same (which of their keys would be used?), and for an edge between nodes that share no address family; LIMIT for more
  *   than `schemas/limits.ts` allows
  */
-export const compileWorkflow = (workflow: Workflow): ReadonlyArray<EdgeInstance> => {
+export const compileWorkflow = (workflow: Workflow): ReadonlyArray<EdgeInstance> =>
+  compiledOf(workflow).instances
+
+interface Compiled {
+  readonly instances: ReadonlyArray<EdgeInstance>
+  readonly nodes: ReadonlyMap<string, WorkflowNode>
+  readonly byNode: ReadonlyMap<string, ReadonlyArray<EdgeInstance>>
+}
+
+/** A document that was verified never changes: who asks for each of its nodes compiles it once. */
+const compiled = new WeakMap<Workflow, Compiled>()
+
+const compiledOf = (workflow: Workflow): Compiled => {
+  const known = compiled.get(workflow)
+  if (known !== undefined) return known
+  const instances = compileAll(workflow)
+  const byNode = new Map<string, Array<EdgeInstance>>(workflow.nodes.map(({ id }) => [id, []]))
+  for (const instance of instances) {
+    byNode.get(instance.initiator)?.push(instance)
+    byNode.get(instance.responder)?.push(instance)
+  }
+  const made = { instances, byNode, nodes: new Map(workflow.nodes.map((node) => [node.id, node])) }
+  compiled.set(workflow, made)
+  return made
+}
+
+const compileAll = (workflow: Workflow): ReadonlyArray<EdgeInstance> => {
   if (workflow.digest.length !== 32) throw malformed("digest", "must have 32 bytes")
   if (!TOKEN.test(workflow.domain)) throw malformed("domain", "must be 1 to 64 letters, digits, _ or -")
   const stages = expectIds("stages", workflow.stages, limits.stages)
@@ -187,24 +242,21 @@ export const compileWorkflow = (workflow: Workflow): ReadonlyArray<EdgeInstance>
     const rule = `${edge.from}>${edge.to} ${edge.protocol} ${edge.port ?? "any"}`
     if (rules.has(rule)) throw malformed(`edges.${edge.id}`, "allows what another edge allows already")
     rules.add(rule)
-    for (const initiator of members.get(edge.from) ?? []) {
-      for (const responder of members.get(edge.to) ?? []) {
-        if (initiator.id === responder.id) continue
-        const why = separation(initiator, responder)
-        if (why !== undefined) throw malformed(`edges.${edge.id}`, why)
-        countAt(perNode, initiator.id, edge.lanes)
-        countAt(perNode, responder.id, edge.lanes)
-        instances.push({
-          id: instanceId(edge.id, initiator.id, responder.id),
-          edge: edge.id,
-          initiator: initiator.id,
-          responder: responder.id,
-          protocol: edge.protocol,
-          port: edge.port,
-          lanes: edge.lanes,
-          suite,
-        })
-      }
+    for (const [initiator, responder] of pairsOf(edge, members)) {
+      const why = separation(initiator, responder)
+      if (why !== undefined) throw malformed(`edges.${edge.id}`, why)
+      countAt(perNode, initiator.id, edge.lanes)
+      countAt(perNode, responder.id, edge.lanes)
+      instances.push({
+        id: instanceId(edge.id, initiator.id, responder.id),
+        edge: edge.id,
+        initiator: initiator.id,
+        responder: responder.id,
+        protocol: edge.protocol,
+        port: edge.port,
+        lanes: edge.lanes,
+        suite,
+      })
     }
   }
   return instances.sort(byId)
@@ -258,11 +310,10 @@ const countAt = (
  * @throws MakeError NO_SUCH_EDGE when the workflow doesn't know the node; else as `compileWorkflow`
  */
 export const compileNode = (workflow: Workflow, nodeId: string): ReadonlyArray<NodeEdge> => {
-  const nodes = new Map(workflow.nodes.map((node) => [node.id, node]))
+  const { nodes, byNode } = compiledOf(workflow)
   const own = nodes.get(nodeId)
   if (own === undefined) throw new MakeError("NO_SUCH_EDGE", "node", "is not in the workflow")
-  return compileWorkflow(workflow).flatMap((instance): ReadonlyArray<NodeEdge> => {
-    if (instance.initiator !== nodeId && instance.responder !== nodeId) return []
+  return (byNode.get(nodeId) ?? []).flatMap((instance): ReadonlyArray<NodeEdge> => {
     const initiates = instance.initiator === nodeId
     const peer = nodes.get(initiates ? instance.responder : instance.initiator)
     if (peer === undefined) return []

@@ -166,7 +166,8 @@ const checkConsistency = (w: Workflow): void => {
     for (const end of [edge.from, edge.to]) {
       if (w.stages[end] === undefined) throw inconsistent(`edges.${edge.id}`, `no stage "${end}"`)
     }
-    if (edge.from === edge.to) throw inconsistent(`edges.${edge.id}`, "leads from a stage to itself")
+    if (edge.from === edge.to && edge.pairs === undefined)
+      throw inconsistent(`edges.${edge.id}`, "leads from a stage to itself: name the pairs")
     const wantsPort = PORTS.has(edge.protocol)
     if (wantsPort !== (edge.port !== undefined && edge.port > 0)) {
       throw inconsistent(

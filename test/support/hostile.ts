@@ -75,11 +75,11 @@ const bombs: ReadonlyArray<Attack> = [
   },
   {
     name: "more values than allowed",
-    bytes: raw([0xdd, 0, 0, 0xff, 0xff], new Uint8Array(0xffff).fill(0x90)),
+    bytes: raw([0xdd, 0, 2, 0, 1], new Uint8Array(0x20001).fill(0x90)),
   },
   {
     name: "the largest message, all text",
-    bytes: raw([0xdb, 0, 3, 0xff, 0xfb], new Uint8Array(limits.messageBytes - 5).fill(0x61)),
+    bytes: raw([0xdb, 0, 0x0f, 0xff, 0xfb], new Uint8Array(limits.messageBytes - 5).fill(0x61)),
   },
 ]
 

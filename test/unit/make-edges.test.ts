@@ -69,6 +69,25 @@ describe("compileWorkflow", () => {
     expect(compileWorkflow(mesh).map(({ id }) => id)).toEqual(["e:t1:t2", "e:t2:t1"])
   })
 
+  it("joins only the pairs that an edge names, in the order that it names their ends", () => {
+    const named = (from: string, to: string, pairs: ReadonlyArray<readonly [string, string]>) =>
+      ({ edges: [{ ...edge, from, to, pairs }] }) as const
+    const ids = (change: Partial<Workflow>) => compileWorkflow({ ...workflow, ...change }).map(({ id }) => id)
+    expect(ids(named("source", "transform", [["s1", "t2"]]))).toEqual(["e:s1:t2"])
+    expect(ids(named("transform", "transform", [["t2", "t1"]]))).toEqual(["e:t2:t1"])
+    expect(refusal(named("source", "transform", [["t1", "s1"]]))).toBe("MALFORMED")
+    expect(refusal(named("source", "transform", [["s1", "k1"]]))).toBe("MALFORMED")
+    expect(refusal(named("source", "transform", [["s1", "nobody"]]))).toBe("MALFORMED")
+    expect(refusal(named("transform", "transform", [["t1", "t1"]]))).toBe("MALFORMED")
+    const twice = [
+      ["s1", "t1"],
+      ["s1", "t1"],
+    ] as const
+    expect(refusal(named("source", "transform", twice))).toBe("MALFORMED")
+    const many = new Array<readonly [string, string]>(limits.edgePairs + 1).fill(["s1", "t1"])
+    expect(refusal(named("source", "transform", many))).toBe("LIMIT")
+  })
+
   it("refuses what a workflow can't say", () => {
     expect(refusal({})).toBe("compiled")
     expect(refusal({ domain: "a.b" })).toBe("MALFORMED")
@@ -93,12 +112,13 @@ describe("compileWorkflow", () => {
   })
 
   it("refuses more associations than a node can hold", () => {
-    const many = Array.from({ length: limits.nodes }, (_, i) => node(`t${i}`, "transform", i))
-    const nodes = [node("hub", "source", 300), ...many.slice(1)]
+    const many = (count: number) => Array.from({ length: count }, (_, i) => node(`t${i}`, "transform", i))
+    const hub = node("hub", "source", 9_000)
     const wide = { ...edge, to: "transform", lanes: 16 }
-    expect(refusal({ nodes, edges: [{ ...wide, lanes: 5 }] })).toBe("compiled")
-    expect(refusal({ nodes, edges: [wide] })).toBe("LIMIT")
-    expect(refusal({ nodes: [...nodes, node("more", "sink", 301)], edges: [] })).toBe("LIMIT")
+    expect(refusal({ nodes: [hub, ...many(255)], edges: [{ ...wide, lanes: 5 }] })).toBe("compiled")
+    expect(refusal({ nodes: [hub, ...many(255)], edges: [wide] })).toBe("LIMIT")
+    expect(refusal({ nodes: [hub, ...many(limits.nodes - 1)], edges: [] })).toBe("compiled")
+    expect(refusal({ nodes: [hub, ...many(limits.nodes)], edges: [] })).toBe("LIMIT")
   })
 })
 
