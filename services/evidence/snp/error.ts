@@ -34,7 +34,6 @@ export type SnpErrorCode =
   | "SIGNING_KEY_MISMATCH"
   | "PRODUCT_MISMATCH"
   | "TCB_MISMATCH"
-  | "TCB_ORDER"
   | "CHIP_ID_MISMATCH"
   | "REPORT_SIGNATURE"
   | "TIME_INVALID"

@@ -8,7 +8,7 @@ import { toHex } from "../text.ts"
 import { type Chain, type ChainCache, verifyChain } from "./chain.ts"
 import { type AmdCrl, checkRevocation, type SnpCollateral, type SnpRevocation, verifyAmdCrl } from "./crl.ts"
 import { SnpError } from "./error.ts"
-import { decodeTcb, describeTcb, productOfCpuid, products, type SnpProduct, type Tcb } from "./product.ts"
+import { decodeTcb, productOfCpuid, products, type SnpProduct, type Tcb } from "./product.ts"
 import { parseReport, type SigningKeyKind, type SnpReport } from "./report.ts"
 import type { HardwareRoot } from "./roots.ts"
 
@@ -97,7 +97,6 @@ const verifyOrThrow = (evidence: SnpEvidence, options: VerifyOptions): VerifiedS
   checkProduct(report, product)
   checkSigner(report)
   checkTcb(report, chain)
-  const tcb = tcbsOf(report, product)
   const chip = checkChip(report, chain, product)
   if (!crypto.ecdsaP384.verify(report.signature, report.signed, chain.endorsement.publicKey))
     throw new SnpError(
@@ -115,7 +114,12 @@ const verifyOrThrow = (evidence: SnpEvidence, options: VerifyOptions): VerifiedS
     signingKey: report.signingKey,
     chip,
     ...(chain.endorsement.cspId !== undefined && { cspId: chain.endorsement.cspId }),
-    tcb,
+    tcb: {
+      current: decodeTcb(product, report.currentTcb, "report.currentTcb"),
+      committed: decodeTcb(product, report.committedTcb, "report.committedTcb"),
+      reported: decodeTcb(product, report.reportedTcb, "report.reportedTcb"),
+      launch: decodeTcb(product, report.launchTcb, "report.launchTcb"),
+    },
     report,
     revocation,
     collateral: uses,
@@ -166,33 +170,6 @@ const checkSigner = (report: SnpReport): void => {
   if (authorKeyEnabled && isZero(idKeyDigest))
     fail("idKeyDigest", "zero", "an id key, which the author's key has signed")
 }
-
-/** The firmware reports no more than it has committed to, and commits to no more than it runs. */
-const tcbsOf = (report: SnpReport, product: SnpProduct): VerifiedSnp["tcb"] => {
-  const tcb = {
-    current: decodeTcb(product, report.currentTcb, "report.currentTcb"),
-    committed: decodeTcb(product, report.committedTcb, "report.committedTcb"),
-    reported: decodeTcb(product, report.reportedTcb, "report.reportedTcb"),
-    launch: decodeTcb(product, report.launchTcb, "report.launchTcb"),
-  }
-  for (const [lower, upper] of [
-    ["reported", "committed"],
-    ["committed", "current"],
-  ] as const)
-    if (!isAtMost(tcb[lower], tcb[upper]))
-      throw new SnpError(
-        "TCB_ORDER",
-        `report.${lower}Tcb`,
-        describeTcb(tcb[lower]),
-        `no part above ${upper}: ${describeTcb(tcb[upper])}`,
-      )
-  return tcb
-}
-
-const isAtMost = (a: Tcb, b: Tcb): boolean =>
-  (["fmc", "bootloader", "tee", "snp", "microcode"] as const).every(
-    (part) => (a[part] ?? 0) <= (b[part] ?? 0),
-  )
 
 /** Version 2 has no CPUID; Turin never made it, and its TCB could be misread as Genoa's. */
 const checkProduct = (report: SnpReport, product: SnpProduct): void => {
