@@ -48,6 +48,9 @@ export const readIpv6 = (text: string): Uint8Array | undefined => {
   return bytes
 }
 
+/** An address as the data plane's records have it: IPv4 as a number, IPv6 as its 16 bytes. */
+export const readAddress = (text: string): number | Uint8Array | undefined => readIpv4(text) ?? readIpv6(text)
+
 export const formatIpv4 = (address: number): string =>
   [24, 16, 8, 0].map((shift) => (address >>> shift) & 0xff).join(".")
 

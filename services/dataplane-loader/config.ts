@@ -1,7 +1,6 @@
 import { Config, ConfigProvider, Effect, Schema } from "effect"
-import { Ipv4 } from "../../schemas/address.ts"
+import { addressFault, type Family, readIpv4, readIpv6 } from "../../schemas/address.ts"
 import { guestConfig, pathConfig } from "../guest/config.ts"
-import { ipv4 } from "./rules.ts"
 
 const device = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_.-]{1,15}$/))
 const mac = Schema.String.check(Schema.isPattern(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/))
@@ -17,10 +16,43 @@ export const loaderConfig = Config.all({
   innerDevice: Config.schema(device, "VOUCHSAFE_INNER_DEVICE").pipe(Config.withDefault("m1")),
   /** Ethernet address of the applications' end of the internal veth. */
   innerMac: Config.schema(mac, "VOUCHSAFE_INNER_MAC"),
-  /** This node's address on the wire. */
-  wireAddress: Config.schema(Ipv4, "VOUCHSAFE_WIRE_ADDRESS"),
+  /** This node's address on the wire, or one of each family with a comma between them. */
+  wire: Config.NonEmptyString("VOUCHSAFE_WIRE_ADDRESS").pipe(Config.mapEffect((text) => readWire(text))),
 })
 export type LoaderConfig = Config.Success<typeof loaderConfig>
+
+/** Addresses of a host, of one family or of both. */
+export interface HostAddresses {
+  readonly ipv4: number | undefined
+  /** 16 bytes. */
+  readonly ipv6: Uint8Array | undefined
+}
+
+export const familiesOf = ({ ipv4, ipv6 }: HostAddresses): ReadonlyArray<Family> => [
+  ...(ipv4 === undefined ? [] : [4 as const]),
+  ...(ipv6 === undefined ? [] : [6 as const]),
+]
+
+const refuse = (message: string) =>
+  Effect.fail(new Config.ConfigError(new ConfigProvider.SourceError({ message })))
+
+const first = <T>(read: (text: string) => T | undefined, texts: ReadonlyArray<string>): T | undefined =>
+  texts.map(read).find((address) => address !== undefined)
+
+const readWire = (text: string): Effect.Effect<HostAddresses, Config.ConfigError> => {
+  const texts = text.split(",")
+  const name = "VOUCHSAFE_WIRE_ADDRESS"
+  for (const one of texts) {
+    const fault = addressFault(one, [4, 6])
+    if (fault !== undefined) return refuse(`${name}: "${one.slice(0, 45)}" ${fault}`)
+  }
+  const found = { ipv4: first(readIpv4, texts), ipv6: first(readIpv6, texts) }
+  if (familiesOf(found).length !== texts.length) return refuse(`${name}: has two addresses of one family`)
+  return Effect.succeed(found)
+}
+
+/** The server of a URL whose host is an address, IPv6 in brackets (RFC 3986, section 3.2.2). */
+const SERVER = /^(?:nats|tls):\/\/(?:(\d[\d.]*)|\[([0-9A-Fa-f:.]+)\]):(\d{1,5})$/
 
 /**
  * Where the guard lets this node's own connection go: the one NATS server of the URL, as an address. A name would need
@@ -28,15 +60,24 @@ export type LoaderConfig = Config.Success<typeof loaderConfig>
  */
 export const busEndpoint = (
   url: string,
-): Effect.Effect<{ address: number; port: number }, Config.ConfigError> => {
-  const found = /^(?:nats|tls):\/\/(\d{1,3}(?:\.\d{1,3}){3}):(\d{1,5})$/.exec(url)
-  const [, host = "", port = ""] = found ?? []
-  if (found === null || Number(port) > 65_535 || host.split(".").some((part) => Number(part) > 255)) {
-    const message =
-      "VOUCHSAFE_NATS_URL: a loader needs one server by IPv4 address and port, nats://192.0.2.1:4222"
-    return Effect.fail(new Config.ConfigError(new ConfigProvider.SourceError({ message })))
+  wire: HostAddresses,
+): Effect.Effect<HostAddresses & { readonly port: number }, Config.ConfigError> => {
+  const [, four, six, digits = "0"] = SERVER.exec(url) ?? []
+  const found = {
+    ipv4: four === undefined ? undefined : readIpv4(four),
+    ipv6: six === undefined ? undefined : readIpv6(six),
+    port: Number(digits),
   }
-  return Effect.succeed({ address: ipv4(host), port: Number(port) })
+  const [family] = familiesOf(found)
+  if (family === undefined || found.port === 0 || found.port > 65_535)
+    return refuse(
+      "VOUCHSAFE_NATS_URL: a loader needs one server by address and port, nats://192.0.2.1:4222 or nats://[2001:db8::1]:4222",
+    )
+  if (!familiesOf(wire).includes(family))
+    return refuse(
+      `VOUCHSAFE_NATS_URL: the server is reached by IPv${family}, and VOUCHSAFE_WIRE_ADDRESS names no such address`,
+    )
+  return Effect.succeed(found)
 }
 
 export const macBytes = (text: string): Uint8Array =>

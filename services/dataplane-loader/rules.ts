@@ -2,7 +2,7 @@
  * From the signed workflow to what this node's kernel enforces: which peers, protocols, ports and directions, and where
  * each peer is. Compiled here and never taken from a release: a release brings keys only.
  */
-import { readIpv4 } from "../../schemas/address.ts"
+import { type Family, familyOf, readAddress, readIpv4, readIpv6 } from "../../schemas/address.ts"
 import type { Workflow } from "../../schemas/workflow.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
@@ -12,13 +12,14 @@ import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import type { Edge, EdgeState, Policy } from "./dataplane/plane.ts"
 import { EDGE_ID_SIZE } from "./dataplane/reconcile.ts"
 
-/** IP protocol numbers (IANA). */
+/** IP protocol numbers (IANA). The data plane takes 1 for ICMP of the packet's family, and 0 for any protocol. */
 const PROTOCOLS = { any: 0, icmp: 1, tcp: 6, udp: 17, sctp: 132 } as const
 
 export interface EdgeRule {
   readonly edge: NodeEdge
   readonly record: Edge
-  readonly policy: Policy
+  /** One for each workflow address of the peer that this node can reach. */
+  readonly policies: ReadonlyArray<Policy>
 }
 
 export interface Rules {
@@ -27,25 +28,23 @@ export interface Rules {
   readonly edges: ReadonlyArray<EdgeRule>
 }
 
-/** @throws MakeError MALFORMED */
-export const ipv4 = (text: string | undefined): number => {
-  const address = text === undefined ? undefined : readIpv4(text)
-  if (address === undefined) throw new MakeError("MALFORMED", "address", `is not IPv4: ${text}`)
-  return address
-}
-
 export interface RuleOptions {
   readonly crypto: Crypto
   readonly nodeId: string
   /** Bytes of an outer IP packet that the wire carries. */
   readonly wireMtu: number
+  /** In which families this node has an address on the wire. */
+  readonly wireFamilies: ReadonlyArray<Family>
   /** The peers' UDP port. */
   readonly espPort: number
   /** What the kernel has now: an edge that stays keeps its index, since keys and flows hang on it. */
   readonly present: EdgeState
 }
 
-/** @throws MakeError NO_SUCH_EDGE when the workflow doesn't name the node */
+/**
+ * @throws MakeError NO_SUCH_EDGE when the workflow doesn't name the node; MALFORMED when a peer is on the wire by a family
+ *   in which this node isn't; else as `compileNode`
+ */
 export const compileRules = (workflow: VerifiedWorkflow, options: RuleOptions): Rules => {
   const { nodeId } = options
   const node = workflow.document.nodes.find(({ id }) => id === nodeId)
@@ -59,29 +58,47 @@ export const compileRules = (workflow: VerifiedWorkflow, options: RuleOptions): 
   const edges = compiled.map((edge): EdgeRule => {
     const id = edgeId(options.crypto, edge.id)
     const index = indexes.get(hex(id)) ?? 0
-    const peerInner = ipv4(edge.peerAddress)
+    const peerInner = optional(readIpv4, edge.peerAddress)
+    const peerInner6 = optional(readIpv6, edge.peerAddress6)
     return {
       edge,
       record: {
         index,
         id,
         peerInner,
-        peerWire: ipv4(edge.peerWire),
+        peerInner6,
+        peerWire: wireOf(edge, options.wireFamilies),
         peerPort: options.espPort,
         lanes: edge.lanes,
         mtu: options.wireMtu,
       },
-      policy: {
-        edge: index,
-        flags: 0,
-        peer: peerInner,
-        port: edge.port ?? 0,
-        protocol: PROTOCOLS[edge.protocol],
-        role: edge.role === "initiator" ? 0 : 1,
-      },
+      policies: [peerInner, peerInner6]
+        .filter((peer) => peer !== undefined)
+        .map((peer) => ({
+          edge: index,
+          flags: 0,
+          peer,
+          port: edge.port ?? 0,
+          protocol: PROTOCOLS[edge.protocol],
+          role: edge.role === "initiator" ? 0 : 1,
+        })),
     }
   })
   return { node, protocol, edges }
+}
+
+const optional = <T>(read: (text: string) => T, text: string | undefined): T | undefined =>
+  text === undefined ? undefined : read(text)
+
+const wireOf = ({ peer, peerWire }: NodeEdge, families: ReadonlyArray<Family>): number | Uint8Array => {
+  const address = readAddress(peerWire)
+  if (address === undefined || !families.includes(familyOf(peerWire)))
+    throw new MakeError(
+      "MALFORMED",
+      `nodes.${peer}.wire`,
+      `is an IPv${familyOf(peerWire)} address, and this node has none on its wire`,
+    )
+  return address
 }
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")

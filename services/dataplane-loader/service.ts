@@ -3,6 +3,7 @@
  * however it ends, the kernel goes on enforcing, and leases still run out.
  */
 import { Effect, Schedule } from "effect"
+import { readIpv4, readIpv6 } from "../../schemas/address.ts"
 import { Bus, type BusConfig } from "../common/bus/bus.ts"
 import { loadTrust } from "../common/config/anchors.ts"
 import { openRunDirectory } from "../common/config/guest-keys.ts"
@@ -12,16 +13,16 @@ import { mtuOf } from "../common/kernel/netdev.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { MakeError } from "../make/errors.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
-import { busEndpoint, type LoaderConfig, macBytes } from "./config.ts"
+import { busEndpoint, familiesOf, type LoaderConfig, macBytes } from "./config.ts"
 import { forbidForwarding } from "./dataplane/forwarding.ts"
 import { openPlane, type Plane, type PlaneConfig, removePinnedPlane } from "./dataplane/plane.ts"
 import { makeNode } from "./node.ts"
-import { compileRules, ipv4, type Rules } from "./rules.ts"
+import { compileRules, type Rules } from "./rules.ts"
 
 const ESP_PORT = 4_500
 const TELL_MS = 500
 /** Until the signed workflow says which address is this node's: one that no packet can come from. */
-const NO_ADDRESS = ipv4("255.255.255.255")
+const NO_ADDRESS = 0xff_ff_ff_ff
 
 export interface LoaderSettings {
   readonly bus: BusConfig
@@ -38,7 +39,7 @@ const planeOptions = ({ own }: LoaderSettings) => ({
 export const runLoader = (settings: LoaderSettings) =>
   Effect.gen(function* () {
     const { own, bus: busConfig } = settings
-    const { address, port } = yield* busEndpoint(busConfig.url)
+    const busAt = yield* busEndpoint(busConfig.url, own.wire)
     const trust = loadTrust(own.guest.anchors)
     openRunDirectory(own.guest.runDirectory)
     for (const device of [own.innerDevice, own.wireDevice]) forbidForwarding(device)
@@ -48,9 +49,11 @@ export const runLoader = (settings: LoaderSettings) =>
     )
     const planeConfig: PlaneConfig = {
       innerAddress: NO_ADDRESS,
-      wireAddress: ipv4(own.wireAddress),
-      busAddress: address,
-      busPort: port,
+      wireAddress: own.wire.ipv4,
+      wireAddress6: own.wire.ipv6,
+      busAddress: busAt.ipv4,
+      busAddress6: busAt.ipv6,
+      busPort: busAt.port,
       espPort: ESP_PORT,
       innerMac: macBytes(own.innerMac),
     }
@@ -82,13 +85,19 @@ const live = (
             crypto,
             nodeId: node,
             wireMtu,
+            wireFamilies: familiesOf(own.wire),
             espPort: ESP_PORT,
             present: plane.edges(),
           })
-          plane.configure({ ...planeConfig, innerAddress: ipv4(rules.node.address) })
+          const { address, address6 } = rules.node
+          plane.configure({
+            ...planeConfig,
+            innerAddress: address === undefined ? undefined : readIpv4(address),
+            innerAddress6: address6 === undefined ? undefined : readIpv6(address6),
+          })
           plane.setEdges({
             edges: rules.edges.map((r) => r.record),
-            policies: rules.edges.map((r) => r.policy),
+            policies: rules.edges.flatMap((r) => r.policies),
           })
           known = { workflow, rules }
           return Effect.void

@@ -365,6 +365,7 @@ export const live = async (
     crypto,
     nodeId: node.id,
     wireMtu: 1_500,
+    wireFamilies: [4],
     espPort: 4_500,
     present: { edges: [], policies: [] },
   })
