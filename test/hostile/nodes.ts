@@ -10,6 +10,7 @@ import {
 import type { Signed } from "../../schemas/messages/common.ts"
 import { Pull, ReleasePayload } from "../../schemas/messages/release.ts"
 import type { NodeGuest } from "../../services/attester/answer.ts"
+import { DeviceQueue } from "../../services/attester/device-queue.ts"
 import { serveAttester } from "../../services/attester/service.ts"
 import { Bus, type BusShape, Refused } from "../../services/common/bus/bus.ts"
 import { decode, encode } from "../../services/common/codec/index.ts"
@@ -21,26 +22,25 @@ import { makeNode } from "../../services/dataplane-loader/node.ts"
 import { decodeResult } from "../../services/dataplane-loader/open-release.ts"
 import { compileRules } from "../../services/dataplane-loader/rules.ts"
 import { type Attested, beginSession, type Session } from "../../services/dataplane-loader/session.ts"
-import type { AttestationDevice } from "../../services/evidence/index.ts"
 import { sign } from "../../services/make/envelope.ts"
 import { labels } from "../../services/make/labels.ts"
 import { nodeReportData } from "../../services/make/transcript.ts"
 import { snpEvidence } from "../support/evidence-pieces.ts"
-import { crypto, DATAPLANE, hex, imageOf, machine, type World } from "./support.ts"
+import { crypto, DATAPLANE, hex, imageOf, type Machine, machine, type World } from "./support.ts"
 
 export interface PlayedNode {
   readonly id: string
   readonly bus: BusShape
   readonly runDirectory: string
   /** What its attester rests on: may be changed between two attestations. */
-  machine: AttestationDevice
+  machine: Machine
   dataplane: Uint8Array
   boot: Uint8Array
   readonly guest: NodeGuest
 }
 
 /** The machine that the workflow wants for the node. */
-export const enrolledMachine = (world: World, id: string): AttestationDevice => {
+export const enrolledMachine = (world: World, id: string): Machine => {
   const stage = world.workflow.document.nodes.find((node) => node.id === id)?.stage ?? "source"
   return machine(world.chip(id), { measurement: imageOf(stage) })
 }
@@ -49,7 +49,7 @@ export const enrolledMachine = (world: World, id: string): AttestationDevice => 
 export const playNode = async (
   world: World,
   id: string,
-  options: { readonly machine?: AttestationDevice; readonly attester?: boolean; readonly name?: string } = {},
+  options: { readonly machine?: Machine; readonly attester?: boolean; readonly name?: string } = {},
 ): Promise<PlayedNode> => {
   const runDirectory = world.newDirectory(options.name ?? id)
   const node: PlayedNode = {
@@ -64,7 +64,13 @@ export const playNode = async (
       trust: world.trust,
       id,
       runDirectory,
-      device: { kind: "snp", emulated: true, report: (data) => node.machine.report(data) },
+      device: new DeviceQueue({
+        platform: "sev-snp",
+        emulated: true,
+        about: "a machine that the test may change",
+        attest: async (data) => snpEvidence(node.machine.report(data)).pieces,
+        close: async () => undefined,
+      }),
       now: () => new Date(),
       measureDataplane: () => node.dataplane,
       bootId: () => node.boot,
@@ -130,7 +136,7 @@ export const prepare = async (
 
 /** Evidence that says something else, vouched for by the hardware all the same. */
 export const claiming = (
-  device: AttestationDevice,
+  device: Machine,
   evidence: NodeEvidence,
   change: Partial<NodeEvidence["claims"]>,
 ): NodeEvidence => {
@@ -337,6 +343,9 @@ export const recordedPlane = (): RecordedPlane => {
     revokeAll: nothing,
     associations: () => [],
     counters: nothing,
+    inspect: () => [],
+    cutOff: nothing,
+    restore: nothing,
     drops: () => [],
     close: nothing,
     teardown: nothing,

@@ -211,7 +211,7 @@ describe("rtnetlink", () => {
 
   test("tells of a device, sets it down and up, and has news of it", () => {
     space.inside(() => {
-      const news = openNews()
+      const news = openNews("devices")
       try {
         expect(findLink(ifindex)).toMatchObject({
           ifindex,

@@ -137,10 +137,20 @@ export interface Hooks {
   readonly detach: (ifindex: number, direction: Direction, pinPath: string) => void
 }
 
-/** BPF_LINK_CREATE of a TCX link; gives its descriptor. The link lives as long as that or a pin. */
-export const createTcxLink = (ifindex: number, direction: Direction, programFd: number): number => {
-  const attr = new Attr(32).u32(0, programFd).u32(4, ifindex).u32(8, attachType[direction])
+/** BPF_LINK_CREATE of a TCX link; gives its descriptor. The link lives as long as that or a pin. `flags`: BPF_F_BEFORE and its like. */
+export const createTcxLink = (
+  ifindex: number,
+  direction: Direction,
+  programFd: number,
+  flags = 0,
+): number => {
+  const attr = new Attr(32).u32(0, programFd).u32(4, ifindex).u32(8, attachType[direction]).u32(12, flags)
   return bpf(command.LINK_CREATE, attr, "attach", `${direction} of ifindex ${ifindex}`)
+}
+
+/** Puts another program in place of a TCX link's, with no packet between them. */
+export const updateTcxLink = (linkFd: number, programFd: number, subject: string): void => {
+  bpf(command.LINK_UPDATE, new Attr(16).u32(0, linkFd).u32(4, programFd), "replace", subject)
 }
 
 const openLink = (pinPath: string): number => {
@@ -154,9 +164,7 @@ const tcx: Hooks = {
   attach: (ifindex, direction, programFd, pinPath) =>
     withFd(createTcxLink(ifindex, direction, programFd), (fd) => pin(fd, pinPath)),
   replace: (_ifindex, direction, programFd, pinPath) =>
-    withFd(openLink(pinPath), (fd) => {
-      bpf(command.LINK_UPDATE, new Attr(16).u32(0, fd).u32(4, programFd), "replace", direction)
-    }),
+    withFd(openLink(pinPath), (fd) => updateTcxLink(fd, programFd, direction)),
   detach: (_ifindex, direction, pinPath) => {
     if (!existsSync(pinPath)) return
     withFd(openLink(pinPath), (fd) => {

@@ -353,9 +353,9 @@ export interface NewsReader {
   readonly close: () => void
 }
 
-/** Listens for changes of devices, addresses and filters in the network namespace that this is called in. */
-export const openNews = (): NewsReader => {
-  const fd = openSocket(GROUPS.link | GROUPS.tc | GROUPS.ipv4Address | GROUPS.ipv6Address)
+/** Listens for changes of filters, or of devices and their addresses, in the network namespace that this is called in. */
+export const openNews = (of: "filters" | "devices"): NewsReader => {
+  const fd = openSocket(of === "filters" ? GROUPS.tc : GROUPS.link | GROUPS.ipv4Address | GROUPS.ipv6Address)
   const read = (): ReadonlyArray<News> | undefined => {
     const found: Array<News> = []
     let lost = false

@@ -10,9 +10,8 @@ import { KernelError } from "../../common/kernel/errors.ts"
  * @throws KernelError INVALID when it stays on
  */
 export const forbidForwarding = (device: string): void => {
-  for (const family of ["ipv4", "ipv6"]) {
-    const path = `/proc/sys/net/${family}/conf/${device}/forwarding`
-    if (!existsSync(path) || isOff(path)) continue
+  for (const path of settings(device)) {
+    if (isOff(path)) continue
     try {
       writeFileSync(path, "0")
     } catch {
@@ -28,5 +27,13 @@ export const forbidForwarding = (device: string): void => {
     }
   }
 }
+
+/** Whether the kernel routes what arrives on a device. */
+export const forwards = (device: string): boolean => settings(device).some((path) => !isOff(path))
+
+const settings = (device: string): ReadonlyArray<string> =>
+  ["ipv4", "ipv6"]
+    .map((family) => `/proc/sys/net/${family}/conf/${device}/forwarding`)
+    .filter((path) => existsSync(path))
 
 const isOff = (path: string): boolean => readFileSync(path, "utf8").trim() === "0"

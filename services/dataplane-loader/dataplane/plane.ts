@@ -2,7 +2,7 @@ import { crypto } from "../../common/crypto/index.ts"
 import { KernelError } from "../../common/kernel/errors.ts"
 import { createGrace } from "../../common/kernel/grace.ts"
 import { type HookKind, hooksOf } from "../../common/kernel/links.ts"
-import type { Measurement } from "../../common/kernel/measure.ts"
+import { type Measurement, measureAttached } from "../../common/kernel/measure.ts"
 import { ifIndex } from "../../common/kernel/netdev.ts"
 import * as records from "../../common/kernel/records.ts"
 import {
@@ -17,6 +17,7 @@ import {
 import { type Association, Associations, type Maps, type NewAssociation } from "./associations.ts"
 import { type Counters, readCounters } from "./counters.ts"
 import { type Drop, DropReader } from "./drops.ts"
+import { type Finding, Integrity } from "./integrity.ts"
 import type { AssociationKey } from "./notes.ts"
 import { hasPlane, openPins } from "./pins.ts"
 import { type Edge, type EdgeState, type Policy, reconcile } from "./reconcile.ts"
@@ -24,6 +25,7 @@ import { type Edge, type EdgeState, type Policy, reconcile } from "./reconcile.t
 export type { Association, NewAssociation } from "./associations.ts"
 export type { Counters } from "./counters.ts"
 export type { Drop } from "./drops.ts"
+export type { Finding } from "./integrity.ts"
 export type { AssociationKey, Epoch, SaDirection } from "./notes.ts"
 export type { Edge, EdgeState, Policy } from "./reconcile.ts"
 
@@ -87,6 +89,15 @@ export interface Plane {
   readonly revokeAll: () => void
   readonly associations: () => ReadonlyArray<Association>
   readonly counters: () => Counters
+  /** What isn't as it was measured; empty when the plane is whole. Cheap enough for several times a second. */
+  readonly inspect: () => ReadonlyArray<Finding>
+  /** Nothing flows any more: every key goes, and the internal veth goes down. */
+  readonly cutOff: () => void
+  /**
+   * Puts back what was taken away, where no foreign program is in the way; gives what is still amiss. When that is
+   * nothing, the plane was measured anew, is what it was, and the internal veth is up again.
+   */
+  readonly restore: () => ReadonlyArray<Finding>
   /** Samples of what was dropped since the last call, few of each kind. */
   readonly drops: () => ReadonlyArray<Drop>
   /** Closes descriptors and ends the hold on the directory; the kernel goes on enforcing. */
@@ -211,6 +222,23 @@ export const openPlane = (options: PlaneOptions): Plane => {
       for (const map of Object.values(maps)) if (map !== tombstones.map) map.close()
     })
     const measurement = checkPlane(pins, options.object, devices, hooks, maps)
+    const integrity = new Integrity({
+      pins,
+      devices,
+      names: { wire: options.wire, inner: options.inner },
+      hooks,
+      maps,
+    })
+    cleanup.push(() => integrity.close())
+    const restore = (): ReadonlyArray<Finding> => {
+      const amiss = integrity.restore()
+      if (amiss.length > 0) return amiss
+      const now = measureAttached(devices)
+      if (Buffer.compare(now.digest, measurement.digest) !== 0)
+        return [{ subject: "programs", found: "another measurement", wanted: "the one that was attested" }]
+      integrity.admit()
+      return []
+    }
     const grace = createGrace()
     cleanup.push(grace.close)
     const associations = new Associations(maps, grace)
@@ -229,7 +257,10 @@ export const openPlane = (options: PlaneOptions): Plane => {
         const value = maps.config.lookup(KEY)
         return value !== undefined && records.decodeConfig(value).layout === records.VS_LAYOUT
       },
-      configure: (config) => writeConfig(maps, config, devices.wireIfindex, devices.innerIfindex),
+      configure: (config) => {
+        writeConfig(maps, config, devices.wireIfindex, devices.innerIfindex)
+        integrity.configured()
+      },
       setEdges: (desired) => applyEdges(maps, associations, desired),
       edges: () => readEdges(maps),
       installInbound: (sa) => associations.install("in", sa),
@@ -241,6 +272,15 @@ export const openPlane = (options: PlaneOptions): Plane => {
       revokeAll: () => associations.revokeAll(),
       associations: () => associations.list(),
       counters: () => readCounters(maps),
+      inspect: () => integrity.inspect(),
+      cutOff: () => {
+        try {
+          associations.revokeAll()
+        } finally {
+          integrity.cutOff()
+        }
+      },
+      restore: () => orFinding(restore),
       drops: () => drops.read(),
       close,
       teardown: () => {
@@ -251,6 +291,16 @@ export const openPlane = (options: PlaneOptions): Plane => {
   } catch (error) {
     for (const step of cleanup.reverse()) step()
     throw error
+  }
+}
+
+/** What the kernel refuses is what is amiss. */
+const orFinding = (act: () => ReadonlyArray<Finding>): ReadonlyArray<Finding> => {
+  try {
+    return act()
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error
+    return [{ subject: error.subject, found: error.message, wanted: "what was measured" }]
   }
 }
 
