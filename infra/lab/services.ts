@@ -63,7 +63,7 @@ export const controlPlane = (context: ServiceContext): ReadonlyArray<Program> =>
       {
         VOUCHSAFE_NODE: CONTROL_NODE,
         VOUCHSAFE_ROLE: "control-plane",
-        VOUCHSAFE_DEVICE: deviceOf(context.names, guest),
+        VOUCHSAFE_ATTESTATION: deviceOf(context.names, guest),
       },
     ),
     program(context, { service: "verifier", role: "verifier", instance: VERIFIER, guest, url }, control),
@@ -86,7 +86,7 @@ export const nodeAttester = (context: ServiceContext, node: NodePlace): Program 
       {
         VOUCHSAFE_NODE: node.id,
         VOUCHSAFE_ROLE: "node",
-        VOUCHSAFE_DEVICE: deviceOf(context.names, node.id),
+        VOUCHSAFE_ATTESTATION: deviceOf(context.names, node.id),
         VOUCHSAFE_WIRE_DEVICE: "wire0",
         VOUCHSAFE_INNER_DEVICE: "m1",
       },

@@ -11,12 +11,12 @@ import type {
 import type { Trust } from "../common/config/anchors.ts"
 import { readNodeKeys, readReleaserKey, readVerifierKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
-import type { AttestationDevice } from "../evidence/provider.ts"
 import { controlCheck, controlTrust } from "../guest/control-check.ts"
 import { controlBinding } from "../make/control-plane.ts"
 import { acceptOffer } from "../make/offer.ts"
 import { controlReportData, nodeReportData } from "../make/transcript.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import type { DeviceQueue } from "./device-queue.ts"
 
 export interface Guest {
   readonly crypto: Crypto
@@ -24,7 +24,7 @@ export interface Guest {
   /** The node's or control plane's id: from the measured configuration, never from a request. */
   readonly id: string
   readonly runDirectory: string
-  readonly device: AttestationDevice
+  readonly device: DeviceQueue
   readonly now: () => Date
 }
 
@@ -37,13 +37,13 @@ export interface NodeGuest extends Guest {
 
 /**
  * The control plane's Evidence over a Merkle root of nonces.
- * @throws FileError while the verifier or releaser of this guest has not left its key
+ * @throws FileError while the verifier or releaser of this guest has not left its key; what the device throws
  */
-export const answerControl = (
+export const answerControl = async (
   guest: Guest,
   workflow: VerifiedWorkflow,
   request: AttestControl,
-): ControlEvidence => {
+): Promise<ControlEvidence> => {
   const { crypto } = guest
   const verifier = readVerifierKey(guest.runDirectory)
   const releaser = readReleaserKey(guest.runDirectory)
@@ -59,25 +59,26 @@ export const answerControl = (
     merkle_root: request.merkle_root,
     leaves: request.leaves,
   }
-  const { report, certificates } = guest.device.report(controlReportData(crypto, controlBinding(claims)))
+  const evidence = await guest.device.attest(controlReportData(crypto, controlBinding(claims)))
   return {
     v: 1,
     kind: "control-evidence",
     control: guest.id,
     claims,
-    evidence: { pieces: [{ kind: "snp", report, certificates: [...certificates] }] },
+    evidence,
   }
 }
 
 /**
  * A node's Evidence in answer to an offer.
- * @throws MakeError when the offer is not to be believed, FileError or KernelError when this guest isn't in order
+ * @throws MakeError when the offer is not to be believed, FileError or KernelError when this guest isn't in order; what
+ *   the device throws
  */
-export const answerNode = (
+export const answerNode = async (
   guest: NodeGuest,
   workflow: VerifiedWorkflow,
   request: AttestNode,
-): NodeEvidence => {
+): Promise<NodeEvidence> => {
   const { crypto } = guest
   const keys = readNodeKeys(guest.runDirectory)
   const asker = { node: guest.id, session: keys.session, nonce: keys.nonce }
@@ -107,7 +108,7 @@ export const answerNode = (
     dataplane,
     bootId: boot,
   })
-  const { report, certificates } = guest.device.report(reportData)
+  const evidence = await guest.device.attest(reportData)
   return {
     v: 1,
     kind: "node-evidence",
@@ -128,6 +129,6 @@ export const answerNode = (
       dataplane,
       boot,
     },
-    evidence: { pieces: [{ kind: "snp", report, certificates: [...certificates] }] },
+    evidence,
   }
 }

@@ -5,6 +5,9 @@ import { Bus } from "../common/bus/bus.ts"
 import type { Refused } from "../common/bus/types.ts"
 import { FileError } from "../common/config/files.ts"
 import { KernelError } from "../common/kernel/errors.ts"
+import { DeviceError } from "../evidence/emulated/error.ts"
+import { ProviderError } from "../evidence/providers/index.ts"
+import { TpmError } from "../evidence/tpm/index.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { refuse } from "../guest/refusals.ts"
 import { MakeError } from "../make/errors.ts"
@@ -15,14 +18,23 @@ export type Role =
   | { readonly role: "node"; readonly guest: NodeGuest }
 
 /** Errors that say what is wrong without saying a secret; anything else is a defect and tells the sender nothing. */
-const toRefused = (error: unknown): Refused => {
+const toRefused = (error: unknown): Refused | undefined => {
   if (error instanceof MakeError) return refuse(error.code, error.field, error.message)
   if (error instanceof FileError) return refuse(`FILE_${error.code}`, "guest", error.message)
   if (error instanceof KernelError) return refuse("DATAPLANE_UNREADABLE", "dataplane", error.message)
-  throw error
+  return fromDevice(error)
 }
 
-const answer = (
+/** DEVICE_BUSY, DEVICE_TIMEOUT: the field is the device, and the message has its path and errno. */
+const fromDevice = (error: unknown): Refused | undefined => {
+  if (error instanceof ProviderError) return refuse(`DEVICE_${error.code}`, "device", error.message)
+  if (error instanceof TpmError)
+    return refuse(`DEVICE_${error.code.replace(/^DEVICE_/, "TPM_")}`, "device", error.message)
+  if (error instanceof DeviceError) return refuse(`DEVICE_${error.code}`, "device", error.message)
+  return undefined
+}
+
+const answer = async (
   own: Role,
   workflow: Parameters<typeof answerControl>[1],
   value: AttestRequest,
@@ -41,7 +53,8 @@ const answer = (
 
 export const serveAttester = Effect.fn("serveAttester")(function* (own: Role) {
   const bus = yield* Bus
-  const { id } = own.guest
+  const { id, device } = own.guest
+  const { platform, emulated } = device.provider
   const known = yield* knowWorkflow(own.guest.crypto, own.guest.trust)
   yield* bus.serve("attest", { node: id }, (value, { sender }) =>
     Effect.suspend(() => {
@@ -51,15 +64,27 @@ export const serveAttester = Effect.fn("serveAttester")(function* (own: Role) {
           refuse("NO_WORKFLOW", "workflow", "no signed workflow of this domain has arrived yet"),
         )
       }
-      return Effect.try({ try: () => answer(own, workflow, value, sender ?? ""), catch: toRefused })
+      return Effect.tryPromise({
+        try: () => answer(own, workflow, value, sender ?? ""),
+        catch: (error) => error,
+      }).pipe(
+        Effect.catch((error) => {
+          const refused = toRefused(error)
+          if (refused === undefined) return Effect.die(error)
+          const { code, message } = refused
+          return Effect.logWarning("no Evidence was given", { code, message }).pipe(
+            Effect.andThen(Effect.fail(refused)),
+          )
+        }),
+      )
     }),
   )
   yield* bus.event({
     type: "vouchsafe.service.ready",
     data: {
       node: id,
-      platform: own.guest.device.kind,
-      emulated: own.guest.device.emulated,
+      platform,
+      emulated,
       message: `attester of a ${own.role}`,
     },
   })

@@ -91,7 +91,17 @@ export {
   type VerifiedNitro,
   verifyNitro,
 } from "./nitro/index.ts"
-export { type AttestationDevice, type DeviceEvidence, emulatedSnpDevice } from "./provider.ts"
+export {
+  type AttestationProvider,
+  combined as combinedProvider,
+  configfsTsm,
+  emulatedSnp,
+  openProvider,
+  ProviderError,
+  type ProviderErrorCode,
+  type ProviderOptions,
+  tpm as tpmProvider,
+} from "./providers/index.ts"
 export { ChainCache } from "./snp/chain.ts"
 export { SnpError, type SnpErrorCode } from "./snp/error.ts"
 export { encodeGuestPolicy } from "./snp/guest-policy.ts"

@@ -16,7 +16,7 @@ import type { Trust } from "../../services/common/config/anchors.ts"
 import { writeReleaserKey, writeVerifierKey } from "../../services/common/config/guest-keys.ts"
 import type { SecretKey } from "../../services/common/crypto/index.ts"
 import type { Session } from "../../services/dataplane-loader/session.ts"
-import { type AttestationDevice, encodeGuestPolicy } from "../../services/evidence/index.ts"
+import { encodeGuestPolicy } from "../../services/evidence/index.ts"
 import { controlBinding } from "../../services/make/control-plane.ts"
 import { sign } from "../../services/make/envelope.ts"
 import { MakeError } from "../../services/make/errors.ts"
@@ -33,6 +33,7 @@ import {
   type PlayedNode,
   playNode,
   prepare,
+  queueOf,
   signedPull,
 } from "./nodes.ts"
 import {
@@ -43,6 +44,7 @@ import {
   filled,
   flipped,
   foreignRoot,
+  type Machine,
   machine,
   startWorld,
   type World,
@@ -66,7 +68,7 @@ afterAll(() => world?.stop())
 
 /** A control plane of the test's own: its code is right, its place is not. */
 interface Plane {
-  readonly device: AttestationDevice
+  readonly device: Machine
   readonly trust: Trust
   readonly workflow: VerifiedWorkflow
   readonly verifier: SecretKey
@@ -102,18 +104,18 @@ interface Deviation {
 }
 
 /** The offer that this control plane makes to a session. */
-const offerOf = (plane: Plane, session: Session, deviation: Deviation = {}): Offer => {
+const offerOf = async (plane: Plane, session: Session, deviation: Deviation = {}): Promise<Offer> => {
   const guest: Guest = {
     crypto,
     trust: plane.trust,
     id: "cp",
     runDirectory: plane.directory,
-    device: plane.device,
+    device: queueOf(() => plane.device),
     now: () => new Date(),
   }
   const { role = "node", id = session.node, nonce = session.nonce } = deviation.leaf ?? {}
   const tree = buildTree(crypto, [helloLeaf("node", "somebody", filled(32, 1)), helloLeaf(role, id, nonce)])
-  const control = answerControl(guest, plane.workflow, {
+  const control = await answerControl(guest, plane.workflow, {
     v: 1,
     kind: "attest-control",
     merkle_root: tree.root,
@@ -192,7 +194,7 @@ const expectDisbelieved = async (
   const request = { v: 1, kind: "attest-node", offer } as const
   let thrown: unknown
   try {
-    answerNode(node.guest, world.workflow, request)
+    await answerNode(node.guest, world.workflow, request)
   } catch (error) {
     thrown = error
   }
@@ -211,10 +213,10 @@ describe("a control plane that is what the anchors name", () => {
     expect(control.control).toBe("cp")
     await world.recorded(mark, { by: "loader-n1", type: "vouchsafe.control.accepted", subject: "n1" })
   })
-  it("is believed: the test's own, when it deviates in nothing", () => {
+  it("is believed: the test's own, when it deviates in nothing", async () => {
     const session = begin(node)
-    const offer = offerOf(newPlane(), session)
-    const evidence = answerNode(node.guest, world.workflow, { v: 1, kind: "attest-node", offer })
+    const offer = await offerOf(newPlane(), session)
+    const evidence = await answerNode(node.guest, world.workflow, { v: 1, kind: "attest-node", offer })
     expect(evidence.claims.nonce).toEqual(session.nonce)
   })
 })
@@ -310,7 +312,7 @@ describe("refused by the loader and by the attester: a control plane", () => {
   ]
   it.each(imposters)("%s", async (_, make, code, field) => {
     const session = begin(node)
-    await expectDisbelieved(session, offerOf(make(), session), code, field)
+    await expectDisbelieved(session, await offerOf(make(), session), code, field)
   })
 
   const lies: ReadonlyArray<readonly [string, (offer: Offer) => Offer]> = [
@@ -329,8 +331,8 @@ describe("refused by the loader and by the attester: a control plane", () => {
     const session = begin(node)
     const lying = name.includes("operators")
     const plane = lying ? newPlane({ trust: foreignOperator() }) : newPlane()
-    const right = offerOf(newPlane(), session).control.claims.operators
-    const offer = change(offerOf(plane, session))
+    const right = (await offerOf(newPlane(), session)).control.claims.operators
+    const offer = change(await offerOf(plane, session))
     const shown = lying ? withClaims(offer, { operators: right }) : offer
     await expectDisbelieved(session, shown, "NOT_VOUCHED", "control.report-data")
   })
@@ -338,18 +340,18 @@ describe("refused by the loader and by the attester: a control plane", () => {
   it("that shows a node's report as its own, even of its own machine", async () => {
     const session = begin(node)
     const genuine = await offerFor(world, node, session)
-    const evidence = answerNode(
-      { ...node.guest, device: machine(world.controlChip, { measurement: CONTROL_IMAGE }) },
+    const evidence = await answerNode(
+      { ...node.guest, device: queueOf(() => machine(world.controlChip, { measurement: CONTROL_IMAGE })) },
       world.workflow,
       { v: 1, kind: "attest-node", offer: genuine },
     )
-    const offer = withReport(offerOf(newPlane(), session), snpIn(evidence.evidence).report)
+    const offer = withReport(await offerOf(newPlane(), session), snpIn(evidence.evidence).report)
     await expectDisbelieved(session, offer, "NOT_VOUCHED", "control.report-data")
   })
 
   it("whose report was changed in one bit", async () => {
     const session = begin(node)
-    const offer = offerOf(newPlane(), session)
+    const offer = await offerOf(newPlane(), session)
     await expectDisbelieved(
       session,
       withReport(offer, flipped(snpIn(offer.control.evidence).report, 0x60)),
@@ -382,7 +384,7 @@ describe("refused by the loader and by the attester: an offer", () => {
   ]
   it.each(trees)("%s", async (_, deviation, change) => {
     const session = begin(node)
-    const offer = change(offerOf(newPlane(), session, deviation))
+    const offer = change(await offerOf(newPlane(), session, deviation))
     await expectDisbelieved(session, offer, "STALE", "control.merkle_root")
   })
 
@@ -426,7 +428,7 @@ describe("refused by the loader and by the attester: an offer", () => {
   ]
   it.each(challenges)("%s", async (_, deviation, code, field) => {
     const session = begin(node)
-    await expectDisbelieved(session, offerOf(newPlane(), session, deviation()), code, field)
+    await expectDisbelieved(session, await offerOf(newPlane(), session, deviation()), code, field)
   })
 
   it("of the real control plane with a challenge that was changed on the way", async () => {

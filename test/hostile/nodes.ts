@@ -45,6 +45,16 @@ export const enrolledMachine = (world: World, id: string): Machine => {
   return machine(world.chip(id), { measurement: imageOf(stage) })
 }
 
+/** An attester's way to a machine, which may be another one each time. */
+export const queueOf = (current: () => Machine): DeviceQueue =>
+  new DeviceQueue({
+    platform: "sev-snp",
+    emulated: true,
+    about: "a machine of the test's choice",
+    attest: async (data) => snpEvidence(current().report(data)).pieces,
+    close: async () => undefined,
+  })
+
 /** A node with its own guest and the real attester service, `instance` times on the same bus identity if need be. */
 export const playNode = async (
   world: World,
@@ -64,13 +74,7 @@ export const playNode = async (
       trust: world.trust,
       id,
       runDirectory,
-      device: new DeviceQueue({
-        platform: "sev-snp",
-        emulated: true,
-        about: "a machine that the test may change",
-        attest: async (data) => snpEvidence(node.machine.report(data)).pieces,
-        close: async () => undefined,
-      }),
+      device: queueOf(() => node.machine),
       now: () => new Date(),
       measureDataplane: () => node.dataplane,
       bootId: () => node.boot,

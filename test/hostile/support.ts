@@ -17,7 +17,6 @@ import { newUser } from "../../services/common/bus/bus.ts"
 import { loadTrust, type Trust } from "../../services/common/config/anchors.ts"
 import { crypto, type SecretKey } from "../../services/common/crypto/index.ts"
 import {
-  type AttestationDevice,
   createEmulatedChip,
   createEmulatedRoot,
   type EmulatedChip,
@@ -80,21 +79,21 @@ export const chipOf = (
   change: Omit<Parameters<typeof createEmulatedChip>[1], "now"> = {},
 ): EmulatedChip => createEmulatedChip(root, { now: new Date(), ...change })
 
-/** A guest launched on a chip, as its attester sees it. */
+/** A machine that vouches for whatever it is asked to. */
+export interface Machine {
+  readonly report: (reportData: Uint8Array) => {
+    readonly report: Uint8Array
+    readonly certificates: ReadonlyArray<Uint8Array>
+  }
+}
+
+/** A guest launched on a chip. */
 export const machine = (
   chip: EmulatedChip,
   launch: Partial<Launch> & Pick<Launch, "measurement">,
-): AttestationDevice => {
+): Machine => {
   const guest = launchGuest(chip, launch)
-  return {
-    kind: "snp",
-    emulated: true,
-    report: (reportData) => ({
-      kind: "snp",
-      report: guest.report(reportData),
-      certificates: chip.certificates,
-    }),
-  }
+  return { report: (reportData) => ({ report: guest.report(reportData), certificates: chip.certificates }) }
 }
 
 export const CONTROL_IMAGE = filled(48, 0xc0)
@@ -327,7 +326,7 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
   }
   start("attester", "attester", "cp", {
     VOUCHSAFE_ROLE: "control-plane",
-    VOUCHSAFE_DEVICE: `emulated-snp:${stateFile}`,
+    VOUCHSAFE_ATTESTATION: `emulated-snp:${stateFile}`,
   })
   start("verifier", "verifier", "v1", { VOUCHSAFE_CONTROL_NODE: "cp" })
   start("key-releaser", "releaser", "r1", { VOUCHSAFE_CONTROL_NODE: "cp" })

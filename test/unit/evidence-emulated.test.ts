@@ -13,7 +13,7 @@ import {
   decodeRoot,
   type EmulatedChip,
   type EmulatedRoot,
-  emulatedSnpDevice,
+  emulatedSnp,
   encodeGuest,
   encodeGuestPolicy,
   encodeRoot,
@@ -25,6 +25,7 @@ import {
   verifyReport,
   writeState,
 } from "../../services/evidence/index.ts"
+import { snpIn } from "../support/evidence-pieces.ts"
 import { hexOf, makeChip, makeRoot, measurement, now, reportData } from "./evidence-support.ts"
 
 let directory: string
@@ -219,14 +220,17 @@ describe("an emulated root", () => {
 })
 
 describe("the state file", () => {
-  it("opens as a device whose reports are those of the guest", () => {
+  it("opens as a device whose reports are those of the guest", async () => {
     const guest = launchGuest(chip, { measurement, version: 5 })
     const path = join(directory, "guest.json")
     writeState(path, encodeGuest(guest))
     expect(statSync(path).mode & 0o777).toBe(0o600)
-    const device = emulatedSnpDevice(path)
-    expect(device).toMatchObject({ kind: "snp", emulated: true })
-    const result = verifyReport(device.report(reportData), { roots: [root.hardwareRoot], now })
+    const device = emulatedSnp(path)
+    expect(device).toMatchObject({ platform: "sev-snp", emulated: true })
+    const result = verifyReport(snpIn({ pieces: await device.attest(reportData) }), {
+      roots: [root.hardwareRoot],
+      now,
+    })
     if (result instanceof SnpError) throw result
     expect(result.report.reportId).toEqual(guest.launch.reportId)
     expect(result.report.version).toBe(5)
@@ -267,10 +271,10 @@ describe("the state file", () => {
   })
 
   it("is refused when it can't be read or is too large", () => {
-    expect(codeOf(() => emulatedSnpDevice(join(directory, "none")))).toMatch(/^STATE_UNREADABLE/)
+    expect(codeOf(() => emulatedSnp(join(directory, "none")))).toMatch(/^STATE_UNREADABLE/)
     writeFileSync(join(directory, "large"), "x".repeat(70_000))
-    expect(codeOf(() => emulatedSnpDevice(join(directory, "large")))).toMatch(/^STATE_UNREADABLE/)
-    expect(codeOf(() => emulatedSnpDevice(directory))).toMatch(/^STATE_UNREADABLE/)
+    expect(codeOf(() => emulatedSnp(join(directory, "large")))).toMatch(/^STATE_UNREADABLE/)
+    expect(codeOf(() => emulatedSnp(directory))).toMatch(/^STATE_UNREADABLE/)
   })
 })
 

@@ -14,6 +14,8 @@ export interface Service<C> {
   readonly about: string
   /** Its settings, all from the environment; --check reads them and ends. */
   readonly settings: Config.Config<C>
+  /** What --check does beyond that; gives lines to print. */
+  readonly check?: (settings: C) => Effect.Effect<ReadonlyArray<string>, unknown>
   /** Names and meanings of its own variables for --help; those of every service are added. */
   readonly variables: ReadonlyArray<readonly [name: string, meaning: string]>
   /** Runs until it fails or is interrupted by a signal; its scope is closed before the process ends. */
@@ -91,7 +93,10 @@ const program = <C>(service: Service<C>, run: Service<C>["main"] | undefined) =>
     const log = yield* format
     const settings = yield* service.settings
     if (run === undefined) {
-      yield* Effect.sync(() => process.stdout.write(`${service.name}: the settings are valid\n`))
+      const lines = (yield* service.check?.(settings) ?? Effect.succeed([])).map((line) => `${line}\n`)
+      yield* Effect.sync(() =>
+        process.stdout.write(`${service.name}: the settings are valid\n${lines.join("")}`),
+      )
       return
     }
     yield* Effect.scoped(run(settings)).pipe(

@@ -135,6 +135,14 @@ export class TpmDevice {
     return this.#createPrimary(hierarchy, akTemplate(kind))
   }
 
+  /**
+   * The attestation key of a template that the platform's maker chose, and certified, and left in the TPM.
+   * @param template TPMT_PUBLIC
+   */
+  createAkOf(template: Uint8Array, hierarchy: "owner" | "endorsement" = "endorsement"): Promise<TpmObject> {
+    return this.#createPrimary(hierarchy, template)
+  }
+
   /** The endorsement key of the TCG's default template, which the manufacturer's certificate is about. */
   createEk(kind: EkKind): Promise<TpmObject> {
     return this.#createPrimary("endorsement", ekTemplate(kind))
@@ -241,9 +249,17 @@ export class TpmDevice {
   }
 
   /** The manufacturer's certificate for the default EK, DER; undefined where the TPM has none. */
-  async readEkCertificate(kind: EkKind): Promise<Uint8Array | undefined> {
+  readEkCertificate(kind: EkKind): Promise<Uint8Array | undefined> {
+    return this.readNv(kind === "rsa-2048" ? 0x01c0_0002 : 0x01c0_000a)
+  }
+
+  /**
+   * All of an NV index that the owner may read, with the padding that it may have; undefined where there is none.
+   * @param index 0x01xxxxxx
+   */
+  async readNv(index: number): Promise<Uint8Array | undefined> {
     try {
-      return await this.#readNv(kind === "rsa-2048" ? 0x01c0_0002 : 0x01c0_000a)
+      return await this.#readNv(index)
     } catch (error) {
       if (error instanceof TpmError && error.code === "DEVICE_REFUSED" && error.found.includes("_HANDLE"))
         return undefined
