@@ -1,0 +1,36 @@
+/** What the init bench and its processes with nodes say to each other. */
+export interface WorkerOrder {
+  readonly url: string
+  readonly prefix: string
+  /** Holds seeds/ and guests/. */
+  readonly directory: string
+  readonly anchors: string
+  readonly object: string
+  /** Hex, of the data plane. */
+  readonly dataplane: string
+  readonly mapsOnDemand: boolean
+  readonly nodes: ReadonlyArray<string>
+}
+
+export type ToWorker = { readonly kind: "prepare" | "start" | "rest" | "end" }
+
+/** When a node had what it asked for, in ms of CLOCK_MONOTONIC. */
+export interface NodeTimes {
+  /** The control plane's offer. */
+  hello: number
+  /** Its own Evidence. */
+  attest: number
+  /** Its result. */
+  evidence: number
+  /** Its first release. */
+  release: number
+  /** All its edges in use. */
+  active: number
+}
+
+export type FromWorker =
+  | { readonly kind: "ready" | "rested" }
+  | { readonly kind: "knows"; readonly version: number }
+  | { readonly kind: "prepared"; readonly rssMb: number }
+  | { readonly kind: "done"; readonly nodes: ReadonlyArray<NodeTimes & { readonly id: string }> }
+  | { readonly kind: "failed"; readonly message: string }

@@ -1,0 +1,220 @@
+/**
+ * A process with a share of the init bench's nodes. Each has its own two connections (loader, attester), keys, emulated
+ * machine and maps; the code is that of the services. Told by its parent what to do, and tells it what happened and when.
+ */
+
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
+import { Context, Effect, Fiber, Layer, Logger, Redacted, type Scope } from "effect"
+import { answerNode, type NodeGuest } from "../../services/attester/answer.ts"
+import { DeviceQueue } from "../../services/attester/device-queue.ts"
+import { Bus, type BusConfig, type BusShape, identity } from "../../services/common/bus/bus.ts"
+import { loadTrust } from "../../services/common/config/anchors.ts"
+import { crypto } from "../../services/common/crypto/index.ts"
+import { bootId } from "../../services/common/kernel/clock.ts"
+import { makeNode } from "../../services/dataplane-loader/node.ts"
+import { compileRules, type Rules } from "../../services/dataplane-loader/rules.ts"
+import { emulatedSnp } from "../../services/evidence/providers/index.ts"
+import { knowWorkflow } from "../../services/guest/known-workflow.ts"
+import type { VerifiedWorkflow } from "../../services/make/workflow-document.ts"
+import type { FromWorker, NodeTimes, ToWorker, WorkerOrder } from "./init-messages.ts"
+import { type MapSets, mapSets, type NodePlane, planeOver } from "./init-plane.ts"
+
+const tell = (message: FromWorker): void => void process.send?.(message)
+/** CLOCK_MONOTONIC in ms: the same in all processes of a machine. */
+const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6
+
+interface Member {
+  readonly id: string
+  readonly guest: NodeGuest
+  readonly loader: BusShape
+  readonly runDirectory: string
+  node: ReturnType<typeof makeNode> | undefined
+  plane: NodePlane | undefined
+  rules: Rules | undefined
+  times: Partial<NodeTimes>
+  left: number
+}
+
+const open = (config: BusConfig) =>
+  Effect.gen(function* () {
+    const scope: Scope.Scope = yield* Effect.scope
+    return Context.get(yield* Layer.buildWithScope(Bus.layer(config), scope), Bus)
+  })
+
+/** Notes when the steps of a node's life were done; the bus is otherwise the same. */
+const timed = (bus: BusShape, member: () => Member): BusShape => ({
+  ...bus,
+  request: (name, tokens, value, options) =>
+    bus.request(name, tokens, value, options).pipe(
+      Effect.tap(() =>
+        Effect.sync(() => {
+          const step = name === "hello" || name === "attest" ? name : "evidence"
+          member().times[step] ??= nowMs()
+        }),
+      ),
+    ),
+})
+
+const run = (order: WorkerOrder) =>
+  Effect.gen(function* () {
+    const sets: MapSets = mapSets(order.object)
+    const trust = loadTrust(order.anchors)
+    const dataplane = Buffer.from(order.dataplane, "hex")
+    let workflow: VerifiedWorkflow | undefined
+    let started = false
+    let waiting = 0
+
+    const config = (role: "loader" | "attester", id: string): BusConfig => ({
+      url: order.url,
+      prefix: order.prefix,
+      seed: Redacted.make(new Uint8Array(readFileSync(join(order.directory, "seeds", `${role}-${id}.nk`)))),
+      identity: identity(role, id),
+    })
+
+    const join_ = Effect.fnUntraced(function* (id: string) {
+      const runDirectory = join(order.directory, "guests", id)
+      const guest: NodeGuest = {
+        crypto,
+        trust,
+        id,
+        runDirectory,
+        device: new DeviceQueue(emulatedSnp(join(runDirectory, "snp-guest.json")), { timeoutMs: 10_000 }),
+        now: () => new Date(),
+        measureDataplane: () => dataplane,
+        bootId,
+      }
+      const attester = yield* open(config("attester", id))
+      const loader = yield* open(config("loader", id))
+      const member: Member = {
+        id,
+        guest,
+        loader,
+        runDirectory,
+        node: undefined,
+        plane: undefined,
+        rules: undefined,
+        times: {},
+        left: 0,
+      }
+      yield* attester.serve("attest", { node: id }, (value) =>
+        Effect.suspend(() => {
+          const current = workflow
+          if (current === undefined || value.kind !== "attest-node") return Effect.die("not started")
+          return Effect.promise(() => answerNode(guest, current, value))
+        }),
+      )
+      yield* loader.subscribe("release", { node: id }, (signed) => {
+        if (!started) return Effect.void
+        member.times.release ??= nowMs()
+        return member.node?.onRelease(signed) ?? Effect.void
+      })
+      return member
+    })
+
+    const members = yield* Effect.forEach(order.nodes, join_, { concurrency: 16 })
+    const [first] = members
+    if (first === undefined) return yield* Effect.die("a worker without nodes")
+
+    /** An association that packets are sent under from now on, of an edge that had none. */
+    const activated = (member: Member): void => {
+      member.left -= 1
+      if (member.left > 0) return
+      member.times.active = nowMs()
+      waiting -= 1
+      if (waiting === 0)
+        tell({ kind: "done", nodes: members.map(({ id, times }) => ({ id, ...(times as NodeTimes) })) })
+    }
+
+    const prepare = (): void => {
+      const current = workflow
+      if (current === undefined) throw new Error("no workflow")
+      started = false
+      for (const member of members) {
+        member.plane?.close()
+        const plane = planeOver(sets.make(order.mapsOnDemand), dataplane)
+        const rules = compileRules(current, {
+          crypto,
+          nodeId: member.id,
+          wireMtu: 1500,
+          wireFamilies: [4],
+          espPort: 4500,
+          present: { edges: [], policies: [] },
+        })
+        plane.setEdges({
+          edges: rules.edges.map((r) => r.record),
+          policies: rules.edges.flatMap((r) => r.policies),
+        })
+        const inUse = new Set<number>()
+        member.plane = plane
+        member.rules = rules
+        member.times = {}
+        member.left = rules.edges.length
+        member.node = makeNode(
+          timed(member.loader, () => member),
+          {
+            crypto,
+            trust,
+            node: member.id,
+            runDirectory: member.runDirectory,
+            plane: {
+              ...plane,
+              activate: (edge, lane, spi) => {
+                plane.activate(edge, lane, spi)
+                if (lane !== 0 || inUse.has(edge)) return
+                inUse.add(edge)
+                activated(member)
+              },
+            },
+            backend: "bench",
+          },
+        )
+      }
+      waiting = members.filter(({ left }) => left > 0).length
+    }
+
+    let lives: ReadonlyArray<Fiber.Fiber<unknown, unknown>> = []
+    const start = Effect.gen(function* () {
+      const now = workflow
+      started = true
+      lives = yield* Effect.forEach(members, ({ node, rules }) =>
+        Effect.forkScoped(
+          node?.live(() =>
+            now === undefined || rules === undefined ? undefined : { workflow: now, rules },
+          ) ?? Effect.void,
+        ),
+      )
+    })
+
+    yield* knowWorkflow(crypto, trust, {
+      onChange: (next) =>
+        Effect.sync(() => {
+          workflow = next
+          tell({ kind: "knows", version: next.document.version })
+        }),
+    }).pipe(Effect.provideService(Bus, first.loader))
+
+    const context = yield* Effect.context<Scope.Scope>()
+    return yield* Effect.callback<void>((resume) => {
+      process.on("message", (message: ToWorker) => {
+        if (message.kind === "prepare") {
+          prepare()
+          tell({ kind: "prepared", rssMb: Math.round(process.memoryUsage.rss() / 1_048_576) })
+        } else if (message.kind === "start") Effect.runForkWith(context)(start)
+        else if (message.kind === "rest")
+          Effect.runForkWith(context)(
+            Fiber.interruptAll(lives).pipe(Effect.andThen(Effect.sync(() => tell({ kind: "rested" })))),
+          )
+        else resume(Effect.void)
+      })
+      tell({ kind: "ready" })
+    })
+  })
+
+process.once("message", (order: WorkerOrder) => {
+  void Effect.runPromise(
+    Effect.scoped(run(order)).pipe(Effect.provide(Logger.layer([])), Effect.tapCause(Effect.logError)),
+  )
+    .catch((error: unknown) => tell({ kind: "failed", message: String(error) }))
+    .finally(() => process.disconnect?.())
+})

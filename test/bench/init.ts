@@ -1,0 +1,230 @@
+/**
+ * How long a workflow takes from "all told to start" to "every edge in use": N nodes that say hello at once, against the
+ * control plane's real services over a real NATS server. A round is a new version of the workflow: a new term, new
+ * sessions, new maps. The first round meets code that no one has run yet.
+ */
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+import { Context, Effect, Layer, Logger } from "effect"
+import { DOMAIN } from "../../infra/lab/domain.ts"
+import { CHECKOUT } from "../../infra/lab/hardware.ts"
+import { Bus } from "../../services/common/bus/bus.ts"
+import { measureObject } from "../../services/common/kernel/measure.ts"
+import { type Lab, openLab } from "./init-lab.ts"
+import type { NodeTimes } from "./init-messages.ts"
+import { pairsOf, type Topology, topologies } from "./init-topology.ts"
+import { machine, quantile } from "./machine.ts"
+import { table } from "./table.ts"
+
+const OBJECT = join(CHECKOUT, "bpf/build/vouchsafe.bpf.o")
+/** Beyond this, hash maps that take all their memory at once (as the product's do) don't fit a machine of 16 GiB. */
+const PREALLOCATED_NODES_MAX = 200
+const TICKS_PER_SECOND = 100
+
+const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6
+const rounded = (value: number, digits = 3): number => Number(value.toFixed(digits))
+
+/** User and system time of a process so far, in seconds. */
+const cpuOf = (pid: number): number => {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? []
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
+}
+
+/** Since the process began: setting up is in it. */
+const peakMbOf = (pid: number): number =>
+  Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1_024
+
+const phases = ["hello", "evidence", "appraisal", "release", "install"] as const
+type Phase = (typeof phases)[number]
+
+/** When the last node was through with each phase, as what it added to the whole: the sum is the whole. */
+const phasesOf = (times: readonly NodeTimes[], from: number): Record<Phase, number> => {
+  const ends = (["hello", "attest", "evidence", "release", "active"] as const).map((step) =>
+    Math.max(...times.map((each) => each[step])),
+  )
+  const starts = [from, ...ends]
+  return Object.fromEntries(
+    phases.map((phase, i) => [phase, rounded(((ends[i] ?? 0) - (starts[i] ?? 0)) / 1_000)]),
+  ) as Record<Phase, number>
+}
+
+export interface Round {
+  readonly seconds: number
+  readonly phases: Record<Phase, number>
+  readonly cpu_s: number
+  readonly cpu_by_process: Readonly<Record<string, number>>
+  readonly peak_rss_mb: number
+}
+
+const within = <A>(what: string, ms: number, promise: Promise<A>): Promise<A> => {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: not within ${ms / 1_000} s`)), ms)
+  })
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer))
+}
+
+const playRound = async (lab: Lab, timeoutMs: number): Promise<Round> => {
+  const processes = [...lab.pids]
+  for (const worker of lab.workers) worker.send({ kind: "prepare" })
+  await Promise.all(lab.workers.map((worker) => worker.next("prepared")))
+  const before = processes.map(([, pid]) => cpuOf(pid))
+  const from = nowMs()
+  for (const worker of lab.workers) worker.send({ kind: "start" })
+  const done = await within(
+    "every edge in use",
+    timeoutMs,
+    Promise.all(lab.workers.map((worker) => worker.next("done"))),
+  )
+  const used = processes.map(([, pid], i) => cpuOf(pid) - (before[i] ?? 0))
+  const times = done.flatMap(({ nodes }) => nodes)
+  const round: Round = {
+    seconds: rounded((Math.max(...times.map(({ active }) => active)) - from) / 1_000),
+    phases: phasesOf(times, from),
+    cpu_s: rounded(used.reduce((sum, each) => sum + each, 0)),
+    cpu_by_process: Object.fromEntries(processes.map(([who], i) => [who, rounded(used[i] ?? 0)])),
+    peak_rss_mb: Math.round(processes.reduce((sum, [, pid]) => sum + peakMbOf(pid), 0)),
+  }
+  for (const worker of lab.workers) worker.send({ kind: "rest" })
+  await Promise.all(lab.workers.map((worker) => worker.next("rested")))
+  return round
+}
+
+/** Puts a version in force and waits until all that obey it know it. */
+const apply = (lab: Lab, bus: Bus["Service"], version: number) =>
+  Effect.gen(function* () {
+    const knowing = lab.workers.map((worker) => worker.next("knows"))
+    yield* bus.workflows.put(DOMAIN, lab.sign(version))
+    yield* Effect.promise(() => within("the workflow", 60_000, Promise.all(knowing)))
+    // The control plane's own processes take it from the same message; parsing it takes them as long.
+    yield* Effect.sleep(1_500)
+  })
+
+export interface InitResult {
+  readonly nodes: number
+  readonly topology: Topology
+  readonly edges: number
+  readonly seconds: number
+  readonly cold_seconds: number
+  readonly ms_per_edge: number
+  readonly cpu_ms_per_edge: number
+  readonly phases: Record<Phase, number>
+  readonly peak_rss_mb: number
+  readonly cpu_s: number
+  readonly cpu_by_process: Readonly<Record<string, number>>
+  readonly maps: "preallocated" | "on demand"
+  readonly processes: string
+  readonly rounds: readonly Round[]
+  readonly machine: ReturnType<typeof machine>
+}
+
+export interface InitOptions {
+  readonly nodes: number
+  readonly topology: Topology
+  readonly rounds: number
+  readonly workers: number
+  readonly profile: string | undefined
+}
+
+export const measureInit = async (options: InitOptions): Promise<InitResult> => {
+  const { nodes, topology } = options
+  const pairs = pairsOf(topology, nodes)
+  const mapsOnDemand = nodes > PREALLOCATED_NODES_MAX
+  const load = machine()
+  const lab = await openLab({
+    nodes,
+    pairs,
+    workers: options.workers,
+    object: OBJECT,
+    dataplane: Buffer.from(measureObject(OBJECT).digest).toString("hex"),
+    mapsOnDemand,
+    leaseSeconds: 120,
+    profile: options.profile,
+  })
+  const program = Effect.gen(function* () {
+    const scope = yield* Effect.scope
+    const bus = Context.get(yield* Layer.buildWithScope(Bus.layer(lab.bus("operator", "bench")), scope), Bus)
+    yield* bus.ensureStreams
+    yield* Effect.promise(() =>
+      within("the nodes", 120_000, Promise.all(lab.workers.map((worker) => worker.next("ready")))),
+    )
+    const rounds: Round[] = []
+    for (let version = 1; version <= options.rounds; version++) {
+      yield* apply(lab, bus, version)
+      rounds.push(yield* Effect.promise(() => playRound(lab, 120_000)))
+    }
+    return rounds
+  })
+  try {
+    const rounds = await Effect.runPromise(Effect.scoped(program).pipe(Effect.provide(Logger.layer([]))))
+    const warm = rounds.length > 1 ? rounds.slice(1) : rounds
+    const seconds = quantile(
+      warm.map((round) => round.seconds),
+      0.5,
+    )
+    const median = warm.find((round) => round.seconds === seconds) ?? warm[0]
+    if (median === undefined) throw new Error("no round")
+    return {
+      nodes,
+      topology,
+      edges: pairs.length,
+      seconds,
+      cold_seconds: rounds[0]?.seconds ?? seconds,
+      ms_per_edge: rounded((1_000 * seconds) / pairs.length),
+      cpu_ms_per_edge: rounded((1_000 * median.cpu_s) / pairs.length),
+      phases: median.phases,
+      peak_rss_mb: median.peak_rss_mb,
+      cpu_s: median.cpu_s,
+      cpu_by_process: median.cpu_by_process,
+      maps: mapsOnDemand ? "on demand" : "preallocated",
+      processes: `nats-server, attester, verifier and key-releaser of the control plane, ${options.workers} with nodes`,
+      rounds,
+      machine: load,
+    }
+  } finally {
+    await lab.close()
+  }
+}
+
+const isTopology = (text: string): text is Topology => (topologies as readonly string[]).includes(text)
+
+const linesOf = (result: InitResult): readonly string[] => [
+  `${result.nodes} nodes, ${result.topology}, ${result.edges} pairs: ${result.seconds} s (first round ${result.cold_seconds} s), ${result.cpu_s} s of CPU, ${result.peak_rss_mb} MB at most, load ${result.machine.load.join(" ")}`,
+  ...table(
+    ["round", "seconds", ...phases, "cpu s", ...Object.keys(result.cpu_by_process)],
+    result.rounds.map((round, i) => [
+      String(i + 1),
+      round.seconds,
+      ...phases.map((phase) => round.phases[phase]),
+      round.cpu_s,
+      ...Object.values(round.cpu_by_process),
+    ]),
+  ),
+]
+
+export const benchInit = async (args: readonly string[]): Promise<void> => {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      nodes: { type: "string", default: "10" },
+      topology: { type: "string", default: "mesh" },
+      rounds: { type: "string", default: "5" },
+      workers: { type: "string", default: "2" },
+      profile: { type: "string" },
+      json: { type: "boolean", default: false },
+    },
+  })
+  const { topology } = values
+  if (!isTopology(topology)) throw new Error(`--topology: one of ${topologies.join(", ")}`)
+  const result = await measureInit({
+    nodes: Number(values.nodes),
+    topology,
+    rounds: Number(values.rounds),
+    workers: Number(values.workers),
+    profile: values.profile,
+  })
+  process.stdout.write(
+    values.json ? `${JSON.stringify(result, null, 2)}\n` : `${linesOf(result).join("\n")}\n`,
+  )
+}
