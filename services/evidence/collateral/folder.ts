@@ -1,8 +1,10 @@
-/** Reads one folder of collateral. Files are taken as they are; nothing of them is judged here. */
+/** Reads folders of collateral. Files are taken as they are; nothing of them is judged here. */
 import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from "node:fs"
 import { join } from "node:path"
 import { limits } from "../../../schemas/limits.ts"
 import { CollateralError } from "./collateral.ts"
+import { splitPem } from "./pem.ts"
+import type { Offered } from "./snapshot.ts"
 
 /** Contents by file name. */
 export type CollateralFolder = ReadonlyMap<string, Uint8Array>
@@ -18,13 +20,33 @@ export const readCollateralFolder = (path: string): CollateralFolder => {
   const names = listFolder(path)
   if (names.length > mostFiles)
     throw new CollateralError("FILES_TOO_MANY", path, `${names.length} files, at most ${mostFiles}`)
-  return new Map(names.map((name) => [name, readBounded(join(path, name))]))
+  return new Map(names.map((name) => [name, readBounded(join(path, name)).bytes]))
 }
 
-const listFolder = (path: string): string[] => {
+const mostTreeFiles = 4_096
+
+/**
+ * A folder and the folders in it, as an operator fills them: every certificate, list and document by itself, whatever the
+ * files are called. A file's time says until when its content was known to be the newest.
+ * @throws CollateralError FOLDER_UNREADABLE, FILE_UNREADABLE, FILE_TOO_LARGE (65,536 bytes), FILES_TOO_MANY (4,096)
+ */
+export const readCollateralTree = (path: string): readonly Offered[] => {
+  const folders = ["", ...listNames(path, "folders")]
+  const names = folders.flatMap((folder) => listFolder(join(path, folder)).map((name) => join(folder, name)))
+  if (names.length > mostTreeFiles)
+    throw new CollateralError("FILES_TOO_MANY", path, `${names.length} files, at most ${mostTreeFiles}`)
+  return names.flatMap((name) => {
+    const { bytes, asOf } = readBounded(join(path, name))
+    return splitPem(bytes).map((one) => ({ name, source: join(path, name), bytes: one, asOf }))
+  })
+}
+
+const listFolder = (path: string): string[] => listNames(path, "files").filter((name) => wanted.test(name))
+
+const listNames = (path: string, which: "files" | "folders"): string[] => {
   try {
     return readdirSync(path, { withFileTypes: true })
-      .filter((entry) => !entry.isDirectory() && wanted.test(entry.name))
+      .filter((entry) => entry.isDirectory() === (which === "folders"))
       .map(({ name }) => name)
       .sort()
   } catch (error) {
@@ -33,7 +55,7 @@ const listFolder = (path: string): string[] => {
 }
 
 /** Through one descriptor, without waiting on pipes, and never more than the bound, whatever size the file claims. */
-const readBounded = (path: string): Uint8Array => {
+const readBounded = (path: string): { readonly bytes: Uint8Array; readonly asOf: Date } => {
   let file: number
   try {
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
@@ -41,14 +63,15 @@ const readBounded = (path: string): Uint8Array => {
     throw new CollateralError("FILE_UNREADABLE", path, codeOf(error))
   }
   try {
-    if (!fstatSync(file).isFile()) throw new CollateralError("FILE_UNREADABLE", path, "isn't a regular file")
+    const stat = fstatSync(file)
+    if (!stat.isFile()) throw new CollateralError("FILE_UNREADABLE", path, "isn't a regular file")
     const bytes = new Uint8Array(limits.evidenceBytes + 1)
     let length = 0
     for (let read = -1; read !== 0 && length < bytes.length; length += read)
       read = readSync(file, bytes, length, bytes.length - length, null)
     if (length > limits.evidenceBytes)
       throw new CollateralError("FILE_TOO_LARGE", path, `more than ${limits.evidenceBytes} bytes`)
-    return bytes.slice(0, length)
+    return { bytes: bytes.slice(0, length), asOf: stat.mtime }
   } catch (error) {
     if (error instanceof CollateralError) throw error
     throw new CollateralError("FILE_UNREADABLE", path, codeOf(error))

@@ -22,6 +22,7 @@ export type { PartTcbStatus, TcbStatus } from "./tcb-info.ts"
 export type { TdAttributes, TdReport, TdReportVersion, Xfam } from "./td-report.ts"
 export {
   type GenuineTdx,
+  type TdxCollateralLookup,
   type TdxEvidence,
   type TdxOptions,
   type VerifiedTdx,

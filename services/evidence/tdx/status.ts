@@ -34,6 +34,8 @@ export interface PartStatus<S> {
   readonly advisories: readonly string[]
   /** Better levels than this one that the collateral knows, and the date of the best. */
   readonly levelsBehind?: number
+  /** The day of the first better level that is younger than this one: since then it has been behind. */
+  readonly behindSince?: Date
   readonly newestTcbDate?: Date
 }
 
@@ -59,7 +61,25 @@ const levelOf = <L extends SvnLevel | PlatformTcbLevel>(
   const level = levels[at]
   if (level === undefined || newest === undefined) return noLevel
   const { status, tcbDate, advisories } = level
-  return { status, tcbDate, advisories, levelsBehind: at, newestTcbDate: newest.tcbDate }
+  const behindSince = firstAfter(
+    tcbDate,
+    levels.slice(0, at).map((better) => better.tcbDate),
+  )
+  return {
+    status,
+    tcbDate,
+    advisories,
+    levelsBehind: at,
+    newestTcbDate: newest.tcbDate,
+    ...(behindSince && { behindSince }),
+  }
+}
+
+const firstAfter = (own: Date, better: readonly Date[]): Date | undefined => {
+  const [first] = better
+    .filter((date) => date.getTime() > own.getTime())
+    .toSorted((a, b) => a.getTime() - b.getTime())
+  return first
 }
 
 /**

@@ -69,18 +69,27 @@ export const verifyQuoteSignatures = (evidence: TdxEvidence, options: TdxOptions
     return genuine(quote, chain)
   })
 
+/** Where to look for collateral once the platform that it must speak of is known. What it throws as a TdxError is the answer. */
+export type TdxCollateralLookup = (platform: {
+  readonly fmspc: Uint8Array
+  readonly ca: "platform" | "processor"
+}) => TdxCollateral
+
 /**
  * @returns the verified quote, or the first thing that was wrong with it. A platform that no TCB level fits, or that is
  * revoked, is refused here; the error's `status` says what its parts were.
  */
 export const verifyQuote = (
-  evidence: TdxEvidence & { readonly collateral: TdxCollateral },
+  evidence: TdxEvidence & { readonly collateral: TdxCollateral | TdxCollateralLookup },
   options: TdxOptions & CollateralRules,
 ): VerifiedTdx | TdxError =>
   typed(() => {
     const { quote, chain } = verifyGenuine(evidence, options)
+    const { collateral } = evidence
     const { tcbInfo, qeIdentity, revocation, uses } = verifyCollateral(
-      evidence.collateral,
+      typeof collateral === "function"
+        ? collateral({ fmspc: chain.platform.fmspc, ca: chain.ca })
+        : collateral,
       chain,
       options,
       options.crypto ?? chosen,
