@@ -51,6 +51,16 @@ export const readIpv6 = (text: string): Uint8Array | undefined => {
 /** An address as the data plane's records have it: IPv4 as a number, IPv6 as its 16 bytes. */
 export const readAddress = (text: string): number | Uint8Array | undefined => readIpv4(text) ?? readIpv6(text)
 
+/** The bytes of an address as they are in a header, 4 or 16. Throws for what is no address. */
+export const addressBytes = (text: string): Uint8Array => {
+  const address = readAddress(text)
+  if (address === undefined) throw new RangeError(`no address: ${text.slice(0, TEXT_MAX)}`)
+  if (typeof address !== "number") return address
+  const bytes = new Uint8Array(4)
+  new DataView(bytes.buffer).setUint32(0, address)
+  return bytes
+}
+
 export const formatIpv4 = (address: number): string =>
   [24, 16, 8, 0].map((shift) => (address >>> shift) & 0xff).join(".")
 

@@ -3,10 +3,11 @@ import { execFileSync } from "node:child_process"
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { familyOf } from "../../schemas/address.ts"
 import { type NatsUser, nameOf, serverConfig } from "../../schemas/generate/permissions.ts"
 import type { Role } from "../../schemas/subjects.ts"
 import { newUser } from "../../services/common/bus/nats.ts"
-import { BUS_ADDRESS, BUS_PORT } from "./names.ts"
+import { BUS_PORT } from "./names.ts"
 import { firstLine, lastLines, type Processes, type Running } from "./processes.ts"
 
 export interface LabBus {
@@ -71,6 +72,8 @@ export interface BusOrder {
   readonly identities: ReadonlyArray<{ readonly role: Role; readonly instance: string }>
   /** Full name of the namespace in which the bus has its address on the wire. */
   readonly busNetns: string
+  /** That address, of either family. */
+  readonly wireAddress: string
 }
 
 /** Starts the server and its relay; resolves when both take connections. */
@@ -97,13 +100,14 @@ export const startBus = async (order: BusOrder): Promise<LabBus> => {
       stdout: "pipe",
       ...(netns === undefined ? {} : { netns }),
     })
-  const outer = relay("relay-wire", `tcp:${BUS_ADDRESS}:${BUS_PORT}`, `unix:${socket}`, order.busNetns)
+  const at = familyOf(order.wireAddress) === 6 ? `[${order.wireAddress}]` : order.wireAddress
+  const outer = relay("relay-wire", `tcp:${at}:${BUS_PORT}`, `unix:${socket}`, order.busNetns)
   const url = await untilListening(server, directory)
   const inner = relay("relay-loopback", `unix:${socket}`, url.replace("nats://", "tcp:"))
   await Promise.all([firstLine(outer, READY_MS), firstLine(inner, READY_MS)])
   return {
     url,
-    wireUrl: `nats://${BUS_ADDRESS}:${BUS_PORT}`,
+    wireUrl: `nats://${at}:${BUS_PORT}`,
     version,
     seed: (identity) => {
       const path = seeds.get(identity)

@@ -1,8 +1,9 @@
 /**
  * Watches the wire from outside the nodes; runs in the bridge's namespace as a process of its own. Its one argument is
- * JSON: {devices, markers (hex), tag (hex), bus (dotted), busPort, espPort, lanesMax, mtu}. Prints `ready`, then its counts as a JSON line
+ * JSON: {devices, markers (hex), tag (hex), bus (address), busPort, espPort, lanesMax, mtu}. Prints `ready`, then its counts as a JSON line
  * whenever they changed, at most four times a second, and a last line with `"final":true` on SIGTERM.
  */
+import { addressBytes } from "../../schemas/address.ts"
 import { createTally, type WireCounts } from "./frames.ts"
 import { openCapture } from "./packet-socket.ts"
 
@@ -24,7 +25,7 @@ const EVERY_MS = 250
 
 const order = JSON.parse(process.argv[2] ?? "null") as CaptureOrder
 const tally = createTally(
-  { ...order, bus: Uint8Array.from(order.bus.split("."), Number) },
+  { ...order, bus: addressBytes(order.bus) },
   order.markers.map((marker) => Buffer.from(marker, "hex")),
   Buffer.from(order.tag, "hex"),
 )

@@ -1,7 +1,9 @@
 /** What a frame on the wire is, as somebody sees it who knows no keys. Pure: bytes in, a class out. */
 
+import { payloadChecksum } from "./checksum.ts"
+
 export interface WireView {
-  /** The bus's address on the wire, as it is in a header. */
+  /** The bus's address on the wire, as it is in a header: its family is the wire's, and no other belongs there. */
   readonly bus: Uint8Array
   readonly busPort: number
   readonly espPort: number
@@ -14,6 +16,8 @@ export type FrameClass = "esp" | "control" | "neighbour" | "unexpected"
 
 const ETHERNET = 14
 const IPV4 = 20
+const IPV6 = 40
+const [TCP, UDP, ICMPV6] = [6, 17, 58]
 
 const isArp = (frame: Buffer): boolean =>
   frame.length >= ETHERNET + 28 &&
@@ -21,47 +25,112 @@ const isArp = (frame: Buffer): boolean =>
   frame.readUInt16BE(16) === 0x0800 &&
   frame.readUInt16BE(18) === 0x0604
 
-const sameAddress = (frame: Buffer, at: number, address: Uint8Array): boolean =>
-  frame[at] === address[0] &&
-  frame[at + 1] === address[1] &&
-  frame[at + 2] === address[2] &&
-  frame[at + 3] === address[3]
+/** An IP packet that is whole and has no options, extension headers or fragments. */
+interface Packet {
+  readonly protocol: number
+  readonly hops: number
+  readonly source: Buffer
+  readonly target: Buffer
+  readonly payload: Buffer
+}
+
+const parseIpv4 = (frame: Buffer, mtu: number): Packet | undefined => {
+  if (frame.length < ETHERNET + IPV4) return undefined
+  const length = frame.readUInt16BE(16)
+  const fragment = frame.readUInt16BE(20) & 0x3fff
+  if (frame[14] !== 0x45 || fragment !== 0 || length < IPV4 || length > mtu) return undefined
+  if (length > frame.length - ETHERNET) return undefined
+  return {
+    protocol: frame[23] ?? 0,
+    hops: frame[22] ?? 0,
+    source: frame.subarray(26, 30),
+    target: frame.subarray(30, 34),
+    payload: frame.subarray(ETHERNET + IPV4, ETHERNET + length),
+  }
+}
+
+const parseIpv6 = (frame: Buffer, mtu: number): Packet | undefined => {
+  if (frame.length < ETHERNET + IPV6 || (frame[14] ?? 0) >> 4 !== 6) return undefined
+  const length = IPV6 + frame.readUInt16BE(18)
+  if (length > mtu || length > frame.length - ETHERNET) return undefined
+  return {
+    // An extension header shows as a protocol that is none of ours.
+    protocol: frame[20] ?? 0,
+    hops: frame[21] ?? 0,
+    source: frame.subarray(22, 38),
+    target: frame.subarray(38, 54),
+    payload: frame.subarray(ETHERNET + IPV6, ETHERNET + length),
+  }
+}
+
+const sumIsRight = ({ source, target, protocol, payload }: Packet): boolean =>
+  payloadChecksum(Buffer.concat([source, target]), protocol, payload) === 0
 
 /** UDP from a lane's port to the ESP port, holding at least SPI, sequence, IV, one block of padding and the tag. */
-const isEsp = (frame: Buffer, length: number, view: WireView): boolean => {
-  const udp = ETHERNET + IPV4
-  if (length < IPV4 + 8 + 8 + 8 + 4 + 16) return false
-  const from = frame.readUInt16BE(udp)
+const isEsp = (packet: Packet, view: WireView): boolean => {
+  const { protocol, payload } = packet
+  if (protocol !== UDP || payload.length < 8 + 8 + 8 + 4 + 16) return false
+  const from = payload.readUInt16BE(0)
   return (
     from >= view.espPort &&
     from < view.espPort + view.lanesMax &&
-    frame.readUInt16BE(udp + 2) === view.espPort &&
-    frame.readUInt16BE(udp + 4) === length - IPV4 &&
-    frame.readUInt32BE(udp + 8) >= 256
+    payload.readUInt16BE(2) === view.espPort &&
+    payload.readUInt16BE(4) === payload.length &&
+    // Over IPv6 a tunnel may leave it out too (RFC 6935), but who sends one must send a right one.
+    (payload.readUInt16BE(6) === 0 || sumIsRight(packet)) &&
+    payload.readUInt32BE(8) >= 256
   )
 }
 
-const isControl = (frame: Buffer, length: number, view: WireView): boolean => {
-  const tcp = ETHERNET + IPV4
-  if (length < IPV4 + 20) return false
-  const fromBus = sameAddress(frame, 26, view.bus) && frame.readUInt16BE(tcp) === view.busPort
-  const toBus = sameAddress(frame, 30, view.bus) && frame.readUInt16BE(tcp + 2) === view.busPort
+const isControl = ({ protocol, payload, source, target }: Packet, view: WireView): boolean => {
+  if (protocol !== TCP || payload.length < 20) return false
+  const fromBus = source.equals(view.bus) && payload.readUInt16BE(0) === view.busPort
+  const toBus = target.equals(view.bus) && payload.readUInt16BE(2) === view.busPort
   return fromBus !== toBus
+}
+
+const [SOLICITATION, ADVERTISEMENT] = [135, 136]
+/** ICMPv6 header, flags, and the address that is asked for. */
+const ND_FIXED = 24
+
+/** The multicast group of all whose address ends in the same 24 bits (RFC 4291, section 2.7.1). */
+const solicitedNode = (address: Uint8Array): Buffer =>
+  Buffer.concat([Buffer.from("ff0200000000000000000001ff", "hex"), address.subarray(13)])
+
+/**
+ * A neighbour solicitation or advertisement as RFC 4861, section 7.1 wants it, never forwarded, with at most the sender's
+ * link-layer address in it. Duplicate address detection, routers and redirects have no business on this wire.
+ */
+const isNeighbour6 = (packet: Packet): boolean => {
+  const { protocol, hops, payload, source, target } = packet
+  if (protocol !== ICMPV6 || hops !== 255) return false
+  if (payload.length !== ND_FIXED && payload.length !== ND_FIXED + 8) return false
+  const [type, code, option, units] = [payload[0], payload[1], payload[ND_FIXED], payload[ND_FIXED + 1]]
+  const about = payload.subarray(8, ND_FIXED)
+  if (code !== 0 || about[0] === 0xff || source[0] === 0xff || source.every((byte) => byte === 0))
+    return false
+  const isMulticast = target[0] === 0xff
+  const addressed =
+    type === SOLICITATION
+      ? target.equals(about) || target.equals(solicitedNode(about))
+      : type === ADVERTISEMENT && !isMulticast
+  const optionType = type === SOLICITATION ? 1 : 2
+  if (!addressed || (option !== undefined && (option !== optionType || units !== 1))) return false
+  return sumIsRight(packet)
 }
 
 /** `frame`: from the destination MAC on. What isn't plainly one of the three permitted kinds is `unexpected`. */
 export const classify = (frame: Buffer, view: WireView): FrameClass => {
   if (frame.length < ETHERNET) return "unexpected"
   const type = frame.readUInt16BE(12)
-  if (type === 0x0806) return isArp(frame) ? "neighbour" : "unexpected"
-  if (type !== 0x0800 || frame.length < ETHERNET + IPV4 + 8) return "unexpected"
-  const length = frame.readUInt16BE(16)
-  const fragment = frame.readUInt16BE(20) & 0x3fff
-  if (frame[14] !== 0x45 || fragment !== 0 || length > view.mtu || length > frame.length - ETHERNET)
-    return "unexpected"
-  if (frame[23] === 17 && isEsp(frame, length, view)) return "esp"
-  if (frame[23] === 6 && isControl(frame, length, view)) return "control"
-  return "unexpected"
+  const six = view.bus.length === 16
+  if (type === 0x0806) return !six && isArp(frame) ? "neighbour" : "unexpected"
+  if (type !== (six ? 0x86dd : 0x0800)) return "unexpected"
+  const packet = six ? parseIpv6(frame, view.mtu) : parseIpv4(frame, view.mtu)
+  if (packet === undefined) return "unexpected"
+  if (isEsp(packet, view)) return "esp"
+  if (isControl(packet, view)) return "control"
+  return six && isNeighbour6(packet) ? "neighbour" : "unexpected"
 }
 
 /** What a capture counted. Every frame is in exactly one of the five kinds. */

@@ -24,7 +24,16 @@ import {
   workflowText,
 } from "./domain.ts"
 import { CHECKOUT, emulatedRoot, imageMeasurement, launch, newChip, nodeMeasurement } from "./hardware.ts"
-import { BUS_ADDRESS, BUS_PORT, ESP_PORT, nodePlace, type RunNames, runNames, WIRE_MTU } from "./names.ts"
+import {
+  BUS_PORT,
+  ESP_PORT,
+  nodePlace,
+  type RunNames,
+  runNames,
+  type Underlay,
+  WIRE_MTU,
+  wireNets,
+} from "./names.ts"
 import { BRIDGE_NS, BUS_NS, createNetwork, planNetwork, removeNetwork } from "./network.ts"
 import type { Machine } from "./preflight.ts"
 import { createProcesses, lastLines, type Processes, type Running } from "./processes.ts"
@@ -47,6 +56,8 @@ export const OBJECT = join(CHECKOUT, "bpf", "build", "vouchsafe.bpf.o")
 /** The operator's identity that is left for a person at another terminal. */
 export const PERSON = "me"
 
+export const underlayName = { ipv4: "IPv4", ipv6: "IPv6" } as const
+
 /** Nodes of the example; the last one's data plane is tampered with, and it must be refused. */
 const EXAMPLE = [
   { id: "n1", stage: "source", tampered: false },
@@ -66,6 +77,7 @@ export interface LabTimes {
 export interface Lab {
   readonly names: RunNames
   readonly machine: Machine
+  readonly underlay: Underlay
   readonly nodes: ReadonlyArray<LabNode>
   /** Ids of the nodes that must be refused. */
   readonly tampered: ReadonlySet<string>
@@ -98,6 +110,7 @@ export interface Lab {
 
 /** What a lab may have otherwise than the example. */
 export interface LabVariation {
+  readonly underlay?: Underlay
   readonly leaseSeconds?: number
   /** In addition to the example's. */
   readonly edges?: Workflow["edges"]
@@ -146,7 +159,7 @@ const createHardware = (names: RunNames, dataplane: string, variation: LabVariat
   const nodes = EXAMPLE.map(({ id, stage }, i): LabNode => {
     const chip = newChip(root)
     launch(chip, { measurement, stateFile: deviceFile(names, id) })
-    return { ...nodePlace(id, i + 1), stage, chip: hex(chip.chipId) }
+    return { ...nodePlace(id, i + 1, variation.underlay), stage, chip: hex(chip.chipId) }
   })
   const example = exampleWorkflow({
     root: root.hardwareRoot,
@@ -183,12 +196,16 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
   createRunDirectory(names, cleanup)
   cleanup.add("pins", () => removePins(names.pinsRoot))
 
-  const places = EXAMPLE.map(({ id }, i) => nodePlace(id, i + 1))
-  const plan = planNetwork(names, places)
+  const { underlay = "ipv4" } = variation
+  const { busAddress } = wireNets[underlay]
+  const places = EXAMPLE.map(({ id }, i) => nodePlace(id, i + 1, underlay))
+  const plan = planNetwork(names, places, underlay)
   cleanup.add("network", () => removeNetwork(plan.namespaces, machine.makesNetnsDirectory))
   await createNetwork(plan)
   const networkUp = Date.now()
-  say(`network: ${places.length} nodes on one untrusted wire, applications apart from it`)
+  say(
+    `network: ${places.length} nodes on one untrusted ${underlayName[underlay]} wire, applications apart from it`,
+  )
 
   const processes = createProcesses(join(names.directory, "log"), serviceEnvironment())
   cleanup.add("processes", () => processes.stopAll())
@@ -199,7 +216,7 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
     devices: ["bus", ...places.map(({ id }) => id)],
     markers: [Buffer.from(marker).toString("hex")],
     tag: tag.toString("hex"),
-    bus: BUS_ADDRESS,
+    bus: busAddress,
     busPort: BUS_PORT,
     espPort: ESP_PORT,
     lanesMax: limits.lanes,
@@ -211,6 +228,7 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
     directory: names.directory,
     domain: DOMAIN,
     busNetns: names.netns(BUS_NS),
+    wireAddress: busAddress,
     identities: [
       { role: "operator", instance: "lab" },
       { role: "operator", instance: PERSON },
@@ -281,6 +299,7 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
   return {
     names,
     machine,
+    underlay,
     nodes,
     tampered,
     workflow,

@@ -99,6 +99,7 @@ const main = async (options: Options, machine: Machine, interruption: Interrupti
       machine,
       cleanup,
       say: screen.say,
+      variation: { underlay: options.underlay },
       onEvent: ({ identity, event }) => {
         const line = news(identity, event)
         if (line !== undefined) screen.say(line)

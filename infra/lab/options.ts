@@ -1,15 +1,20 @@
 /** The command line of the lab. */
 
+import type { Underlay } from "./names.ts"
+
 export interface Options {
   readonly once: boolean
   readonly json: boolean
+  readonly underlay: Underlay
 }
 
-export const usage = `usage: npm start [-- --once] [--json]
+export const usage = `usage: npm start [-- --once] [--json] [--underlay ipv4|ipv6]
 
 Attests a lab of nodes, gives them keys and moves real data through an encrypted workflow on this machine.
   --once   end after the summary; status 0 only if everything in it is as it must be
   --json   print the summary as one JSON object on stdout, everything else on stderr
+  --underlay ipv4|ipv6
+           by which IP the nodes are on the wire (ipv4 if not said); applications speak both
   --help   print this
 Without --once the lab stays up until Ctrl-C.
 `
@@ -23,11 +28,18 @@ export type Parsed =
 export const parseOptions = (args: ReadonlyArray<string>): Parsed => {
   let once = false
   let json = false
-  for (const argument of args) {
+  let underlay: Underlay = "ipv4"
+  const rest = [...args]
+  for (let argument = rest.shift(); argument !== undefined; argument = rest.shift()) {
     if (argument === "--once") once = true
-    else if (argument === "--json") json = true
+    else if (argument === "--underlay") {
+      const value = rest.shift()
+      if (value !== "ipv4" && value !== "ipv6")
+        return { kind: "wrong", argument: [argument, value].join(" ").trimEnd() }
+      underlay = value
+    } else if (argument === "--json") json = true
     else if (argument === "--help" || argument === "-h") return { kind: "help" }
     else return { kind: "wrong", argument }
   }
-  return { kind: "run", options: { once, json } }
+  return { kind: "run", options: { once, json, underlay } }
 }

@@ -9,6 +9,7 @@ import { execFile } from "node:child_process"
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { promisify } from "node:util"
+import { familyOf } from "../../schemas/address.ts"
 import { lastLines, type Processes, type Running } from "./processes.ts"
 
 const run = promisify(execFile)
@@ -16,6 +17,7 @@ const run = promisify(execFile)
 export interface PipelinePlace {
   /** Full name of the application namespace. */
   readonly netns: string
+  /** The workflow address at which the others reach it, of either family. */
   readonly address: string
 }
 
@@ -106,12 +108,11 @@ const readIf = (path: string): string => {
 
 const LISTEN = "0A"
 
-/** Whether a TCP socket listens on `port` in the network namespace of process `pid`. */
+/** Whether a TCP socket, of either family, listens on `port` in the network namespace of process `pid`. */
 export const listensOn = (pid: number, port: number): boolean => {
   const wanted = port.toString(16).toUpperCase().padStart(4, "0")
-  return readIf(`/proc/${pid}/net/tcp`)
-    .split("\n")
-    .slice(1)
+  return ["tcp", "tcp6"]
+    .flatMap((table) => readIf(`/proc/${pid}/net/${table}`).split("\n").slice(1))
     .some((line) => {
       const [, local = "", , state = ""] = line.trim().split(/\s+/)
       return state === LISTEN && local.endsWith(`:${wanted}`)
@@ -161,6 +162,7 @@ export const runPipeline = async (order: PipelineOrder): Promise<PipelineResult>
       ends: true,
     })
   const digest = join(directory, "arrived.sha256")
+  const listen = ({ address }: PipelinePlace): string => `'${netcat}' -${familyOf(address)} -d -l`
   const began = performance.now()
   const stages: Running[] = []
   const clock = setTimeout(() => {
@@ -170,14 +172,14 @@ export const runPipeline = async (order: PipelineOrder): Promise<PipelineResult>
     const last = bash(
       "sink",
       sink.netns,
-      `'${netcat}' -d -l ${order.packedPort} | tee '${arrived}' | sha256sum >'${digest}'`,
+      `${listen(sink)} ${order.packedPort} | tee '${arrived}' | sha256sum >'${digest}'`,
     )
     stages.push(last)
     await untilListening(last, order.packedPort)
     const middle = bash(
       "transform",
       transform.netns,
-      `'${netcat}' -d -l ${order.rawPort} | ${COMPRESS} | '${netcat}' -N ${sink.address} ${order.packedPort}`,
+      `${listen(transform)} ${order.rawPort} | ${COMPRESS} | '${netcat}' -N ${sink.address} ${order.packedPort}`,
     )
     stages.push(middle)
     await untilListening(middle, order.rawPort)

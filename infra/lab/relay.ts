@@ -2,7 +2,7 @@
  * Joins two listeners' worlds: every connection to one address is carried to another. The lab uses a pair of these to let
  * its bus, which listens on the machine's loopback, be one more machine on the wire.
  *
- *   node relay.ts LISTEN TARGET      each `tcp:ADDRESS:PORT` or `unix:PATH`
+ *   node relay.ts LISTEN TARGET      each `tcp:ADDRESS:PORT` (IPv6 in brackets) or `unix:PATH`
  *
  * Prints `ready` on stdout once it listens. Ends on SIGTERM.
  */
@@ -15,11 +15,11 @@ import {
 } from "node:net"
 
 const parse = (text: string | undefined): { path: string } | { host: string; port: number } => {
-  const [kind, ...rest] = (text ?? "").split(":")
-  const port = Number(rest[1])
-  if (kind === "unix" && rest[0]) return { path: rest.join(":") }
-  if (kind === "tcp" && rest[0] && Number.isInteger(port) && port > 0 && port < 65_536)
-    return { host: rest[0], port }
+  const [, path] = /^unix:(.+)$/.exec(text ?? "") ?? []
+  if (path !== undefined) return { path }
+  const [, six, four, digits] = /^tcp:(?:\[([0-9a-f:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text ?? "") ?? []
+  const [host, port] = [six ?? four, Number(digits)]
+  if (host !== undefined && port > 0 && port < 65_536) return { host, port }
   process.stderr.write("usage: relay.ts LISTEN TARGET, each tcp:ADDRESS:PORT or unix:PATH\n")
   process.exit(2)
 }

@@ -41,6 +41,7 @@ export const summarise = (run: Run): Summary => {
       workflow: lab.workflow.workflow,
       kernel: lab.machine.kernel,
       nats_server: lab.bus.version,
+      underlay: lab.underlay,
       nodes: collectNodes(watch, new Map(lab.nodes.map(({ id, stage }) => [id, stage]))),
       edges: collectEdges(
         watch,

@@ -1,5 +1,6 @@
 /** The lab's summary: the object that `--json` prints, and the screen that a person reads. */
 import type { WireCounts } from "./frames.ts"
+import type { Underlay } from "./names.ts"
 import type { PipelineResult } from "./pipeline.ts"
 
 export interface NodeSummary {
@@ -43,6 +44,8 @@ export interface Summary {
   readonly workflow: string
   readonly kernel: string
   readonly nats_server: string
+  /** By which IP the nodes are on the wire. */
+  readonly underlay: Underlay
   readonly nodes: ReadonlyArray<NodeSummary>
   readonly edges: ReadonlyArray<EdgeSummary>
   readonly refused: ReadonlyArray<{ readonly id: string; readonly reason: string; readonly code: string }>
@@ -115,6 +118,11 @@ const dropLines = (drops: Summary["drops"]): ReadonlyArray<string> => {
   return wrap([...shown, ...more].join(", "), WIDTH - 10)
 }
 
+const UNDERLAY = {
+  ipv4: { name: "IPv4", neighbours: "ARP" },
+  ipv6: { name: "IPv6", neighbours: "ND" },
+} as const
+
 const seconds = (ms: number): string => `${(ms / 1_000).toFixed(2)} s`
 
 /** The summary as a screen of at most 80 columns; it fits 40 lines for the lab's four nodes. */
@@ -161,7 +169,7 @@ export const renderSummary = (s: Summary): string => {
       `sha256 ${s.pipeline.sha256.slice(0, 32)}... ${same ? "equals the local run's" : "DIFFERS from the local run's"}`,
     ]),
     ...block("wire", [
-      `${count(s.wire.frames)} frames: ${count(s.wire.esp_frames)} sealed, ${count(s.wire.control_frames)} to the bus, ${count(s.wire.neighbour_frames)} ARP,`,
+      `${UNDERLAY[s.underlay].name}, ${count(s.wire.frames)} frames: ${count(s.wire.esp_frames)} sealed, ${count(s.wire.control_frames)} to the bus, ${count(s.wire.neighbour_frames)} ${UNDERLAY[s.underlay].neighbours},`,
       `${count(s.wire.intruder_frames)} of the lab's own intruder, ${count(s.wire.unexpected_frames)} unexpected, ${count(s.wire.lost_frames)} lost`,
       `the marker in the data was seen in the clear ${count(s.wire.marker_hits)} times`,
     ]),

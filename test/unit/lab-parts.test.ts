@@ -1,5 +1,6 @@
 /** The lab's small parts: command line, names, network plan, undoing, events as lines, intruder frames, kernel versions. */
 import { describe, expect, it } from "vitest"
+import { payloadChecksum } from "../../infra/lab/checksum.ts"
 import { createCleanup } from "../../infra/lab/cleanup.ts"
 import { plain, sealedLooking } from "../../infra/lab/intruder.ts"
 import { nodePlace, runNames } from "../../infra/lab/names.ts"
@@ -8,15 +9,29 @@ import { parseOptions } from "../../infra/lab/options.ts"
 import { kernelIsSupported } from "../../infra/lab/preflight.ts"
 import { createNews, describeEvent } from "../../infra/lab/progress.ts"
 import { ownerText, startTime } from "../../infra/lab/sweep.ts"
+import { formatIpv6 } from "../../schemas/address.ts"
 import type { Event } from "../../schemas/messages/event.ts"
 
 describe("parseOptions", () => {
   it("takes its options in any order", () => {
-    expect(parseOptions([])).toEqual({ kind: "run", options: { once: false, json: false } })
-    expect(parseOptions(["--json", "--once"])).toEqual({ kind: "run", options: { once: true, json: true } })
+    const options = { once: false, json: false, underlay: "ipv4" }
+    expect(parseOptions([])).toEqual({ kind: "run", options })
+    expect(parseOptions(["--json", "--once"])).toEqual({
+      kind: "run",
+      options: { ...options, once: true, json: true },
+    })
+    expect(parseOptions(["--underlay", "ipv6", "--once"])).toEqual({
+      kind: "run",
+      options: { ...options, once: true, underlay: "ipv6" },
+    })
   })
   it.each(["--onc", "once", "-1", "--once=1", ""])("refuses %j", (argument) => {
     expect(parseOptions(["--json", argument])).toEqual({ kind: "wrong", argument })
+  })
+  it("knows two underlays", () => {
+    expect(parseOptions(["--underlay", "ipx"])).toEqual({ kind: "wrong", argument: "--underlay ipx" })
+    expect(parseOptions(["--underlay"])).toEqual({ kind: "wrong", argument: "--underlay" })
+    expect(parseOptions(["--underlay", "--once"])).toEqual({ kind: "wrong", argument: "--underlay --once" })
   })
   it("knows --help", () => {
     expect(parseOptions(["--once", "--help"])).toEqual({ kind: "help" })
@@ -62,11 +77,29 @@ describe("planNetwork", () => {
   it("gives the sealer finished packets of at most one MTU", () => {
     const app = plan.scripts.find(({ ns }) => ns === "vs-7-n1-app")?.script ?? ""
     expect(app).toContain("tso off gso off sg off tx off")
-    expect(app).toContain("mtu 1438 arp off")
+    expect(app).toContain("mtu 1438 arp off addrgenmode none")
     expect(app).toContain("route add 10.77.0.0/24 dev m0 src 10.77.0.1")
+    expect(app).toContain("route add fd77::/64 dev m0 src fd77::1")
+  })
+  it("has IPv6 on the wire only where it is asked for, and then leaves room for its longer header", () => {
+    const script = (of: typeof plan, ns: string): string =>
+      of.scripts.find((one) => one.ns === `vs-7-${ns}`)?.script ?? ""
+    const six = planNetwork(
+      names,
+      ["n1", "n2"].map((id, i) => nodePlace(id, i + 1, "ipv6")),
+      "ipv6",
+    )
+    for (const ns of ["bus", "n1-wire", "n2-wire"]) {
+      expect(script(plan, ns)).not.toContain("echo 0 >disable_ipv6")
+      expect(script(six, ns)).toContain("cd /proc/sys/net/ipv6/conf/wire0\n")
+      expect(script(six, ns)).not.toContain("10.99.0.")
+    }
+    expect(script(six, "n2-wire")).toContain("addr add 2001:db8:99::12/64 dev wire0 nodad")
+    expect(script(six, "n1-app")).toContain("mtu 1418 arp off")
+    expect([plan.reporting.length, six.reporting.length]).toEqual([0, 3])
   })
   it("never gives two nodes the same address", () => {
-    const all = nodes.flatMap((n) => [n.address, n.wire, n.wireMac, n.innerMac])
+    const all = nodes.flatMap((n) => [n.address, n.address6, n.wire, n.wireMac, n.innerMac])
     expect(new Set(all).size).toBe(all.length)
   })
 })
@@ -149,6 +182,18 @@ describe("intruder", () => {
       expect(frame.includes(tag)).toBe(true)
       expect(frame.subarray(0, 6).toString("hex")).toBe("027673000101")
     }
+  })
+  it("does so on an IPv6 wire too, and says its plain words in IPv6 there", () => {
+    const [c, d] = [nodePlace("n4", 4, "ipv6"), nodePlace("n1", 1, "ipv6")]
+    for (const frame of [sealedLooking(c, d, 0x1234, tag), plain(c, d, 5000, tag)]) {
+      expect(frame.readUInt16BE(12)).toBe(0x86dd)
+      expect(frame.readUInt16BE(18)).toBe(frame.length - 54)
+      expect(frame.readUInt16BE(58)).toBe(frame.length - 54)
+      expect(payloadChecksum(frame.subarray(22, 54), 17, frame.subarray(54))).toBe(0)
+      expect(frame.includes(tag)).toBe(true)
+    }
+    expect(formatIpv6(plain(c, d, 5000, tag).subarray(38, 54))).toBe("fd77::1")
+    expect(formatIpv6(sealedLooking(c, d, 0x1234, tag).subarray(38, 54))).toBe("2001:db8:99::11")
   })
   it("makes ESP that is aligned and names the SPI", () => {
     const frame = sealedLooking(a, b, 0x0bad0001, tag)

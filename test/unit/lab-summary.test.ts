@@ -32,6 +32,7 @@ const good: Facts = {
   workflow: "example",
   kernel: "6.18.0",
   nats_server: "2.9.10",
+  underlay: "ipv4",
   nodes: [
     node("n1", "source"),
     node("n2", "transform"),
@@ -168,6 +169,11 @@ describe("renderSummary", () => {
     expect(text).toContain("equals the local run's")
     expect(text).toMatch(/n4 was refused: dataplane: found ef/)
     expect(text).toContain("Everything is as it must be.")
+  })
+
+  it("says by which IP the nodes are on the wire", () => {
+    expect(renderSummary(judge(good, wanted))).toMatch(/^wire +IPv4, .* ARP,$/m)
+    expect(renderSummary(judge({ ...good, underlay: "ipv6" }, wanted))).toMatch(/^wire +IPv6, .* ND,$/m)
   })
 
   it("aligns its columns", () => {
