@@ -31,6 +31,10 @@ export const EventType = Schema.Literals([
   "vouchsafe.lease.over",
   "vouchsafe.dataplane.failed",
   "vouchsafe.dataplane.drop",
+  "vouchsafe.dataplane.tampered",
+  "vouchsafe.dataplane.restored",
+  "vouchsafe.dataplane.upgraded",
+  "vouchsafe.dataplane.moved",
   "vouchsafe.message.refused",
 ])
 export type EventType = typeof EventType.Type

@@ -24,7 +24,7 @@ export const Stats = Schema.Struct({
   v: Version,
   node: Token,
   stage: text(64),
-  state: Schema.Literals(["denied", "attesting", "refused", "accepted", "released"]),
+  state: Schema.Literals(["denied", "attesting", "refused", "accepted", "released", "tampered"]),
   backend: text(32),
   dataplane: text(96),
   edges: list(EdgeStats, limits.nodeEdges),

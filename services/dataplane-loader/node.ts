@@ -14,7 +14,7 @@ import { encode } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { bootNow } from "../common/kernel/clock.ts"
-import { attempt } from "../guest/refusals.ts"
+import { attempt, refuse } from "../guest/refusals.ts"
 import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
 import { type KernelAction, NodeState } from "../make/node-state.ts"
@@ -28,6 +28,7 @@ import { decodeResult, openSignedRelease } from "./open-release.ts"
 import type { Rules } from "./rules.ts"
 import { type Attested, beginSession, endSession } from "./session.ts"
 import { statsOf } from "./stats.ts"
+import type { PlaneWatch } from "./watch.ts"
 
 export interface NodeOptions {
   readonly crypto: Crypto
@@ -35,6 +36,8 @@ export interface NodeOptions {
   readonly node: string
   readonly runDirectory: string
   readonly plane: Plane
+  /** Whether the plane is what was measured: while it isn't, nothing is installed and nobody is asked for keys. */
+  readonly watch: Pick<PlaneWatch, "whole" | "breaks">
   readonly backend: string
 }
 
@@ -66,7 +69,7 @@ const forgetSecrets = ({ payload }: OpenedRelease): void => {
 }
 
 export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
-  const { crypto, trust, node, plane } = options
+  const { crypto, trust, node, plane, watch } = options
   let life: Life | undefined
   let rules: Rules | undefined
   let state: Stats["state"] = "denied"
@@ -82,6 +85,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
 
   /** Does what the core decided; installs that the kernel refuses are given up, which the releaser learns by the ack. */
   const perform = Effect.fnUntraced(function* (current: Life, actions: ReadonlyArray<KernelAction>) {
+    // No key goes into a plane that isn't ours any more.
+    if (!watch.whole || life !== current) return
     for (const { instance, epoch, error } of carryOut(plane, current.rules, actions)) {
       carryOut(plane, current.rules, current.state.gaveUp(instance, epoch))
       yield* bus.event({
@@ -99,6 +104,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   })
 
   const acknowledge = Effect.fnUntraced(function* ({ state: core, attested }: Life) {
+    if (attested.session.signing.disposed) return
     const ack = core.acknowledgement()
     if (ack === undefined) return
     const body = encode(Ack, { v: 1, ...ack, edges: [...ack.edges] })
@@ -162,7 +168,9 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     }
   })
 
-  const ask = Effect.fnUntraced(function* ({ attested, state: core }: Life) {
+  const ask = Effect.fnUntraced(function* (current: Life) {
+    if (life !== current) return
+    const { attested, state: core } = current
     const { session, result } = attested
     const body = encode(Pull, {
       v: 1,
@@ -180,8 +188,11 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (life === undefined) state = "attesting"
     const session = beginSession(crypto, node, options.runDirectory)
     const before = life
+    const { breaks } = watch
     const { attested, core } = yield* Effect.gen(function* () {
       const attested = yield* attest(bus, { crypto, trust, workflow, session })
+      if (watch.breaks !== breaks)
+        return yield* refuse("TAMPERED", "dataplane", "was changed by somebody while it was attested")
       const core = yield* attempt(() => {
         const fresh = new NodeState({
           crypto,
@@ -242,7 +253,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     live: (next: () => { workflow: VerifiedWorkflow; rules: Rules } | undefined) =>
       Effect.gen(function* () {
         const known = next()
-        if (known === undefined) return yield* Effect.sleep(50)
+        if (known === undefined || !watch.whole) return yield* Effect.sleep(50)
         rules = known.rules
         yield* turn(known.workflow, known.rules).pipe(
           Effect.catchTag("Refused", (error) => refusedTurn(error)),
@@ -251,6 +262,31 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
           ),
         )
       }).pipe(Effect.forever),
+
+    /**
+     * The plane was tampered with, and its keys are gone: the releaser learns that this node holds nothing, and the session
+     * ends. A new one begins when the plane is whole.
+     */
+    tampered: Effect.suspend(() => {
+      const current = life
+      life = undefined
+      state = "tampered"
+      if (current === undefined) return Effect.void
+      for (const { instance, epoch } of current.state.held) current.state.gaveUp(instance, epoch)
+      return acknowledge(current).pipe(
+        Effect.ensuring(
+          Effect.sync(() => {
+            current.state.dispose()
+            endSession(current.attested.session)
+          }),
+        ),
+      )
+    }),
+
+    /** The plane is whole again. */
+    restored: Effect.sync(() => {
+      state = "denied"
+    }),
 
     /** Clears away what is past its deadline and publishes the counters. */
     tell: Effect.suspend(() => {

@@ -2,22 +2,31 @@
  * Loads the data plane default-deny before anything is said on the bus, then lives as the node. When this process ends,
  * however it ends, the kernel goes on enforcing, and leases still run out.
  */
-import { Effect, Schedule } from "effect"
+import { Effect, Queue, Schedule } from "effect"
 import { readIpv4, readIpv6 } from "../../schemas/address.ts"
 import { Bus, type BusConfig } from "../common/bus/bus.ts"
 import { loadTrust } from "../common/config/anchors.ts"
 import { openRunDirectory } from "../common/config/guest-keys.ts"
 import { crypto } from "../common/crypto/index.ts"
+import { KernelError } from "../common/kernel/errors.ts"
 import { probeHooks } from "../common/kernel/links.ts"
-import { mtuOf } from "../common/kernel/netdev.ts"
+import { ifIndex, mtuOf } from "../common/kernel/netdev.ts"
+import { setLink } from "../common/kernel/rtnetlink.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { MakeError } from "../make/errors.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { busEndpoint, familiesOf, type LoaderConfig, macBytes } from "./config.ts"
 import { forbidForwarding } from "./dataplane/forwarding.ts"
-import { openPlane, type Plane, type PlaneConfig, removePinnedPlane } from "./dataplane/plane.ts"
+import {
+  type Finding,
+  openPlane,
+  type Plane,
+  type PlaneConfig,
+  removePinnedPlane,
+} from "./dataplane/plane.ts"
 import { makeNode } from "./node.ts"
 import { compileRules, type Rules } from "./rules.ts"
+import { type Change, LOOK_MS, PlaneWatch } from "./watch.ts"
 
 const ESP_PORT = 4_500
 const TELL_MS = 500
@@ -44,7 +53,7 @@ export const runLoader = (settings: LoaderSettings) =>
     openRunDirectory(own.guest.runDirectory)
     for (const device of [own.innerDevice, own.wireDevice]) forbidForwarding(device)
     const plane = yield* Effect.acquireRelease(
-      Effect.sync(() => openPlane(planeOptions(settings))),
+      Effect.sync(() => openOrCutOff(settings)),
       (open) => Effect.sync(open.close),
     )
     const planeConfig: PlaneConfig = {
@@ -62,12 +71,65 @@ export const runLoader = (settings: LoaderSettings) =>
     yield* Effect.logInfo(
       plane.fresh ? "data plane loaded, default deny" : "data plane found, traffic goes on",
     )
-    yield* live(settings, plane, planeConfig, trust).pipe(Effect.provide(Bus.layer(busConfig)))
+    const watch = new PlaneWatch(plane)
+    const changes = yield* Queue.unbounded<Change>()
+    yield* Effect.forkScoped(watching(watch, changes))
+    yield* live(settings, { plane, watch, changes }, planeConfig, trust).pipe(
+      Effect.provide(Bus.layer(busConfig)),
+    )
   })
+
+const ifThere = (device: string, up: boolean): void => {
+  try {
+    setLink(ifIndex(device), up)
+  } catch (error) {
+    if (!(error instanceof KernelError) || error.code !== "ENODEV") throw error
+  }
+}
+
+/** What somebody broke while no loader was there ends traffic too; a plane that is whole may have been cut off by one that died. */
+const openOrCutOff = (settings: LoaderSettings): Plane => {
+  const { innerDevice } = settings.own
+  try {
+    const plane = openPlane(planeOptions(settings))
+    ifThere(innerDevice, true)
+    return plane
+  } catch (error) {
+    if (
+      error instanceof KernelError &&
+      ["MISSING", "MISSING_PROGRAM", "FOREIGN_PROGRAM", "FOREIGN_MAP"].includes(error.code)
+    )
+      ifThere(innerDevice, false)
+    throw error
+  }
+}
+
+/** Looks at the plane whether there is a bus or not; what changes waits until there is one to tell it on. */
+const watching = (watch: PlaneWatch, changes: Queue.Queue<Change>) =>
+  Effect.suspend(() => {
+    const change = watch.look()
+    if (change === undefined) return Effect.void
+    Queue.offerUnsafe(changes, change)
+    return change.kind === "restored"
+      ? Effect.logWarning(`data plane whole again after ${change.brokenMs} ms; without keys`)
+      : Effect.logError(`data plane tampered with, cut off: ${change.findings.map(describe).join("; ")}`)
+  }).pipe(Effect.repeat(Schedule.spaced(LOOK_MS)))
+
+const describe = ({ subject, found, wanted }: Finding): string =>
+  `${subject}: found ${found}, wanted ${wanted}`
+
+interface Watched {
+  readonly plane: Plane
+  readonly watch: PlaneWatch
+  readonly changes: Queue.Queue<Change>
+}
+
+/** Of more findings at a time, the first ones say enough. */
+const FINDINGS_TOLD = 8
 
 const live = (
   { own }: LoaderSettings,
-  plane: Plane,
+  { plane, watch, changes }: Watched,
   planeConfig: PlaneConfig,
   trust: ReturnType<typeof loadTrust>,
 ) =>
@@ -120,8 +182,33 @@ const live = (
       node,
       runDirectory: own.guest.runDirectory,
       plane,
+      watch,
       backend: `bpf/${probeHooks()}`,
     })
+    const tellOf = Effect.fnUntraced(function* (change: Change) {
+      if (change.kind === "tampered") {
+        yield* lives.tampered.pipe(Effect.ignore({ log: true }))
+        for (const finding of change.findings.slice(0, FINDINGS_TOLD))
+          yield* bus.event({
+            type: "vouchsafe.dataplane.tampered",
+            subject: node,
+            data: {
+              node,
+              code: "TAMPERED",
+              field: finding.subject.slice(0, 128),
+              message: describe(finding).slice(0, 512),
+            },
+          })
+        return
+      }
+      yield* lives.restored
+      yield* bus.event({
+        type: "vouchsafe.dataplane.restored",
+        subject: node,
+        data: { node, elapsed_ms: change.brokenMs, message: "whole again, and measured; without keys" },
+      })
+    })
+    yield* Effect.forkScoped(Queue.take(changes).pipe(Effect.flatMap(tellOf), Effect.forever))
     yield* bus.subscribe("release", { node }, (signed) => lives.onRelease(signed))
     const newest = yield* knowWorkflow(crypto, trust, { onChange: enforce })
     yield* bus.event({

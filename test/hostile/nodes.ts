@@ -388,6 +388,7 @@ export const live = async (
     node: node.id,
     runDirectory: node.runDirectory,
     plane: recorded.plane,
+    watch: { whole: true, breaks: 0 },
     backend: "none",
   })
   const stop = world.begin(
