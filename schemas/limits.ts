@@ -10,6 +10,9 @@ export const limits = {
   messageItems: 131_072,
   /** Evidence: all pieces with their certificates and logs. */
   evidenceBytes: 65_536,
+  /** Collateral: one certificate, revocation list or document, and how many pieces of it a bucket may hold. */
+  collateralBytes: 65_536,
+  collateralPieces: 2_048,
   certificateBytes: 8_192,
   certificatesPerChain: 4,
   /** Hardware roots of a workflow: vendors' keys, and an attestation key per node where TPMs are named one by one. */

@@ -15,6 +15,7 @@ import {
   HelloReply,
   NodeEvidence,
 } from "./messages/attestation.ts"
+import { CollateralPiece } from "./messages/collateral.ts"
 import { Signed } from "./messages/common.ts"
 import { Event } from "./messages/event.ts"
 import { Beacon } from "./messages/release.ts"
@@ -32,8 +33,9 @@ export interface Party {
 /**
  * node: the node an attester or loader belongs to. instance: a verifier's or releaser's own instance.
  * identity: the NATS user, `<role>-<node or instance>`, which is also its inbox: `_INBOX.<identity>.>`.
+ * key: the name of a value in a bucket that is read as a whole.
  */
-export type Token = "node" | "instance" | "identity" | "domain"
+export type Token = "node" | "instance" | "identity" | "domain" | "key"
 
 export interface Subject {
   /** Without the prefix (`vs.v1`), tokens in braces. */
@@ -46,10 +48,14 @@ export interface Subject {
   readonly subscribers: ReadonlyArray<Party>
   /** Largest payload in bytes; more is refused before it is looked at. */
   readonly bytesMax: number
+  /** Only for kv: the bucket. Its keys are what follows the pattern's first token. */
+  readonly bucket?: Bucket
   /** Only for requests that any instance may answer. */
   readonly queue?: string
   readonly meaning: string
 }
+
+export type Bucket = "workflows" | "collateral"
 
 const by = (role: Role, ...own: ReadonlyArray<Token>): Party => ({ role, own })
 const everyone: ReadonlyArray<Role> = ["attester", "verifier", "releaser", "loader", "operator", "auditor"]
@@ -145,16 +151,28 @@ export const subjects = {
   workflow: {
     pattern: "workflow.{domain}",
     kind: "kv",
+    bucket: "workflows",
     payload: SignedWorkflow,
     publishers: [by("operator")],
     subscribers: everyone.map((role) => by(role)),
     bytesMax: limits.messageBytes,
     meaning: "the signed workflow of a domain, in the bucket of workflows",
   },
+  collateral: {
+    pattern: "collateral.{key}",
+    kind: "kv",
+    bucket: "collateral",
+    payload: CollateralPiece,
+    publishers: [by("operator")],
+    subscribers: [by("verifier"), by("releaser"), by("loader"), by("operator")],
+    bytesMax: limits.collateralBytes + 1_024,
+    meaning:
+      "certificates, revocation lists and TCB levels as their vendors signed them, in a bucket that is read as a whole",
+  },
 } as const satisfies Record<string, Subject>
 
 export type SubjectName = keyof typeof subjects
 
-/** The JetStream stream of events and the KV bucket of workflows; KV keys are a subject's tokens joined by a dot. */
-export const streams = { events: "EVENTS", workflows: "workflows" } as const
+/** The JetStream stream of events and the KV buckets; a key is one token, the last of the subject's pattern. */
+export const streams = { events: "EVENTS", workflows: "workflows", collateral: "collateral" } as const
 export const DEFAULT_PREFIX = "vs.v1"

@@ -10,12 +10,13 @@ const meanings: Readonly<Record<string, string>> = {
   instance: "the own name of a verifier or releaser",
   identity: "name of the NATS user, <role>-<instance>",
   domain: "name of a workflow domain",
+  key: "what the value is about, such as amd-crl-Milan",
 }
 
 const addressOf = (row: Subject): string =>
-  row.kind === "kv"
-    ? row.pattern.replace("workflow.", `$KV.${streams.workflows}.`)
-    : `${DEFAULT_PREFIX}.${row.pattern}`
+  row.bucket === undefined
+    ? `${DEFAULT_PREFIX}.${row.pattern}`
+    : row.pattern.replace(/^\w+\./, `$KV.${streams[row.bucket]}.`)
 
 const channel = (name: string, row: Subject): Json => ({
   address: addressOf(row),

@@ -4,7 +4,15 @@
  */
 import { limits } from "../limits.ts"
 import { fill, prefixed, token } from "../pattern.ts"
-import { DEFAULT_PREFIX, type Party, type Role, type Subject, streams, subjects } from "../subjects.ts"
+import {
+  type Bucket,
+  DEFAULT_PREFIX,
+  type Party,
+  type Role,
+  type Subject,
+  streams,
+  subjects,
+} from "../subjects.ts"
 
 /** Who a NATS user is. For attesters and loaders the instance is their node's id. */
 export interface NatsIdentity {
@@ -24,7 +32,8 @@ export interface Permissions {
   readonly subscribe: ReadonlyArray<string>
 }
 
-const BUCKET_STREAM = `KV_${streams.workflows}`
+/** The streams that the operator keeps: of events, and behind each bucket. */
+const keptStreams = [streams.events, `KV_${streams.workflows}`, `KV_${streams.collateral}`]
 const roleOf = (parties: ReadonlyArray<Party>, role: Role) => parties.find((party) => party.role === role)
 
 /** The identity's name, which is also its inbox: throws `SubjectError` when it is not one token. */
@@ -42,24 +51,31 @@ const subjectOf = (prefix: string, row: Subject, party: Party, who: NatsIdentity
     { wild: true },
   )
 
-/** JetStream subjects of the bucket of workflows. Followers read it directly and listen to the subject that fills it. */
+/**
+ * JetStream subjects of a bucket. Followers of one key read it directly and listen to the subject that fills it; a bucket
+ * without keys of anybody's own is read through.
+ */
 const bucket = (
   row: Subject,
+  name: Bucket,
   who: NatsIdentity,
 ): { readonly publish: string[]; readonly subscribe: string[] } => {
-  const key = `$KV.${streams.workflows}.${who.domain === undefined ? "*" : token("domain", who.domain)}`
+  const isWhole = row.pattern.endsWith(".{key}")
+  const own = isWhole || who.domain === undefined ? "*" : token("domain", who.domain)
+  const key = `$KV.${streams[name]}.${own}`
+  const get = `$JS.API.DIRECT.GET.KV_${streams[name]}`
   const reads = roleOf(row.subscribers, who.role) !== undefined
   const writes = roleOf(row.publishers, who.role) !== undefined
   return {
-    publish: [...(reads ? [`$JS.API.DIRECT.GET.${BUCKET_STREAM}.${key}`] : []), ...(writes ? [key] : [])],
-    subscribe: reads ? [key] : [],
+    publish: [...(reads ? [isWhole ? get : `${get}.${key}`] : []), ...(writes ? [key] : [])],
+    subscribe: reads && !isWhole ? [key] : [],
   }
 }
 
-/** Making and changing the two streams. Never deleting, purging or restoring them, and no consumers: those could deliver anywhere. */
+/** Making and changing the streams. Never deleting, purging or restoring them, and no consumers: those could deliver anywhere. */
 const upkeep = (row: Subject, role: Role): string[] =>
   row.kind === "kv" && roleOf(row.publishers, role) !== undefined
-    ? [streams.events, BUCKET_STREAM].flatMap((name) => [
+    ? keptStreams.flatMap((name) => [
         `$JS.API.STREAM.CREATE.${name}`,
         `$JS.API.STREAM.UPDATE.${name}`,
         `$JS.API.STREAM.INFO.${name}`,
@@ -72,8 +88,8 @@ export const permissionsFor = (who: NatsIdentity, prefix: string = DEFAULT_PREFI
   const publish = new Set<string>()
   const subscribe = new Set([`_INBOX.${nameOf(who)}.>`])
   for (const row of Object.values(subjects) as ReadonlyArray<Subject>) {
-    if (row.kind === "kv") {
-      const own = bucket(row, who)
+    if (row.bucket !== undefined) {
+      const own = bucket(row, row.bucket, who)
       for (const subject of [...own.publish, ...upkeep(row, who.role)]) publish.add(subject)
       for (const subject of own.subscribe) subscribe.add(subject)
       continue

@@ -58,7 +58,7 @@ describe("permissions, as text", () => {
     for (const subject of [...publish, ...subscribe]) {
       expect(subject).not.toMatch(/^[>*]/)
       if (subject.includes(">")) expect(subject).toMatch(/^_INBOX\.(\*|[a-z]+-x1)\.>$/)
-      expect(subject).toMatch(/^(vs\.v1\.|_INBOX\.|\$JS\.API\.|\$KV\.workflows\.lab$)/)
+      expect(subject).toMatch(/^(vs\.v1\.|_INBOX\.|\$JS\.API\.|\$KV\.workflows\.lab$|\$KV\.collateral\.\*$)/)
     }
     expect(subscribe.filter((subject) => subject.startsWith("_INBOX"))).toEqual([`_INBOX.${role}-x1.>`])
     for (const word of ["DELETE", "PURGE", "CONSUMER", "SNAPSHOT", "RESTORE", "$SYS"])
@@ -128,6 +128,7 @@ describe("permissions, at a real server", () => {
       "_INBOX.loader-n2.>",
       "_INBOX.>",
       "$KV.workflows.*",
+      "$KV.collateral.*",
       "$KV.>",
     ])
       expect([subject, await maySubscribe("loader-n1", subject)]).toEqual([subject, false])
@@ -152,6 +153,8 @@ describe("permissions, at a real server", () => {
     for (const name of names) {
       const operator = name === "operator-lab"
       expect([name, await mayPublish(name, "$KV.workflows.lab")]).toEqual([name, operator])
+      expect([name, await mayPublish(name, "$KV.collateral.amd-crl-Milan")]).toEqual([name, operator])
+      expect([name, await mayPublish(name, "$JS.API.STREAM.UPDATE.KV_collateral")]).toEqual([name, operator])
       expect([name, await mayPublish(name, "$JS.API.STREAM.UPDATE.EVENTS")]).toEqual([name, operator])
       for (const subject of [
         "$JS.API.STREAM.DELETE.EVENTS",
@@ -161,6 +164,8 @@ describe("permissions, at a real server", () => {
         "$JS.API.STREAM.RESTORE.EVENTS",
         "$JS.API.CONSUMER.CREATE.EVENTS",
         "$JS.API.CONSUMER.CREATE.KV_workflows",
+        "$JS.API.CONSUMER.CREATE.KV_collateral",
+        "$JS.API.STREAM.PURGE.KV_collateral",
         "$JS.API.STREAM.CREATE.OTHER",
         "$JS.API.INFO",
         "$KV.workflows.other",
@@ -170,6 +175,8 @@ describe("permissions, at a real server", () => {
     }
     expect(await mayPublish("loader-n1", "$JS.API.DIRECT.GET.EVENTS")).toBe(false)
     expect(await mayPublish("auditor-lab", "$JS.API.DIRECT.GET.EVENTS")).toBe(true)
+    expect(await mayPublish("verifier-v1", "$JS.API.DIRECT.GET.KV_collateral")).toBe(true)
+    expect(await mayPublish("auditor-lab", "$JS.API.DIRECT.GET.KV_collateral")).toBe(false)
   }, 60_000)
   it("refuse a client without a user", async () => {
     const { connect } = await import("../../services/common/bus/nats.ts")

@@ -57,7 +57,13 @@ describe("a subject that arrived", () => {
   it.each(Object.keys(subjects) as SubjectName[])(
     "of %s is parsed back to what it was built from",
     (name) => {
-      const tokens = { node: "n1", instance: "v1", identity: "loader-n1", domain: "lab" }
+      const tokens = {
+        node: "n1",
+        instance: "v1",
+        identity: "loader-n1",
+        domain: "lab",
+        key: "amd-crl-Milan",
+      }
       const text = subject("vs.v1", name, tokens)
       expect(tokens).toMatchObject(parse("vs.v1", name, text) ?? {})
       expect(subject("vs.v1", name, parse("vs.v1", name, text) as never)).toBe(text)

@@ -3,6 +3,7 @@ import { Context, Deferred, Effect, Layer, Redacted, Schedule, Scope } from "eff
 import { limits } from "../../../schemas/limits.ts"
 import { type SubjectName, subjects } from "../../../schemas/subjects.ts"
 import { decode, EncodeError, encode, type MessageSchema } from "../codec/index.ts"
+import { makeCollateral } from "./collateral.ts"
 import type { BusConfig } from "./config.ts"
 import { Counting, Pace } from "./counters.ts"
 import { makeEvents } from "./events.ts"
@@ -206,6 +207,7 @@ const make = (config: BusConfig) =>
         ...workflows,
         watch: (...of) => inBoth(core, workflows.watch(...of)),
       },
+      collateral: makeCollateral(core),
       ensureStreams: events.ensureStreams,
       counters: () => counting.snapshot(),
       closed: Effect.raceFirst(Deferred.await(deaf), ended(connection)),

@@ -1,4 +1,4 @@
-/** JetStream as far as the project uses it: two streams, kept by the operator, read with direct gets and no consumers. */
+/** JetStream as far as the project uses it: three streams, kept by the operator, read with direct gets and no consumers. */
 import { limits } from "../../../schemas/limits.ts"
 import { fill } from "../../../schemas/pattern.ts"
 import { streams, subjects } from "../../../schemas/subjects.ts"
@@ -9,8 +9,12 @@ const MIB = 1_048_576
 /** The stream behind the bucket of workflows. */
 export const BUCKET_STREAM = `KV_${streams.workflows}`
 
-/** The subject on which a bucket's value is stored; `key` is a checked token. */
+/** The subject on which a workflow is stored; `key` is a checked token. */
 export const bucketSubject = (key: string): string => `$KV.${streams.workflows}.${key}`
+
+/** The stream behind the bucket of collateral, and the subject of one of its keys: a checked token, or `*`. */
+export const COLLATERAL_STREAM = `KV_${streams.collateral}`
+export const collateralSubject = (key: string): string => `$KV.${streams.collateral}.${key}`
 
 const common = {
   retention: "limits",
@@ -22,7 +26,7 @@ const common = {
   duplicate_window: 120_000_000_000,
 } as const
 
-/** Settings of both streams, in the words of the JetStream API. */
+/** Settings of all streams, in the words of the JetStream API. */
 export const settings = (prefix: string) => [
   {
     ...common,
@@ -40,6 +44,15 @@ export const settings = (prefix: string) => [
     max_msgs_per_subject: 8,
     max_bytes: 64 * MIB,
     max_msg_size: limits.messageBytes + 1_024,
+    discard: "new",
+  },
+  {
+    ...common,
+    name: COLLATERAL_STREAM,
+    subjects: [collateralSubject("*")],
+    max_msgs_per_subject: 1,
+    max_bytes: 64 * MIB,
+    max_msg_size: subjects.collateral.bytesMax + 1_024,
     discard: "new",
   },
 ]

@@ -1,5 +1,6 @@
 /** What the bus offers to services, and how it fails. Types follow the table of subjects. */
 import { Data, type Effect, type Scope } from "effect"
+import type { CollateralPiece } from "../../../schemas/messages/collateral.ts"
 import type { Event } from "../../../schemas/messages/event.ts"
 import type { SubjectName, subjects } from "../../../schemas/subjects.ts"
 import type { SignedWorkflow } from "../../../schemas/workflow.ts"
@@ -84,6 +85,11 @@ export interface StoredWorkflow {
   readonly value: SignedWorkflow
 }
 
+export interface StoredCollateral {
+  readonly key: string
+  readonly piece: CollateralPiece
+}
+
 export interface BusShape {
   readonly identity: Identity
   readonly prefix: string
@@ -132,6 +138,13 @@ export interface BusShape {
       domain: string,
       handler: (value: SignedWorkflow) => Effect.Effect<unknown, unknown, R>,
     ) => Effect.Effect<void, BusError, R | Scope.Scope>
+  }
+
+  readonly collateral: {
+    /** All that is stored, as it is: nothing of it has been checked. */
+    readonly list: Effect.Effect<ReadonlyArray<StoredCollateral>, BusError>
+    /** Stores one piece under its key (operator only). */
+    readonly put: (key: string, piece: CollateralPiece) => Effect.Effect<void, BusError>
   }
 
   /** Up to `most` stored events after stream sequence `after` (0 for all), oldest first (operator and auditor). */
