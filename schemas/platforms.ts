@@ -80,6 +80,8 @@ export const SevSnp = Schema.Struct({
     vmpl_max: between(0, 3),
   }),
   tcb: Schema.optionalKey(SnpTcb),
+  /** true: AMD's revocation list must be at hand. A revoked key is refused always. */
+  revocation: Schema.optionalKey(Schema.Boolean),
   /** Firmware that the host can still roll back. Refused unless true. */
   provisional_firmware: Schema.optionalKey(Schema.Boolean),
   host_data: Schema.optionalKey(anyOf(32)),
@@ -217,6 +219,17 @@ export const partsOf = (platform: Platform): ReadonlyArray<"sev-snp" | "tdx" | "
   }
 }
 
+/** Where a `Chip` names the machine of each kind of evidence. */
+export const identities = { "sev-snp": "sev_snp", tdx: "tdx", tpm: "tpm", nitro: "nitro" } as const
+
+/** Whether some platform can be this machine. The TPM beside hardware may be named by the hardware's report instead. */
+export const canBeOne = (chip: Chip, platforms: ReadonlyArray<Platform>): boolean =>
+  platforms.some((platform) =>
+    partsOf(platform).every(
+      (part) => chip[identities[part]] !== undefined || (part === "tpm" && platform !== "tpm"),
+    ),
+  )
+
 const sections = [
   ["sev-snp", "sev_snp", "amd"],
   ["tdx", "tdx", "intel"],
@@ -263,8 +276,8 @@ const tpmProblem = ({ tpm, nitro }: Demands): Problem | undefined => {
   if (Object.keys(tpm.pcrs ?? {}).length === 0 && tpm.images === undefined)
     return { field: "tpm", message: "names neither pcrs nor images: any boot would do" }
   const digits = 2 * bankBytes[tpm.bank]
-  const wrong = [...Object.entries(tpm.pcrs ?? {}), ["images", tpm.images ?? []] as const].find(([, values]) =>
-    values.some(({ length }) => length !== digits),
+  const wrong = [...Object.entries(tpm.pcrs ?? {}), ["images", tpm.images ?? []] as const].find(
+    ([, values]) => values.some(({ length }) => length !== digits),
   )
   return wrong && { field: `tpm.${wrong[0]}`, message: `a value isn't one of ${tpm.bank}: ${digits} digits` }
 }

@@ -6,40 +6,15 @@ import { Schema } from "effect"
 import { IpAddress, Ipv4, Ipv6 } from "./address.ts"
 import { bytesMax, list, Signature, SigningKey, Token, U16, Version } from "./fields.ts"
 import { limits } from "./limits.ts"
+import { Chip, demands, HardwareRoots, hex } from "./platforms.ts"
 
-const hex = (bytes: number) => Schema.String.check(Schema.isPattern(new RegExp(`^[0-9a-f]{${bytes * 2}}$`)))
-const svn = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 }))
+export type { HardwareRoot } from "./platforms.ts"
 
-/** A hardware vendor's root: the SHA-256 of the root key's SubjectPublicKeyInfo. `emulated` must be said aloud. */
-export const HardwareRoot = Schema.Struct({
-  vendor: Schema.Literal("amd"),
-  product: Schema.Literals(["Milan", "Genoa", "Turin"]),
-  key_digest: hex(32),
-  emulated: Schema.Boolean,
-})
-export type HardwareRoot = typeof HardwareRoot.Type
-
-/** What a node must prove to take the stage. Lists mean "any of these". */
+/** What a node must prove to take the stage. */
 export const Stage = Schema.Struct({
-  assurance: Schema.Literals(["hardware", "emulated"]),
-  platforms: list(Schema.Literals(["sev-snp"]), 4).check(Schema.isMinLength(1)),
-  measurements: list(hex(48), 16).check(Schema.isMinLength(1)),
+  ...demands,
+  /** SHA-384 of the data plane as the attester found it in the kernel: any of these. */
   dataplane: list(hex(48), 16).check(Schema.isMinLength(1)),
-  policy: Schema.Struct({
-    debug: Schema.Boolean,
-    migration_agent: Schema.Boolean,
-    smt: Schema.optionalKey(Schema.Boolean),
-    vmpl_max: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 3 })),
-  }),
-  minimum_tcb: Schema.optionalKey(
-    Schema.Struct({
-      bootloader: svn,
-      tee: svn,
-      snp: svn,
-      microcode: svn,
-      fmc: Schema.optionalKey(svn),
-    }),
-  ),
 })
 export type Stage = typeof Stage.Type
 
@@ -50,7 +25,7 @@ export type Stage = typeof Stage.Type
 export const WorkflowNode = Schema.Struct({
   id: Token,
   stage: Token,
-  chip: Schema.Union([hex(64), Schema.Literal("any")]),
+  chip: Schema.Union([Chip, Schema.Literal("any")]),
   address: Schema.optionalKey(Ipv4),
   address6: Schema.optionalKey(Ipv6),
   wire: IpAddress,
@@ -83,7 +58,7 @@ export const Workflow = Schema.Struct({
   /** One of `services/make/suites.ts`, the hybrid one first: what seals releases and encrypts packets. */
   suite: Schema.Literals(["xwing-chacha20-poly1305", "chacha20-poly1305"]),
   lease_seconds: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.leaseMsMax / 1000 })),
-  roots: list(HardwareRoot, 16).check(Schema.isMinLength(1)),
+  roots: HardwareRoots,
   stages: Schema.Record(Token, Stage),
   nodes: list(WorkflowNode, limits.nodes),
   edges: list(Edge, limits.edges),
@@ -105,9 +80,9 @@ export const Anchors = Schema.Struct({
   operator_keys: list(hex(32), limits.signers).check(Schema.isMinLength(1)),
   operator_threshold: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.signers })),
   control_plane: Schema.Struct({
-    roots: list(HardwareRoot, 16).check(Schema.isMinLength(1)),
-    measurements: list(hex(48), 16).check(Schema.isMinLength(1)),
-    chip_ids: Schema.Union([list(hex(64), 16).check(Schema.isMinLength(1)), Schema.Literal("any")]),
+    roots: HardwareRoots,
+    ...demands,
+    chips: Schema.Union([list(Chip, 16).check(Schema.isMinLength(1)), Schema.Literal("any")]),
   }),
 })
 export type Anchors = typeof Anchors.Type

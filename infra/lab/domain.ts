@@ -1,6 +1,7 @@
 /** The lab's operator: its keys, the anchors that guests are launched with, and the workflow that it signs. */
 import { join } from "node:path"
 import { stringify } from "yaml"
+import type { SevSnp } from "../../schemas/platforms.ts"
 import type { Anchors, HardwareRoot, SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
 import { crypto, type SecretKey } from "../../services/common/crypto/index.ts"
 import { defaultSuite } from "../../services/make/suites.ts"
@@ -27,11 +28,24 @@ export interface ControlPlane {
   readonly chip: string
 }
 
+/** No debugging, no migration, and not below the firmware of a while ago. */
+const snpOf = (measurement: string): SevSnp => ({
+  measurements: [measurement],
+  policy: { debug: false, migration_agent: false, vmpl_max: 0 },
+  tcb: { minimum: [{ bootloader: 3, tee: 0, snp: 8, microcode: 115 }] },
+})
+
 export const anchorsOf = (operatorKey: Uint8Array, control: ControlPlane): Anchors => ({
   domain: DOMAIN,
   operator_keys: [hex(operatorKey)],
   operator_threshold: 1,
-  control_plane: { roots: [control.root], measurements: [control.measurement], chip_ids: [control.chip] },
+  control_plane: {
+    roots: [control.root],
+    assurance: "emulated",
+    platforms: ["sev-snp"],
+    sev_snp: snpOf(control.measurement),
+    chips: [{ sev_snp: control.chip }],
+  },
 })
 
 export interface WorkflowOrder {
@@ -48,10 +62,8 @@ export const exampleWorkflow = (order: WorkflowOrder): Workflow => {
   const stage = {
     assurance: "emulated",
     platforms: ["sev-snp"],
-    measurements: [order.measurement],
+    sev_snp: snpOf(order.measurement),
     dataplane: [order.dataplane],
-    policy: { debug: false, migration_agent: false, vmpl_max: 0 },
-    minimum_tcb: { bootloader: 3, tee: 0, snp: 8, microcode: 115 },
   } as const
   return {
     workflow: "example",
@@ -65,7 +77,7 @@ export const exampleWorkflow = (order: WorkflowOrder): Workflow => {
     nodes: order.nodes.map(({ id, stage: taken, chip, address, wire }) => ({
       id,
       stage: taken,
-      chip,
+      chip: { sev_snp: chip },
       address,
       wire,
     })),

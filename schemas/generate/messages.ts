@@ -1,11 +1,11 @@
 /** Every message by name, with an example that fills in every field: golden vectors and tests are made from these. */
 import type { Schema } from "effect"
 import * as attestation from "../messages/attestation.ts"
-import * as collateral from "../messages/collateral.ts"
 import * as common from "../messages/common.ts"
 import * as event from "../messages/event.ts"
 import * as release from "../messages/release.ts"
 import * as stats from "../messages/stats.ts"
+import type { SevSnp } from "../platforms.ts"
 import * as workflow from "../workflow.ts"
 
 export interface Message {
@@ -97,6 +97,26 @@ const nodeEvidence: attestation.NodeEvidence = {
   },
   evidence,
 }
+const snpExample: SevSnp = {
+  measurements: ["0b".repeat(48)],
+  policy: { debug: false, migration_agent: false, smt: false, single_socket: false, vmpl_max: 0 },
+  tcb: {
+    minimum: [
+      { bootloader: 3, tee: 0, snp: 8, microcode: 115, fmc: 0 },
+      { snp: 23, since: "2026-10-01", advisory: "AMD-SB-3019" },
+    ],
+    grace_days: 30,
+    advisories: [{ id: "AMD-SB-3019", until: "2026-12-31" }],
+  },
+  revocation: true,
+  provisional_firmware: false,
+  host_data: ["20".repeat(32)],
+  family_id: ["21".repeat(16)],
+  image_id: ["22".repeat(16)],
+  id_keys: ["23".repeat(48)],
+  author_keys: ["24".repeat(48)],
+  vlek_of: ["AWS"],
+}
 const workflowExample: workflow.Workflow = {
   workflow: "example",
   domain: "lab",
@@ -104,18 +124,72 @@ const workflowExample: workflow.Workflow = {
   not_after: "2027-01-01T00:00:00Z",
   suite: "xwing-chacha20-poly1305",
   lease_seconds: 30,
-  roots: [{ vendor: "amd", product: "Milan", key_digest: "0a".repeat(32), emulated: true }],
+  roots: [
+    { vendor: "amd", product: "Milan", key_digest: "0a".repeat(32), emulated: true },
+    { vendor: "intel", key_digest: "1d".repeat(32), emulated: false },
+    { vendor: "tpm", use: "issuer", key_digest: "1e".repeat(32), emulated: false },
+    { vendor: "tpm", use: "ak", key_digest: "1f".repeat(32), emulated: false },
+    { vendor: "aws", key_digest: "2f".repeat(32), emulated: false },
+  ],
   stages: {
     source: {
       assurance: "emulated",
       platforms: ["sev-snp"],
-      measurements: ["0b".repeat(48)],
+      sev_snp: snpExample,
       dataplane: ["0c".repeat(48)],
-      policy: { debug: false, migration_agent: false, smt: false, vmpl_max: 0 },
-      minimum_tcb: { bootloader: 3, tee: 0, snp: 8, microcode: 115, fmc: 0 },
+    },
+    transform: {
+      assurance: "tpm-only",
+      platforms: ["tdx", "tdx+tpm", "tpm", "nitro"],
+      tdx: {
+        mrtd: ["10".repeat(48)],
+        rtmrs: {
+          0: ["11".repeat(48)],
+          1: ["12".repeat(48)],
+          2: ["13".repeat(48)],
+          3: ["14".repeat(48)],
+        },
+        mrseam: ["15".repeat(48)],
+        mr_config_id: ["16".repeat(48)],
+        mr_owner: ["17".repeat(48)],
+        mr_owner_config: ["18".repeat(48)],
+        mr_service_td: ["00".repeat(48)],
+        attributes: {
+          sept_ve_disable: true,
+          migratable: false,
+          pks: true,
+          key_locker: false,
+          perfmon: false,
+        },
+        xfam: ["00000000000702e7"],
+        secure_boot: true,
+        tcb: {
+          statuses: ["UpToDate", "SWHardeningNeeded"],
+          minimum_evaluation: 17,
+          minimum_date: "2024-03-13",
+          grace_days: 30,
+          advisories: [{ id: "INTEL-SA-00837", until: "2026-12-31" }],
+        },
+      },
+      tpm: {
+        bank: "sha256",
+        pcrs: { "4": ["19".repeat(32)], "7": ["1a".repeat(32)] },
+        secure_boot: true,
+        images: ["1b".repeat(32)],
+      },
+      nitro: { document: "tpm", pcrs: { "0": ["1c".repeat(48)] } },
+      dataplane: ["0c".repeat(48)],
     },
   },
-  nodes: [{ id: "n1", stage: "source", chip: "0d".repeat(64), address: "10.77.0.1", wire: "10.99.0.11" }],
+  nodes: [
+    {
+      id: "n1",
+      stage: "source",
+      chip: { sev_snp: "0d".repeat(64) },
+      address: "10.77.0.1",
+      wire: "10.99.0.11",
+    },
+  ],
   edges: [{ id: "raw", from: "source", to: "transform", protocol: "tcp", port: 5_000, lanes: 1 }],
 }
 
@@ -272,12 +346,6 @@ export const messages = {
     ],
     verdicts: { SEALED: 127, NO_POLICY: 128 },
   }),
-  "collateral-piece": message(collateral.CollateralPiece, {
-    v: 1,
-    bytes: bytes(120, 63),
-    source: "https://kdsintf.amd.com/vcek/v1/Milan/crl",
-    confirmed_ms: 1_790_000_000_000,
-  }),
   "signed-workflow": message(workflow.SignedWorkflow, {
     v: 1,
     document: new TextEncoder().encode("workflow: example\n"),
@@ -296,8 +364,10 @@ export const documents = {
     operator_threshold: 1,
     control_plane: {
       roots: workflowExample.roots,
-      measurements: ["0b".repeat(48)],
-      chip_ids: ["0d".repeat(64)],
+      assurance: "emulated",
+      platforms: ["sev-snp"],
+      sev_snp: snpExample,
+      chips: [{ sev_snp: "0d".repeat(64) }],
     },
   }),
 } as const satisfies Record<string, Message>

@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { type NatsUser, nameOf, serverConfig } from "../../schemas/generate/permissions.ts"
+import type { Chip } from "../../schemas/platforms.ts"
 import type { Role } from "../../schemas/subjects.ts"
 import type { Workflow } from "../../schemas/workflow.ts"
 import { identity, newUser } from "../common/bus/bus.ts"
@@ -69,7 +70,7 @@ export const checkWorkflow = (out: Output, path: string): void => {
       `${document.workflow} version ${document.version} of domain ${document.domain}, until ${document.not_after}`,
       `digest ${hex(digest)}`,
       ...document.nodes.map(({ id, stage, chip, address, address6, wire }) => {
-        const machine = chip === "any" ? "ANY MACHINE (identity: any)" : `chip ${chip.slice(0, 16)}...`
+        const machine = chip === "any" ? "ANY MACHINE (identity: any)" : describeChip(chip)
         const own = [address, address6].filter((one) => one !== undefined).join(" ")
         return `node  ${id.padEnd(12)} ${stage.padEnd(14)} ${own.padEnd(15)} on the wire ${wire}, ${machine}`
       }),
@@ -85,6 +86,11 @@ export const checkWorkflow = (out: Output, path: string): void => {
     ],
   )
 }
+
+const describeChip = (chip: Chip): string =>
+  Object.entries(chip)
+    .map(([kind, id]) => `${kind} ${id.length > 24 ? `${id.slice(0, 16)}...` : id}`)
+    .join(", ")
 
 export const measureDataplane = (out: Output, object: string): void => {
   const { digest, programs } = measureObject(object)

@@ -1,13 +1,29 @@
 /** Evidence: verified, appraised, and (emulated) produced. Bytes in, values or typed errors out; time is an argument. */
 export { appraise } from "./appraisal/appraise.ts"
+export {
+  assuranceOf,
+  chipBytesOf,
+  describeMachine,
+  identitiesOf,
+  type Machine,
+  machineOf,
+} from "./appraisal/machine-rules.ts"
 export type {
   Appraisal,
   AppraisalClaims,
   AppraisalPolicy,
-  Assurance,
   Check,
-  TcbFloor,
+  Finding,
 } from "./appraisal/policy.ts"
+export { reportDataBytes, tpmExtraData } from "./appraisal/report-data.ts"
+export {
+  type CollateralLookup,
+  EvidenceCaches,
+  type VerifiedPieces,
+  type VerifiedTpm,
+  type VerifyEvidenceOptions,
+  verifyPieces,
+} from "./appraisal/verify-pieces.ts"
 export {
   CollateralError,
   type CollateralErrorCode,

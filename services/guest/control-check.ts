@@ -2,39 +2,34 @@
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { appraise } from "../evidence/appraisal/appraise.ts"
-import { verifyReport } from "../evidence/snp/verify.ts"
+import { tpmExtraData } from "../evidence/appraisal/report-data.ts"
+import {
+  type CollateralLookup,
+  type EvidenceCaches,
+  verifyPieces,
+} from "../evidence/appraisal/verify-pieces.ts"
 import type { EvidenceCheck } from "../make/control-plane.ts"
 import { MakeError } from "../make/errors.ts"
-import { encodeList, operatorKeysDigest, rootsDigest } from "../make/transcript.ts"
+import { operatorKeysDigest, rootBytes, rootsDigest } from "../make/transcript.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 
-const none = new Uint8Array(0)
+export interface ControlCheckOptions {
+  /** What vendors say of the control plane's hardware: none is needed for SNP, all of it for TDX. */
+  readonly collateral?: CollateralLookup
+  readonly caches?: EvidenceCaches
+}
 
-/** A control plane has no data plane to measure; its rule says so, instead of leaving the check out. */
-const NO_DATAPLANE = "none"
-
+/** A control plane has no data plane to measure: the anchors ask for none. */
 export const controlCheck =
-  (crypto: Crypto, trust: Trust, now: () => Date): EvidenceCheck =>
+  (crypto: Crypto, trust: Trust, now: () => Date, options: ControlCheckOptions = {}): EvidenceCheck =>
   (evidence, reportData) => {
-    const { roots, measurements, chip_ids } = trust.controlPlane
-    const [piece] = evidence.pieces
-    const shown =
-      piece?.kind === "snp" && evidence.pieces.length === 1 ? piece : { report: none, certificates: [] }
-    const verified = verifyReport(shown, { roots, now: now(), crypto })
+    const at = now()
+    const { roots } = trust.controlPlane
     const appraisal = appraise(
-      verified,
-      {
-        platforms: ["sev-snp"],
-        roots,
-        assurance: roots.some((root) => root.emulated) ? "emulated" : "hardware",
-        measurements,
-        dataplane: [NO_DATAPLANE],
-        chipIds: chip_ids,
-        debug: false,
-        migrationAgent: false,
-        vmplMax: 0,
-      },
-      { reportData, dataplane: NO_DATAPLANE },
+      verifyPieces(evidence, { roots, now: at, crypto, ...options }),
+      trust.controlPlane,
+      { reportData, extraData: tpmExtraData(reportData) },
+      at,
     )
     if (appraisal.verdict !== "accepted") {
       const { reason } = appraisal
@@ -53,11 +48,6 @@ export const controlCheck =
 export const controlTrust = (crypto: Crypto, trust: Trust, workflow: VerifiedWorkflow) => ({
   domain: trust.domain,
   operatorKeysDigest: operatorKeysDigest(crypto, trust.operatorKeys, trust.threshold),
-  rootsDigest: rootsDigest(
-    crypto,
-    workflow.document.roots.map(({ vendor, product, key_digest, emulated }) =>
-      encodeList([vendor, product, key_digest, emulated ? 1 : 0]),
-    ),
-  ),
+  rootsDigest: rootsDigest(crypto, workflow.document.roots.map(rootBytes)),
   workflowDigest: workflow.digest,
 })

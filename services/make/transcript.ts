@@ -3,6 +3,7 @@
  * encode to the same bytes, so a hash or signature over it speaks of exactly one thing.
  */
 import type { Evidence, Piece } from "../../schemas/messages/common.ts"
+import type { HardwareRoot } from "../../schemas/platforms.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { expectBytes, MakeError } from "./errors.ts"
 import { type Label, labels } from "./labels.ts"
@@ -84,7 +85,13 @@ export const operatorKeysDigest = (
   )
 }
 
-/** Of the hardware roots that a control plane accepts: DER certificates, or digests of them, as the domain has agreed. */
+/** A hardware root of a workflow: vendor, what narrows it (AMD's product, the use of a TPM's key, or nothing), key, word. */
+export const rootBytes = (root: HardwareRoot): Uint8Array => {
+  const narrowed = root.vendor === "amd" ? root.product : root.vendor === "tpm" ? root.use : ""
+  return encodeList([root.vendor, narrowed, root.key_digest, root.emulated ? 1 : 0])
+}
+
+/** Of the hardware roots that a control plane accepts, each as `rootBytes`. */
 export const rootsDigest = (crypto: Crypto, roots: ReadonlyArray<Uint8Array>): Uint8Array =>
   setDigest(crypto, labels.rootsDigest, roots)
 

@@ -4,6 +4,7 @@
  */
 import { Result, Schema } from "effect"
 import { parseDocument } from "yaml"
+import { canBeOne, demandsProblem } from "../../schemas/platforms.ts"
 import { type SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { PORTS } from "./edges.ts"
@@ -150,15 +151,20 @@ const checkConsistency = (w: Workflow): void => {
   )
   checkUnique(
     "nodes.chip",
-    w.nodes.map((n) => n.chip).filter((chip) => chip !== "any"),
+    w.nodes.flatMap(({ chip }) => (chip === "any" ? [] : Object.values(chip))),
   )
   checkUnique(
     "edges.id",
     w.edges.map((e) => e.id),
   )
   for (const node of w.nodes) {
-    if (w.stages[node.stage] === undefined)
-      throw inconsistent(`nodes.${node.id}.stage`, `no stage "${node.stage}"`)
+    const stage = w.stages[node.stage]
+    if (stage === undefined) throw inconsistent(`nodes.${node.id}.stage`, `no stage "${node.stage}"`)
+    if (node.chip !== "any" && !canBeOne(node.chip, stage.platforms))
+      throw inconsistent(
+        `nodes.${node.id}.chip`,
+        `names no machine of ${stage.platforms.join(" or ")}; write "chip: any" to take any`,
+      )
     if (node.address === undefined && node.address6 === undefined)
       throw inconsistent(`nodes.${node.id}.address`, "needs an address, an address6, or both")
   }
@@ -177,12 +183,7 @@ const checkConsistency = (w: Workflow): void => {
     }
   }
   for (const [id, stage] of Object.entries(w.stages)) {
-    const emulatedRoot = w.roots.some((root) => root.emulated)
-    if (stage.assurance === "emulated" && !emulatedRoot) {
-      throw inconsistent(
-        `stages.${id}.assurance`,
-        "accepts emulated hardware, but no root is marked emulated",
-      )
-    }
+    const problem = demandsProblem(stage, w.roots)
+    if (problem !== undefined) throw inconsistent(`stages.${id}.${problem.field}`, problem.message)
   }
 }

@@ -4,14 +4,24 @@
  */
 import type { AttestationResult, NodeEvidence } from "../../schemas/messages/attestation.ts"
 import { type Check, Checks } from "../../schemas/messages/common.ts"
-import type { Stage } from "../../schemas/workflow.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { appraise } from "../evidence/appraisal/appraise.ts"
-import type { AppraisalPolicy } from "../evidence/appraisal/policy.ts"
-import type { ChainCache } from "../evidence/snp/chain.ts"
-import { SnpError } from "../evidence/snp/error.ts"
-import { type VerifiedSnp, verifyReport } from "../evidence/snp/verify.ts"
+import {
+  assuranceOf,
+  chipBytesOf,
+  describeMachine,
+  type Machine,
+  machineOf,
+} from "../evidence/appraisal/machine-rules.ts"
+import { tpmExtraData } from "../evidence/appraisal/report-data.ts"
+import {
+  type CollateralLookup,
+  type EvidenceCaches,
+  type VerifiedPieces,
+  verifyPieces,
+} from "../evidence/appraisal/verify-pieces.ts"
+import { EvidenceError } from "../evidence/error.ts"
 import type { Challenge } from "../make/challenge.ts"
 import { MakeError } from "../make/errors.ts"
 import { expectSealable } from "../make/release.ts"
@@ -32,7 +42,9 @@ export interface Verifier {
   readonly crypto: Crypto
   readonly instance: string
   readonly control: string
-  readonly cache: ChainCache
+  readonly caches: EvidenceCaches
+  /** What vendors say, of that moment: looked up in memory. */
+  readonly collateral?: (now: Date) => CollateralLookup
 }
 
 export type Verdict =
@@ -46,7 +58,6 @@ export type Verdict =
       readonly emulated: boolean
     }
 
-const none = new Uint8Array(0)
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
 
 /** A node that no release can be sealed to is told so here, rather than vouched for in vain. */
@@ -99,34 +110,20 @@ const claimChecks = (crypto: Crypto, evidence: NodeEvidence, asked: Outstanding)
   ]
 }
 
-const policyOf = (workflow: VerifiedWorkflow, stage: Stage, chip: string): AppraisalPolicy => ({
-  platforms: stage.platforms,
-  roots: workflow.document.roots,
-  assurance: stage.assurance,
-  measurements: stage.measurements,
-  dataplane: stage.dataplane,
-  chipIds: chip === "any" ? "any" : [chip],
-  debug: stage.policy.debug,
-  migrationAgent: stage.policy.migration_agent,
-  vmplMax: stage.policy.vmpl_max,
-  ...(stage.policy.smt === undefined ? {} : { smt: stage.policy.smt }),
-  ...(stage.minimum_tcb === undefined ? {} : { minTcb: stage.minimum_tcb }),
-})
-
 /**
  * Keys go to a machine that can be told from others: a result without a chip id would let one machine pass for another
  * under `identity: any`.
  */
-const chipCheck = (verified: VerifiedSnp | SnpError): Check => {
-  if (verified instanceof SnpError) {
-    return { name: "chip-known", result: "not-applicable", found: "no genuine evidence", wanted: "a chip id" }
-  }
-  const known = verified.chip.id !== undefined
+const chipCheck = (machine: Machine | undefined): Check => {
+  const wanted = "an identity of at most 64 bytes"
+  if (machine === undefined)
+    return { name: "chip-known", result: "not-applicable", found: "no genuine evidence", wanted }
+  const known = chipBytesOf(machine) !== undefined
   return {
     name: "chip-known",
     result: known ? "passed" : "failed",
     found: known ? "known" : "masked by the host, and the signing key is not the chip's own",
-    wanted: "a chip id",
+    wanted,
   }
 }
 
@@ -160,17 +157,7 @@ export const appraiseNode = (
       emulated: false,
     }
   }
-  const [piece] = evidence.evidence.pieces
-  const shown =
-    piece?.kind === "snp" && evidence.evidence.pieces.length === 1
-      ? piece
-      : { report: none, certificates: [] }
-  const verified = verifyReport(shown, {
-    roots: asked.workflow.document.roots,
-    now,
-    cache: verifier.cache,
-    crypto,
-  })
+  const { roots } = asked.workflow.document
   const reportData = nodeReportData(crypto, {
     role: "node",
     suites: claims.suites,
@@ -187,17 +174,27 @@ export const appraiseNode = (
     dataplane: claims.dataplane,
     bootId: claims.boot,
   })
-  const appraisal = appraise(verified, policyOf(asked.workflow, stage, node.chip), {
-    reportData,
-    dataplane: hex(claims.dataplane),
+  const pieces = verifyPieces(evidence.evidence, {
+    roots,
+    now,
+    crypto,
+    caches: verifier.caches,
+    ...(verifier.collateral && { collateral: verifier.collateral(now) }),
   })
-  const checks = [...claimChecks(crypto, evidence, asked), chipCheck(verified), ...appraisal.checks]
+  const machine = machineOf(pieces)
+  const appraisal = appraise(
+    pieces,
+    { ...stage, roots, chips: node.chip === "any" ? "any" : [node.chip] },
+    { reportData, extraData: tpmExtraData(reportData), dataplane: hex(claims.dataplane) },
+    now,
+  )
+  const checks = [...claimChecks(crypto, evidence, asked), chipCheck(machine), ...appraisal.checks]
   const reason = checks.find(({ result }) => result === "failed")
-  const chip = verified instanceof SnpError ? undefined : verified.chip.id
+  const chip = machine && chipBytesOf(machine)
   if (
     reason !== undefined ||
     appraisal.verdict !== "accepted" ||
-    verified instanceof SnpError ||
+    machine === undefined ||
     chip === undefined
   ) {
     const failed = reason ?? {
@@ -206,10 +203,14 @@ export const appraiseNode = (
       found: "no check passed",
       wanted: "genuine evidence",
     }
-    const code =
-      verified instanceof SnpError && reason?.name === "genuine" ? verified.code : codeOf(failed.name)
-    const emulated = !(verified instanceof SnpError) && verified.emulated
-    return { accepted: false, code, reason: failed, checks, stage: node.stage, emulated }
+    return {
+      accepted: false,
+      code: codeOf(failed.name, pieces),
+      reason: failed,
+      checks,
+      stage: node.stage,
+      emulated: appraisal.assurance === "emulated",
+    }
   }
   return {
     accepted: true,
@@ -221,9 +222,9 @@ export const appraiseNode = (
       node: claims.node,
       session: claims.session,
       stage: node.stage,
-      assurance: verified.emulated ? "emulated" : "hardware",
-      platform: `sev-snp ${verified.productName}`.slice(0, 64),
-      chip: new Uint8Array(Buffer.from(chip, "hex")),
+      assurance: assuranceOf(machine),
+      platform: describeMachine(machine).slice(0, 64),
+      chip,
       boot: claims.boot,
       signing_key: claims.signing_key,
       dh_key: claims.dh_key,
@@ -239,4 +240,8 @@ export const appraiseNode = (
   }
 }
 
-const codeOf = (check: string): string => check.toUpperCase().replaceAll("-", "_")
+/** Evidence that isn't genuine is refused by the verification's own code, all else by the name of the check. */
+const codeOf = (check: string, { snp, tdx, tpm, nitro }: VerifiedPieces): string => {
+  const wrong = check === "genuine" ? (snp ?? tdx ?? nitro ?? tpm) : check === "tpm-genuine" ? tpm : undefined
+  return wrong instanceof EvidenceError ? wrong.code : check.toUpperCase().replaceAll("-", "_")
+}

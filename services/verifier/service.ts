@@ -13,7 +13,7 @@ import { encode } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import { writeVerifierKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
-import { ChainCache } from "../evidence/snp/chain.ts"
+import { type CollateralLookup, EvidenceCaches } from "../evidence/appraisal/verify-pieces.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
 import { ChallengeBook } from "../make/challenge.ts"
@@ -31,19 +31,33 @@ export interface VerifierOptions {
   readonly instance: string
   readonly control: string
   readonly runDirectory: string
+  /** What vendors say, of that moment; without it TDX is refused, and nothing is known of AMD's revocations. */
+  readonly collateral?: (now: Date) => CollateralLookup
+  /** Another place to appraise in: a pool of threads. In this one, by default. */
+  readonly appraise?: (evidence: NodeEvidence, asked: Outstanding, now: Date) => Effect.Effect<Verdict>
 }
 
 const monotonicMs = () => performance.now()
 
 export const serveVerifier = Effect.fn("serveVerifier")(function* (options: VerifierOptions) {
-  const { crypto, trust, instance, control } = options
+  const { crypto, trust, instance, control, collateral } = options
   const bus = yield* Bus
   const key = crypto.ed25519.generate()
   writeVerifierKey(options.runDirectory, { instance, key: key.publicKey })
   const known = yield* knowWorkflow(crypto, trust)
   const book = new ChallengeBook(crypto)
   const outstanding = new Map<string, Outstanding>()
-  const verifier = { crypto, instance, control, cache: new ChainCache() }
+  const verifier = {
+    crypto,
+    instance,
+    control,
+    caches: new EvidenceCaches(),
+    ...(collateral && { collateral }),
+  }
+  const appraise =
+    options.appraise ??
+    ((evidence: NodeEvidence, asked: Outstanding, now: Date) =>
+      Effect.sync(() => appraiseNode(verifier, evidence, asked, now)))
   let beacon: { readonly nonce: Uint8Array; readonly atMs: number } | undefined
 
   yield* bus.subscribe("beacon", {}, ({ nonce }) =>
@@ -122,7 +136,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     )
     outstanding.delete(node)
     if (asked === undefined) return yield* refuse("STALE", "challenge", "is not outstanding for this node")
-    const verdict = appraiseNode(verifier, evidence, asked, new Date())
+    const verdict = yield* appraise(evidence, asked, new Date())
     yield* report(node, verdict, Math.round(monotonicMs() - started))
     if (!verdict.accepted) {
       const { reason } = verdict

@@ -128,7 +128,7 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
       const chip = newChip(root)
       launch(chip, { measurement, stateFile: join(guest(id), "snp-guest.json") })
       const host = `${(i >> 8) & 255}.${i & 255}`
-      return { id, stage: "source", chip: hex(chip.chipId), address: `10.77.${host}`, wire: `10.99.${host}` }
+      return { id, stage: "source", chip: { sev_snp: hex(chip.chipId) }, address: `10.77.${host}`, wire: `10.99.${host}` }
     })
 
     // The server, with a user for each identity.

@@ -28,7 +28,7 @@ const exampleWorkflow = (): string => {
   const block = /```yaml\n(.*?)```/s.exec(readme)?.[1] ?? ""
   return block
     .replaceAll(/(measurements|dataplane): \["\.\.\."\]/g, `$1: ["${"ab".repeat(48)}"]`)
-    .replaceAll('chip: "..."', `chip: "${"cd".repeat(64)}"`)
+    .replaceAll('sev_snp: "..."', `sev_snp: "${"cd".repeat(64)}"`)
 }
 
 let directory: string

@@ -10,6 +10,7 @@ import { Effect, Exit, Logger, Scope } from "effect"
 import type { Msg } from "nats"
 import { signWorkflow, workflowText } from "../../infra/lab/domain.ts"
 import { CHECKOUT, emulatedRoot } from "../../infra/lab/hardware.ts"
+import type { Chip, SevSnp } from "../../schemas/platforms.ts"
 import { DEFAULT_PREFIX, type Role, type SubjectName } from "../../schemas/subjects.ts"
 import type { Anchors, Stage, Workflow } from "../../schemas/workflow.ts"
 import type { BusShape, StoredEvent } from "../../services/common/bus/bus.ts"
@@ -101,30 +102,36 @@ export const CONTROL_IMAGE = filled(48, 0xc0)
 export const imageOf = (stage: string): Uint8Array => filled(48, stage.charCodeAt(stage.length - 1))
 export const DATAPLANE = filled(48, 0xd5)
 
+const snpOf = (measurement: Uint8Array): SevSnp => ({
+  measurements: [hex(measurement)],
+  policy: { debug: false, migration_agent: false, vmpl_max: 0 },
+  tcb: { minimum: [{ bootloader: 3, tee: 0, snp: 8, microcode: 115 }] },
+})
+
 export const anchorsOf = (operator: SecretKey, root: EmulatedRoot, chip: EmulatedChip): Anchors => ({
   domain: "lab",
   operator_keys: [hex(operator.publicKey)],
   operator_threshold: 1,
   control_plane: {
     roots: [root.hardwareRoot],
-    measurements: [hex(CONTROL_IMAGE)],
-    chip_ids: [hex(chip.chipId)],
+    assurance: "emulated",
+    platforms: ["sev-snp"],
+    sev_snp: snpOf(CONTROL_IMAGE),
+    chips: [{ sev_snp: hex(chip.chipId) }],
   },
 })
 
 /** source -> transform -> sink, a vault that takes no emulated machine, and the nodes that a test file wants. */
 export const workflowOf = (
   root: EmulatedRoot,
-  nodes: ReadonlyArray<{ id: string; stage: string; chip: string }>,
+  nodes: ReadonlyArray<{ id: string; stage: string; chip: Chip | "any" }>,
   leaseSeconds: number,
 ): Workflow => {
   const stage = (id: string): Stage => ({
     assurance: "emulated",
     platforms: ["sev-snp"],
-    measurements: [hex(imageOf(id))],
+    sev_snp: snpOf(imageOf(id)),
     dataplane: [hex(DATAPLANE)],
-    policy: { debug: false, migration_agent: false, vmpl_max: 0 },
-    minimum_tcb: { bootloader: 3, tee: 0, snp: 8, microcode: 115 },
   })
   return {
     workflow: "example",
@@ -284,7 +291,7 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
   const nodes = options.nodes.map(({ id, stage, any }) => ({
     id,
     stage,
-    chip: any === true ? "any" : hex(chip(id).chipId),
+    chip: any === true ? ("any" as const) : { sev_snp: hex(chip(id).chipId) },
   }))
   const document = workflowOf(root, nodes, options.leaseSeconds ?? 30)
   const signed = signWorkflow(workflowText(document), operator)

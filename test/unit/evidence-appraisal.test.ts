@@ -1,5 +1,6 @@
 /** Genuine evidence against reference values: the verdict, every check, and which one it failed on. */
 import { beforeAll, describe, expect, it } from "vitest"
+import type { SevSnp } from "../../schemas/platforms.ts"
 import {
   type Appraisal,
   type AppraisalClaims,
@@ -12,6 +13,7 @@ import {
   type Launch,
   launchGuest,
   SnpError,
+  tpmExtraData,
   type VerifiedSnp,
   verifyReport,
 } from "../../services/evidence/index.ts"
@@ -54,13 +56,23 @@ const guest = (launch: Partial<Launch> = {}): VerifiedSnp =>
 const changedGuest = (change: (view: DataView) => void): VerifiedSnp =>
   verified(resigned(chip, launchGuest(chip, { measurement }).report(reportData), change))
 
-const claims: AppraisalClaims = { reportData, dataplane }
+const claims: AppraisalClaims = { reportData, extraData: tpmExtraData(reportData), dataplane }
 
+/** What the SNP section says otherwise, then the rest of the policy, then the claims. */
 const judge = (
   evidence: VerifiedSnp | SnpError,
+  snp: Partial<SevSnp> = {},
   policy: Partial<AppraisalPolicy> = {},
   change: Partial<AppraisalClaims> = {},
-): Appraisal => appraise(evidence, policyFor(root, policy), { ...claims, ...change })
+): Appraisal =>
+  appraise(
+    { platform: "sev-snp", kinds: ["snp"], snp: evidence },
+    policyFor(root, policy, snp),
+    { ...claims, ...change },
+    now,
+  )
+
+const guestPolicy = { debug: false, migration_agent: false, vmpl_max: 0 }
 
 const expectRefused = (appraisal: Appraisal, check: string): void => {
   expect(appraisal).toMatchObject({ verdict: "refused", reason: { name: check, result: "failed" } })
@@ -70,14 +82,15 @@ const expectRefused = (appraisal: Appraisal, check: string): void => {
 }
 
 const names = [
-  "genuine",
   "platform",
+  "genuine",
   "root",
   "assurance",
   "report-data",
-  "measurement",
   "dataplane",
   "chip-id",
+  "binding",
+  "measurement",
   "debug",
   "migration-agent",
   "vmpl",
@@ -89,8 +102,10 @@ const names = [
   "tcb-committed",
   "tcb-reported",
   "tcb-launch",
+  "tcb-order",
   "committed-firmware",
   "signing-key",
+  "revocation",
   "host-data",
   "family-id",
   "image-id",
@@ -108,11 +123,11 @@ describe("an appraisal", () => {
   })
 
   it("lists every check also when several fail, and names the first", () => {
-    const appraisal = judge(guest({ vmpl: 3 }), { dataplane: [], measurements: [] })
-    expectRefused(appraisal, "measurement")
+    const appraisal = judge(guest({ vmpl: 3 }), { measurements: [] }, { dataplane: [] })
+    expectRefused(appraisal, "dataplane")
     expect(appraisal.checks.map(({ name }) => name)).toEqual(names)
     const failed = appraisal.checks.filter(({ result }) => result === "failed").map(({ name }) => name)
-    expect(failed).toEqual(["measurement", "dataplane", "vmpl"])
+    expect(failed).toEqual(["dataplane", "measurement", "vmpl"])
   })
 
   it("refuses evidence that isn't genuine, says why, and has nothing to say of the rest", () => {
@@ -122,7 +137,7 @@ describe("an appraisal", () => {
     expect(appraisal.assurance).toBeUndefined()
     expect(appraisal.reason?.found).toBe("REPORT_SIGNATURE report.signature: this")
     expect(appraisal.checks.map(({ name }) => name)).toEqual(names)
-    for (const check of appraisal.checks.slice(1)) expect(check.result).toBe("not-applicable")
+    for (const check of appraisal.checks.slice(2)) expect(check.result).toBe("not-applicable")
   })
 
   it("keeps what it found and wanted short enough to be sent", () => {
@@ -138,13 +153,13 @@ describe("refused by name", () => {
   it("debug, unless the policy takes it", () => {
     const debugged = guest({ policy: encodeGuestPolicy({ smt: true, debug: true }) })
     expectRefused(judge(debugged), "debug")
-    expect(judge(debugged, { debug: true }).verdict).toBe("accepted")
+    expect(judge(debugged, { policy: { ...guestPolicy, debug: true } }).verdict).toBe("accepted")
   })
 
   it("a migration agent, unless the policy takes it", () => {
     const migrating = guest({ policy: encodeGuestPolicy({ migrationAgent: true }) })
     expectRefused(judge(migrating), "migration-agent")
-    expect(judge(migrating, { migrationAgent: true }).verdict).toBe("accepted")
+    expect(judge(migrating, { policy: { ...guestPolicy, migration_agent: true } }).verdict).toBe("accepted")
   })
 
   it("a wrong launch measurement", () => {
@@ -161,48 +176,50 @@ describe("refused by name", () => {
       new Uint8Array(0),
       Uint8Array.from([...reportData, 0]),
     ])
-      expectRefused(judge(guest(), {}, { reportData: wrong }), "report-data")
+      expectRefused(judge(guest(), {}, {}, { reportData: wrong }), "report-data")
   })
 
   it("another data plane, in whatever case or length it is written", () => {
     for (const wrong of ["d6".repeat(48), dataplane.toUpperCase(), "", dataplane.slice(2)])
-      expectRefused(judge(guest(), {}, { dataplane: wrong }), "dataplane")
-    expectRefused(judge(guest(), { dataplane: [] }), "dataplane")
+      expectRefused(judge(guest(), {}, {}, { dataplane: wrong }), "dataplane")
+    expectRefused(judge(guest(), {}, { dataplane: [] }), "dataplane")
   })
 
-  it("another chip than the policy lists, or than the node is enrolled with", () => {
+  it("another chip than the policy lists, or none by its kind", () => {
     const own = hexOf(chip.chipId)
     const other = "00".repeat(64)
-    expect(judge(guest(), { chipIds: [other, own] }, { chipId: own }).verdict).toBe("accepted")
-    expectRefused(judge(guest(), { chipIds: [other] }), "chip-id")
-    expectRefused(judge(guest(), { chipIds: [] }), "chip-id")
-    expectRefused(judge(guest(), { chipIds: "any" }, { chipId: other }), "chip-id")
-    expectRefused(judge(guest(), { chipIds: [own] }, { chipId: other }), "chip-id")
+    expect(judge(guest(), {}, { chips: [{ sev_snp: other }, { sev_snp: own }] }).verdict).toBe("accepted")
+    expectRefused(judge(guest(), {}, { chips: [{ sev_snp: other }] }), "chip-id")
+    expectRefused(judge(guest(), {}, { chips: [] }), "chip-id")
+    expectRefused(judge(guest(), {}, { chips: [{}] }), "chip-id")
+    expectRefused(judge(guest(), {}, { chips: [{ tpm: own, tdx: own }] }), "chip-id")
   })
 
   it("a VMPL above the highest allowed", () => {
     expectRefused(judge(guest({ vmpl: 1 })), "vmpl")
-    expect(judge(guest({ vmpl: 1 }), { vmplMax: 1 }).verdict).toBe("accepted")
-    expectRefused(judge(guest(), { vmplMax: Number.NaN }), "vmpl")
+    expect(judge(guest({ vmpl: 1 }), { policy: { ...guestPolicy, vmpl_max: 1 } }).verdict).toBe("accepted")
+    expectRefused(judge(guest(), { policy: { ...guestPolicy, vmpl_max: Number.NaN } }), "vmpl")
   })
 
   it("emulation where hardware is wanted, even with the root listed", () => {
-    expectRefused(judge(guest(), { assurance: "hardware" }), "assurance")
+    expectRefused(judge(guest(), {}, { assurance: "hardware" }), "assurance")
   })
 
   it("a root, or a platform, that the policy doesn't list", () => {
-    expectRefused(judge(guest(), { roots: amdRoots }), "root")
-    expectRefused(judge(guest(), { roots: [] }), "root")
-    expectRefused(judge(guest(), { roots: [{ ...root.hardwareRoot, product: "Genoa" }] }), "root")
-    expectRefused(judge(guest(), { platforms: [] }), "platform")
+    expectRefused(judge(guest(), {}, { roots: amdRoots }), "root")
+    expectRefused(judge(guest(), {}, { roots: [] }), "root")
+    expectRefused(judge(guest(), {}, { roots: [{ ...root.hardwareRoot, product: "Genoa" }] }), "root")
+    expectRefused(judge(guest(), {}, { platforms: [] }), "platform")
   })
 
   it("multithreading or several sockets where the policy forbids them", () => {
-    expectRefused(judge(guest(), { smt: false }), "smt")
-    expect(judge(guest(), { smt: true }).verdict).toBe("accepted")
-    expectRefused(judge(guest(), { singleSocket: true }), "single-socket")
+    expectRefused(judge(guest(), { policy: { ...guestPolicy, smt: false } }), "smt")
+    expect(judge(guest(), { policy: { ...guestPolicy, smt: true } }).verdict).toBe("accepted")
+    expectRefused(judge(guest(), { policy: { ...guestPolicy, single_socket: true } }), "single-socket")
     const single = guest({ policy: encodeGuestPolicy({ singleSocket: true }) })
-    expect(judge(single, { smt: false, singleSocket: true }).verdict).toBe("accepted")
+    expect(judge(single, { policy: { ...guestPolicy, smt: false, single_socket: true } }).verdict).toBe(
+      "accepted",
+    )
   })
 
   it("memory on CXL, and platform bits that nobody knows", () => {
@@ -212,37 +229,36 @@ describe("refused by name", () => {
 
   it("a TCB below the floor, in any part and any of the four", () => {
     const floor = { bootloader: 4, tee: 0, snp: 24, microcode: 219 }
-    expect(judge(guest(), { minTcb: floor }).verdict).toBe("accepted")
+    expect(judge(guest(), { tcb: { minimum: [floor] } }).verdict).toBe("accepted")
     // No FMC on Milan: a floor for it asks for nothing there.
-    expect(judge(guest(), { minTcb: { ...floor, fmc: 9 } }).verdict).toBe("accepted")
+    expect(judge(guest(), { tcb: { minimum: [{ ...floor, fmc: 9 }] } }).verdict).toBe("accepted")
     for (const part of ["bootloader", "tee", "snp", "microcode"] as const)
-      expectRefused(judge(guest(), { minTcb: { [part]: floor[part] + 1 } }), "tcb-current")
+      expectRefused(judge(guest(), { tcb: { minimum: [{ [part]: floor[part] + 1 }] } }), "tcb-current")
     const lower = (offset: number) => changedGuest((view) => view.setUint8(offset + 7, 218))
     for (const [name, offset] of [
       ["tcb-current", at.currentTcb],
       ["tcb-committed", at.committedTcb],
       ["tcb-launch", at.launchTcb],
     ] as const)
-      expectRefused(judge(lower(offset), { minTcb: floor, allowProvisionalFirmware: true }), name)
-    expectRefused(judge(guest(), { minTcb: { microcode: Number.NaN } }), "tcb-current")
-    expectRefused(judge(guest(), { minTcb: { microCode: 1 } as object }), "tcb-current")
+      expectRefused(judge(lower(offset), { tcb: { minimum: [floor] }, provisional_firmware: true }), name)
+    expectRefused(judge(guest(), { tcb: { minimum: [{ microcode: Number.NaN }] } }), "tcb-current")
   })
 
   it("firmware that the host can still roll back, unless the policy takes it", () => {
     const provisional = changedGuest((view) => view.setUint8(at.committedFirmware, 28))
     expectRefused(judge(provisional), "committed-firmware")
-    expect(judge(provisional, { allowProvisionalFirmware: true }).verdict).toBe("accepted")
+    expect(judge(provisional, { provisional_firmware: true }).verdict).toBe("accepted")
   })
 
   it("other host data, family, image or keys, where the policy has a rule", () => {
     const zero = "00".repeat(32)
-    expect(judge(guest(), { hostData: zero }).verdict).toBe("accepted")
-    expectRefused(judge(guest(), { hostData: "01".repeat(32) }), "host-data")
-    expectRefused(judge(guest(), { familyId: "01".repeat(16) }), "family-id")
-    expectRefused(judge(guest(), { imageId: "01".repeat(16) }), "image-id")
-    expectRefused(judge(guest(), { idKeyDigests: [] }), "id-key")
+    expect(judge(guest(), { host_data: [zero] }).verdict).toBe("accepted")
+    expectRefused(judge(guest(), { host_data: ["01".repeat(32)] }), "host-data")
+    expectRefused(judge(guest(), { family_id: ["01".repeat(16)] }), "family-id")
+    expectRefused(judge(guest(), { image_id: ["01".repeat(16)] }), "image-id")
+    expectRefused(judge(guest(), { id_keys: [] }), "id-key")
     // The digest is there, but the flag that gives it meaning isn't.
-    expectRefused(judge(guest(), { authorKeyDigests: ["00".repeat(48)] }), "author-key")
+    expectRefused(judge(guest(), { author_keys: ["00".repeat(48)] }), "author-key")
   })
 })
 
@@ -255,33 +271,41 @@ describe.runIf(haveVectors)("real evidence", () => {
     if (result instanceof SnpError) throw result
     return result
   }
-  const fitting = (evidence: VerifiedSnp): Partial<AppraisalPolicy> => ({
-    roots: amdRoots,
-    assurance: "hardware",
+  const fitting = (evidence: VerifiedSnp): Partial<SevSnp> => ({
     measurements: [hexOf(evidence.report.measurement)],
   })
+  const hardware = { roots: amdRoots, assurance: "hardware" } as const
 
   it("is hardware, and accepted where it fits", () => {
     const evidence = real("milan-v3-oak-release", "vcek", "ask", "2026-01-01")
-    const appraisal = judge(evidence, fitting(evidence), { reportData: evidence.report.reportData })
+    const appraisal = judge(evidence, fitting(evidence), hardware, { reportData: evidence.report.reportData })
     expect(appraisal).toMatchObject({ verdict: "accepted", assurance: "hardware" })
   })
 
   it("with debugging allowed is refused for that", () => {
     const evidence = real("milan-v2-gce-debug", "vcek", "ask", "2023-01-01")
-    expectRefused(judge(evidence, fitting(evidence), { reportData: evidence.report.reportData }), "debug")
+    const { reportData: own } = evidence.report
+    expectRefused(judge(evidence, fitting(evidence), hardware, { reportData: own }), "debug")
   })
 
   it("at VMPL 1, under a VLEK, of a masked chip, is refused until the policy says otherwise", () => {
     const evidence = real("milan-v3-vlek-aws", "vlek", "asvk", "2025-06-01")
     const bound = { reportData: evidence.report.reportData }
-    const cspIds = [evidence.cspId ?? ""]
+    const vlek_of = [evidence.cspId ?? ""]
     // Its host was running firmware that it hadn't committed.
-    const later = { ...fitting(evidence), allowProvisionalFirmware: true, vmplMax: 1 }
-    expectRefused(judge(evidence, fitting(evidence), bound), "vmpl")
-    expectRefused(judge(evidence, { ...later, allowProvisionalFirmware: false }, bound), "committed-firmware")
-    expectRefused(judge(evidence, later, bound), "signing-key")
-    expectRefused(judge(evidence, { ...later, cspIds, chipIds: [hexOf(chip.chipId)] }, bound), "chip-id")
-    expect(judge(evidence, { ...later, cspIds }, bound).verdict).toBe("accepted")
+    const later = {
+      ...fitting(evidence),
+      provisional_firmware: true,
+      policy: { ...guestPolicy, vmpl_max: 1 },
+    }
+    expectRefused(judge(evidence, fitting(evidence), hardware, bound), "vmpl")
+    expectRefused(
+      judge(evidence, { ...later, provisional_firmware: false }, hardware, bound),
+      "committed-firmware",
+    )
+    expectRefused(judge(evidence, later, hardware, bound), "signing-key")
+    const pinned = { ...hardware, chips: [{ sev_snp: hexOf(chip.chipId) }] }
+    expectRefused(judge(evidence, { ...later, vlek_of }, pinned, bound), "chip-id")
+    expect(judge(evidence, { ...later, vlek_of }, hardware, bound).verdict).toBe("accepted")
   })
 })

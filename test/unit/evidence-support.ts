@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import type { SevSnp } from "../../schemas/platforms.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import {
   type AppraisalPolicy,
@@ -35,16 +36,22 @@ export const makeRoot = (product?: EmulatedRoot["product"]): EmulatedRoot =>
 
 export const makeChip = (root: EmulatedRoot) => createEmulatedChip(root, { now })
 
-export const policyFor = (root: EmulatedRoot, change: Partial<AppraisalPolicy> = {}): AppraisalPolicy => ({
+/** A policy that plain emulated guests meet; what differs for SNP comes second. */
+export const policyFor = (
+  root: EmulatedRoot,
+  change: Partial<AppraisalPolicy> = {},
+  snp: Partial<SevSnp> = {},
+): AppraisalPolicy => ({
   platforms: ["sev-snp"],
   roots: [root.hardwareRoot],
   assurance: "emulated",
-  measurements: [hexOf(measurement)],
+  sev_snp: {
+    measurements: [hexOf(measurement)],
+    policy: { debug: false, migration_agent: false, vmpl_max: 0 },
+    ...snp,
+  },
   dataplane: [dataplane],
-  chipIds: "any",
-  debug: false,
-  migrationAgent: false,
-  vmplMax: 0,
+  chips: "any",
   ...change,
 })
 

@@ -17,7 +17,7 @@ const trust = {
   domain: "lab",
   operatorKeys: [operator.publicKey],
   threshold: 1,
-  controlPlane: { roots: [], measurements: [], chip_ids: "any" as const },
+  controlPlane: { roots: [], assurance: "hardware" as const, platforms: [], chips: "any" as const },
 }
 
 const isoSeconds = (ms: number) => new Date(ms).toISOString().replace(/\.\d+Z$/, "Z")

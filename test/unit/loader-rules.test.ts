@@ -21,9 +21,10 @@ ${["source", "transform", "sink"]
     (name) => `  ${name}:
     assurance: emulated
     platforms: [sev-snp]
-    measurements: ["${"ab".repeat(48)}"]
+    sev_snp:
+      measurements: ["${"ab".repeat(48)}"]
+      policy: { debug: false, migration_agent: false, vmpl_max: 0 }
     dataplane: ["${"cd".repeat(48)}"]
-    policy: { debug: false, migration_agent: false, vmpl_max: 0 }
 `,
   )
   .join("")}nodes:

@@ -12,9 +12,11 @@ const hex = (length: number, byte: string) => byte.repeat(length)
 const stage = {
   assurance: "emulated",
   platforms: ["sev-snp"],
-  measurements: [hex(48, "ab")],
+  sev_snp: {
+    measurements: [hex(48, "ab")],
+    policy: { debug: false, migration_agent: false, vmpl_max: 0 },
+  },
   dataplane: [hex(48, "cd")],
-  policy: { debug: false, migration_agent: false, vmpl_max: 0 },
 }
 const document = {
   workflow: "example",
@@ -26,7 +28,7 @@ const document = {
   roots: [{ vendor: "amd", product: "Milan", key_digest: hex(32, "01"), emulated: true }],
   stages: { source: stage, sink: stage },
   nodes: [
-    { id: "n1", stage: "source", chip: hex(64, "02"), address: "10.77.0.1", wire: "10.99.0.11" },
+    { id: "n1", stage: "source", chip: { sev_snp: hex(64, "02") }, address: "10.77.0.1", wire: "10.99.0.11" },
     { id: "n2", stage: "sink", chip: "any", address: "10.77.0.2", wire: "10.99.0.12" },
   ],
   edges: [{ id: "raw", from: "source", to: "sink", protocol: "tcp", port: 5000, lanes: 1 }],
@@ -92,7 +94,7 @@ describe("parseWorkflow", () => {
     ],
     [
       "two nodes on one chip",
-      text((d) => Object.assign(d.nodes[1] ?? {}, { chip: hex(64, "02") })),
+      text((d) => Object.assign(d.nodes[1] ?? {}, { chip: { sev_snp: hex(64, "02") } })),
       "INCONSISTENT nodes.chip",
     ],
     [

@@ -1,52 +1,24 @@
-/** Reference values: what a stage demands of a machine, as plain data. Empty lists accept nothing. */
-import type { Tcb } from "../snp/product.ts"
-import type { HardwareRoot } from "../snp/roots.ts"
+/** What an appraisal goes by and what it answers, as plain data. Empty lists accept nothing. */
+import type { Assurance, Chip, Demands, HardwareRoot, Platform } from "../../../schemas/platforms.ts"
+import type { CollateralUse } from "../collateral/collateral.ts"
 
-/** Least security version numbers. A part that isn't named has no floor. */
-export type TcbFloor = { readonly [Part in keyof Tcb]?: number }
-
-export interface AppraisalPolicy {
-  readonly platforms: readonly "sev-snp"[]
-  /** Emulated roots are accepted only if they are in here. */
+/** A stage's demands, or those of a guest's anchors, and who may meet them. */
+export interface AppraisalPolicy extends Demands {
   readonly roots: readonly HardwareRoot[]
-  /** The best that the stage may rest on: `hardware` refuses emulated machines even if their root is listed. */
-  readonly assurance: "hardware" | "emulated"
-  /** Launch measurements, 48 bytes in hex. */
-  readonly measurements: readonly string[]
-  /** Digests of the data plane as it was found in the kernel, 48 bytes in hex. */
-  readonly dataplane: readonly string[]
-  /** Chip ids, 64 bytes in hex. `any` gives identity up and must be said aloud. */
-  readonly chipIds: readonly string[] | "any"
-  /** What the guest's policy may allow the host: true accepts either, false demands that it is off. */
-  readonly debug: boolean
-  readonly migrationAgent: boolean
-  readonly smt?: boolean
-  readonly vmplMax: number
-  /** True: the guest must be bound to one socket. */
-  readonly singleSocket?: boolean
-  readonly minTcb?: TcbFloor
-  /** Firmware that isn't committed yet, so that the host can still roll it back. Absent: refused. */
-  readonly allowProvisionalFirmware?: boolean
-  /** 32 bytes in hex. */
-  readonly hostData?: string
-  /** 16 bytes in hex. */
-  readonly familyId?: string
-  readonly imageId?: string
-  /** 48 bytes in hex, any of these. */
-  readonly idKeyDigests?: readonly string[]
-  readonly authorKeyDigests?: readonly string[]
-  /** VLEKs are shared by a provider's machines. Absent: only VCEKs. */
-  readonly cspIds?: readonly string[]
+  /** The machines that it may be, any of these. `any` gives identity up and must be said aloud. */
+  readonly chips: readonly Chip[] | "any"
+  /** Digests of the data plane as it was found in the kernel, 48 bytes in hex. Left out only where there is none. */
+  readonly dataplane?: readonly string[]
 }
 
 /** What the evidence must speak of, known from the protocol. */
 export interface AppraisalClaims {
-  /** The 64 bytes that the report must carry: the hash over nonces, identities and keys. */
+  /** The 64 bytes that reports carry: the hash over nonces, identities and keys. */
   readonly reportData: Uint8Array
+  /** What a TPM's quote carries instead: `tpmExtraData(reportData)`. */
+  readonly extraData: Uint8Array
   /** The data plane's digest as the attester measured it, bound by `reportData`; 48 bytes in hex. */
-  readonly dataplane: string
-  /** The chip that the node's id is enrolled with, if it is pinned; 64 bytes in hex. */
-  readonly chipId?: string
+  readonly dataplane?: string
 }
 
 export interface Check {
@@ -56,14 +28,25 @@ export interface Check {
   readonly wanted: string
 }
 
-export type Assurance = "hardware" | "tpm-only" | "emulated"
+export type Finding = Omit<Check, "name">
+
+/** What rules know beside the evidence. */
+export interface Asked {
+  readonly policy: AppraisalPolicy
+  readonly claims: AppraisalClaims
+  readonly now: Date
+}
 
 export interface Appraisal {
   readonly verdict: "accepted" | "refused"
+  /** What the pieces are together; undefined when they are nothing that belongs together. */
+  readonly platform: Platform | undefined
   /** What the verdict rests on. Undefined when no evidence was genuine. */
   readonly assurance: Assurance | undefined
   /** Every check, in a fixed order. */
   readonly checks: readonly Check[]
   /** The first that failed. */
   readonly reason?: Check
+  /** The vendors' own words that the verdict rests on, by digest and dates. */
+  readonly collateral: readonly CollateralUse[]
 }
