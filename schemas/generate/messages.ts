@@ -1,6 +1,7 @@
 /** Every message by name, with an example that fills in every field: golden vectors and tests are made from these. */
 import type { Schema } from "effect"
 import * as attestation from "../messages/attestation.ts"
+import * as collateral from "../messages/collateral.ts"
 import * as common from "../messages/common.ts"
 import * as event from "../messages/event.ts"
 import * as release from "../messages/release.ts"
@@ -345,6 +346,12 @@ export const messages = {
       },
     ],
     verdicts: { SEALED: 127, NO_POLICY: 128 },
+  }),
+  "collateral-piece": message(collateral.CollateralPiece, {
+    v: 1,
+    bytes: bytes(120, 63),
+    source: "https://kdsintf.amd.com/vcek/v1/Milan/crl",
+    confirmed_ms: 1_790_000_000_000,
   }),
   "signed-workflow": message(workflow.SignedWorkflow, {
     v: 1,
