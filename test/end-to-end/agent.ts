@@ -4,7 +4,7 @@
  * puts raw frames on a device as root of a namespace can.
  */
 import { createSocket, type Socket as Datagrams } from "node:dgram"
-import { connect, createServer, type Server, type Socket } from "node:net"
+import { connect, createServer, isIPv6, type Server, type Socket } from "node:net"
 import { openSender } from "../../infra/lab/packet-socket.ts"
 
 export type Order =
@@ -74,7 +74,8 @@ const listen = (port: number): Promise<void> =>
     })
     servers.set(port, server)
     server.once("error", reject)
-    server.listen({ port, host: "0.0.0.0" }, resolve)
+    // Of both families.
+    server.listen({ port, host: "::" }, resolve)
   })
 
 const unlisten = (port: number): Promise<void> =>
@@ -118,9 +119,10 @@ const tcpConnect = async (order: Extract<Order, { op: "tcp-connect" }>): Promise
   return outcome
 }
 
-const datagramSocket = (port: number | undefined): Promise<Datagrams> =>
+/** For a peer's address of either family, or to listen for both. */
+const datagramSocket = (port: number | undefined, peer = "::"): Promise<Datagrams> =>
   new Promise((resolve, reject) => {
-    const socket = createSocket({ type: "udp4", recvBufferSize: 4 << 20 })
+    const socket = createSocket({ type: isIPv6(peer) ? "udp6" : "udp4", recvBufferSize: 4 << 20 })
     socket.once("error", reject)
     socket.bind(port ?? 0, () => resolve(socket))
   })
@@ -138,7 +140,7 @@ const send = (socket: Datagrams, bytes: Buffer, port: number, address: string): 
 
 /** Gives how many the own kernel took. */
 const udpSend = async (order: Extract<Order, { op: "udp-send" }>): Promise<number> => {
-  const socket = await datagramSocket(order.from)
+  const socket = await datagramSocket(order.from, order.address)
   let taken = 0
   for (let i = 0; i < order.count; i++)
     if (await send(socket, Buffer.from("let me in"), order.port, order.address)) taken += 1
@@ -149,7 +151,7 @@ const udpSend = async (order: Extract<Order, { op: "udp-send" }>): Promise<numbe
 let stream: { stop(): Promise<number> } | undefined
 
 const startStream = async (order: Extract<Order, { op: "stream" }>): Promise<void> => {
-  const socket = await datagramSocket(undefined)
+  const socket = await datagramSocket(undefined, order.address)
   const began = performance.now()
   let sent = 0
   // Catches up after a pause of the scheduler, a hundred at most at once: the rate is what was asked for.

@@ -3,11 +3,13 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { checksum, payloadChecksum } from "../../infra/lab/checksum.ts"
 import { type Cleanup, createCleanup } from "../../infra/lab/cleanup.ts"
 import { type Lab, type LabVariation, startLab } from "../../infra/lab/lab.ts"
 import { preflight } from "../../infra/lab/preflight.ts"
 import { commandLine, type Running } from "../../infra/lab/processes.ts"
 import type { SeenEvent } from "../../infra/lab/watch.ts"
+import { addressBytes, familyOf } from "../../schemas/address.ts"
 import type { Stats } from "../../schemas/messages/stats.ts"
 import { verdicts } from "../../schemas/verdicts.ts"
 import { Attr, bpf, command, openPinned, withFd } from "../../services/common/kernel/bpf.ts"
@@ -267,18 +269,32 @@ export const untilTold = (lab: Lab, node: string, verdict: string, count: number
 export const eventsOf = (lab: Lab, type: string, node: string): ReadonlyArray<SeenEvent> =>
   lab.watch.events.filter(({ event }) => event.type === `vouchsafe.${type}` && event.data.node === node)
 
-const octets = (address: string): ReadonlyArray<number> => address.split(".").map(Number)
-
-const checksum = (bytes: Buffer): number => {
-  let sum = 0
-  for (let at = 0; at < bytes.length; at += 2) sum += bytes.readUInt16BE(at)
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
-  return ~sum & 0xffff
-}
-
 const NO_MAC = "02:00:00:00:00:02"
 
-/** A frame as a node's application end sends it: Ethernet, IPv4, and a payload of the given protocol. Hex. */
+const ipv4Header = (from: string, to: string, protocol: number, length: number): Buffer => {
+  const ip = Buffer.alloc(20)
+  ip[0] = 0x45
+  ip.writeUInt16BE(20 + length, 2)
+  ip[8] = 64
+  ip[9] = protocol
+  ip.set(addressBytes(from), 12)
+  ip.set(addressBytes(to), 16)
+  ip.writeUInt16BE(checksum(ip), 10)
+  return ip
+}
+
+const ipv6Header = (from: string, to: string, next: number, length: number): Buffer => {
+  const ip = Buffer.alloc(40)
+  ip[0] = 0x60
+  ip.writeUInt16BE(length, 4)
+  ip[6] = next
+  ip[7] = 64
+  ip.set(addressBytes(from), 8)
+  ip.set(addressBytes(to), 24)
+  return ip
+}
+
+/** A frame as a node's application end sends it: Ethernet, IP of the addresses' family, and a payload of the given protocol. Hex. */
 export const ipFrame = (
   from: string,
   to: string,
@@ -286,15 +302,9 @@ export const ipFrame = (
   payload: Buffer,
   mac = NO_MAC,
 ): string => {
-  const ip = Buffer.alloc(20)
-  ip[0] = 0x45
-  ip.writeUInt16BE(20 + payload.length, 2)
-  ip[8] = 64
-  ip[9] = protocol
-  ip.set(octets(from), 12)
-  ip.set(octets(to), 16)
-  ip.writeUInt16BE(checksum(ip), 10)
-  const ethernet = Buffer.from(`${mac.replaceAll(":", "")}0200000000010800`, "hex")
+  const six = familyOf(to) === 6
+  const ip = (six ? ipv6Header : ipv4Header)(from, to, protocol, payload.length)
+  const ethernet = Buffer.from(`${mac.replaceAll(":", "")}020000000001${six ? "86dd" : "0800"}`, "hex")
   return Buffer.concat([ethernet, ip, payload]).toString("hex")
 }
 
@@ -306,6 +316,19 @@ export const echoMessage = (type: 8 | 0, id: number): Buffer => {
   message.writeUInt16BE(checksum(message), 2)
   return message
 }
+
+export const ICMPV6 = 58
+
+/** ICMPv6 echo request (128) or reply (129), RFC 4443. */
+export const echoMessage6 = (from: string, to: string, type: 128 | 129, id: number): Buffer => {
+  const message = Buffer.alloc(16)
+  message[0] = type
+  message.writeUInt16BE(id, 4)
+  message.writeUInt16BE(payloadChecksum(pair(from, to), ICMPV6, message), 2)
+  return message
+}
+
+const pair = (from: string, to: string): Buffer => Buffer.concat([addressBytes(from), addressBytes(to)])
 
 /** A TCP segment without options. Its checksum covers the pseudo-header of RFC 9293, section 3.1. */
 export const tcpSegment = (
@@ -320,10 +343,37 @@ export const tcpSegment = (
   tcp[12] = 5 << 4
   tcp[13] = flags
   tcp.writeUInt16BE(65_535, 14)
-  const pseudo = Buffer.from([...octets(from[0]), ...octets(to[0]), 0, 6, 0, tcp.length])
-  tcp.writeUInt16BE(checksum(Buffer.concat([pseudo, tcp])), 16)
+  tcp.writeUInt16BE(payloadChecksum(pair(from[0], to[0]), 6, tcp), 16)
   return tcp
 }
+
+/** CRC-32C, reflected, as SCTP has it (RFC 9260, appendix A). */
+const crc32c = (bytes: Buffer): number => {
+  let crc = 0xffffffff
+  for (const byte of bytes) {
+    crc ^= byte
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0)
+  }
+  return ~crc >>> 0
+}
+
+export const SCTP = 132
+
+/** An SCTP packet that asks for an association: the common header and an INIT chunk (RFC 9260, section 3.3.2). */
+export const sctpInit = (from: number, to: number): Buffer => {
+  const packet = Buffer.alloc(12 + 20)
+  packet.writeUInt16BE(from, 0)
+  packet.writeUInt16BE(to, 2)
+  packet.set([1, 0, 0, 20], 12)
+  packet.writeUInt32BE(0x01020304, 16)
+  packet.writeUInt32BE(65_536, 20)
+  packet.writeUInt16BE(1, 24)
+  packet.writeUInt16BE(1, 26)
+  packet.writeUInt32BE(1, 28)
+  packet.writeUInt32LE(crc32c(packet), 8)
+  return packet
+}
+
 export const SYN = 0x02
 export const SYN_ACK = 0x12
 
