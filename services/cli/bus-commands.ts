@@ -12,7 +12,7 @@ import { readOperatorKey } from "./operator-key.ts"
 import type { Output } from "./output.ts"
 
 /** Runs with a connection as `operator-<VOUCHSAFE_INSTANCE>`; the settings come from the environment. */
-const onBus = <A, E>(
+export const onBus = <A, E>(
   run: (bus: Bus["Service"]) => Effect.Effect<A, E, import("effect").Scope.Scope>,
 ): Promise<A> =>
   Effect.runPromise(

@@ -1,7 +1,8 @@
 /** `vouchsafe`: the operator's tool. Exit status 0 done, 1 failed, 64 wrong usage. */
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
-import { applyWorkflow, showEvents, showStatus } from "./bus-commands.ts"
+import { applyWorkflow, onBus, showEvents, showStatus } from "./bus-commands.ts"
+import { collateralCommand } from "./collateral-command.ts"
 import { inspectCommand } from "./inspect-command.ts"
 import { checkWorkflow, keygen, makeBus, measureDataplane, measureGuest } from "./local-commands.ts"
 import { createOutput, type Output, UsageError } from "./output.ts"
@@ -18,6 +19,7 @@ const usage = `vouchsafe: the operator's tool
   measure dataplane [OBJECT]           the digest that a workflow names, ahead of time, on this kernel
   measure guest BASE PATH...           the launch measurement of an emulated guest over these files
   evidence inspect FILE...             is it genuine, and what does it say (more with --help); exit status 0, 3 or 2
+  collateral fetch|status|push         what vendors say beside evidence: have it, look at it, hand it to a cluster (--help)
   bus DIR IDENTITY... [--host A] [--port N]
                                        a NATS server's configuration with exactly these identities' permissions,
                                        and their seeds; an identity is <role>-<instance>, such as loader-n1
@@ -88,6 +90,7 @@ const main = async (): Promise<number> => {
   try {
     const [command, subcommand, ...rest] = process.argv.slice(2)
     if (command === "evidence" && subcommand === "inspect") return inspectCommand(rest)
+    if (command === "collateral") return await collateralCommand(process.argv.slice(3), onBus)
     const { values, positionals } = parse(process.argv.slice(2))
     if (values.help) {
       process.stdout.write(usage)

@@ -26,19 +26,37 @@ export const readCollateralFolder = (path: string): CollateralFolder => {
 const mostTreeFiles = 4_096
 
 /**
- * A folder and the folders in it, as an operator fills them: every certificate, list and document by itself, whatever the
+ * A folder and the folders in it, three deep, as an operator fills them: every certificate, list and document by itself, whatever the
  * files are called. A file's time says until when its content was known to be the newest.
  * @throws CollateralError FOLDER_UNREADABLE, FILE_UNREADABLE, FILE_TOO_LARGE (65,536 bytes), FILES_TOO_MANY (4,096)
  */
 export const readCollateralTree = (path: string): readonly Offered[] => {
-  const folders = ["", ...listNames(path, "folders")]
-  const names = folders.flatMap((folder) => listFolder(join(path, folder)).map((name) => join(folder, name)))
+  const names = foldersIn(path, 3).flatMap((folder) =>
+    listFolder(join(path, folder)).map((name) => join(folder, name)),
+  )
   if (names.length > mostTreeFiles)
     throw new CollateralError("FILES_TOO_MANY", path, `${names.length} files, at most ${mostTreeFiles}`)
   return names.flatMap((name) => {
     const { bytes, asOf } = readBounded(join(path, name))
     return splitPem(bytes).map((one) => ({ name, source: join(path, name), bytes: one, asOf }))
   })
+}
+
+const mostFolders = 512
+
+/** Paths below `path`, itself first as "". */
+const foldersIn = (path: string, deep: number): readonly string[] => {
+  const found = [""]
+  let level = [""]
+  for (let depth = 0; depth < deep; depth++) {
+    level = level.flatMap((folder) =>
+      listNames(join(path, folder), "folders").map((name) => join(folder, name)),
+    )
+    found.push(...level)
+    if (found.length > mostFolders)
+      throw new CollateralError("FILES_TOO_MANY", path, `more than ${mostFolders} folders`)
+  }
+  return found
 }
 
 const listFolder = (path: string): string[] => listNames(path, "files").filter((name) => wanted.test(name))

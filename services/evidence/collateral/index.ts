@@ -8,12 +8,14 @@ export {
 } from "./collateral.ts"
 export { type CollateralFolder, readCollateralFolder, readCollateralTree } from "./folder.ts"
 export { type CollateralItem, type CollateralItemKind, fileNameOf } from "./item.ts"
+export type { ChipAtTcb, MirrorWants } from "./mirror.ts"
 export type { IntelCa } from "./recognise.ts"
 export { nextAskMs, plainSchedule, type ScheduleRules } from "./schedule.ts"
 export {
   type CollateralSnapshot,
   emptySnapshot,
   genuineRoots,
+  inTurn as collateralInTurn,
   type Offered as OfferedCollateral,
   type OfferRules as CollateralOfferRules,
   type Outcome as CollateralOutcome,

@@ -65,6 +65,14 @@ const turn = (what: Recognised | undefined): number => {
   return what.kind === "intel-ca" || what.kind === "intel-tcb-signing" ? 1 : 3
 }
 
+/** Issuers first: whoever takes in a long list by and by cuts it up in this order. */
+export const inTurn = (offered: readonly Offered[]): readonly Offered[] =>
+  offered
+    .slice(0, mostOffered)
+    .map((one) => ({ one, turn: turn(recognise(one.bytes)) }))
+    .sort((a, b) => a.turn - b.turn)
+    .map(({ one }) => one)
+
 /**
  * @param offered in any order, from any source
  * @returns what is known from now on, and what became of each that was offered, in the order in which they were judged
