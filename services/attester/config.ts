@@ -46,11 +46,6 @@ const orNothing =
   (field: string, text: string): A | undefined =>
     text === "" ? undefined : parse(field, text)
 
-const nvIndex = (field: string, text: string): number => {
-  if (/^0x01[0-9a-f]{6}$/i.test(text)) return Number.parseInt(text, 16)
-  throw new ProviderError("INPUT", field, JSON.stringify(text.slice(0, 64)), "an NV index, 0x01...")
-}
-
 export const attesterConfig = Config.all({
   guest: guestConfig,
   role: Config.Literals(["node", "control-plane"], "VOUCHSAFE_ROLE"),
@@ -60,10 +55,9 @@ export const attesterConfig = Config.all({
   tsmDirectory: pathConfig("VOUCHSAFE_TSM_DIRECTORY").pipe(Config.withDefault(tsmRoot)),
   vmpl: read("VOUCHSAFE_SNP_VMPL", "", orNothing(wholeNumber(0, 3, ""))),
   tpmDevice: pathConfig("VOUCHSAFE_TPM_DEVICE").pipe(Config.withDefault(tpmPath)),
-  ak: read("VOUCHSAFE_TPM_AK", "ecdsa-p256", parseAkSource),
+  ak: read("VOUCHSAFE_TPM_AK", "", orNothing(parseAkSource)),
   akCertificates: read("VOUCHSAFE_TPM_AK_CERTIFICATES", "", parseCertificateSources),
   pcrs: read("VOUCHSAFE_TPM_PCRS", "sha256:0-23", parseSelection),
-  hclIndex: read("VOUCHSAFE_TPM_HCL_INDEX", "", orNothing(nvIndex)),
   /** Where the data plane is attached; only looked at in the role of a node. */
   wireDevice: Config.String("VOUCHSAFE_WIRE_DEVICE").pipe(Config.withDefault("wire0")),
   innerDevice: Config.String("VOUCHSAFE_INNER_DEVICE").pipe(Config.withDefault("m1")),
@@ -74,7 +68,7 @@ export const attesterVariables: ReadonlyArray<readonly [name: string, meaning: s
   ["VOUCHSAFE_ROLE", "node or control-plane"],
   [
     "VOUCHSAFE_ATTESTATION",
-    "what makes the Evidence: auto (configfs-tsm, else tpm), configfs-tsm, tpm, configfs-tsm+tpm, or emulated-snp:/path of an emulated machine's state (auto)",
+    "what makes the Evidence: auto (configfs-tsm, else tpm), configfs-tsm, tpm, configfs-tsm+tpm, azure-vtpm, or emulated-snp:/path of an emulated machine's state (auto)",
   ],
   ["VOUCHSAFE_ATTESTATION_TIMEOUT", "seconds that the hardware has for one answer (10)"],
   [
@@ -86,14 +80,13 @@ export const attesterVariables: ReadonlyArray<readonly [name: string, meaning: s
   ["VOUCHSAFE_TPM_DEVICE", `the TPM, or a software TPM's socket (${tpmPath})`],
   [
     "VOUCHSAFE_TPM_AK",
-    "attestation key: ecdsa-p256, rsassa-2048, rsapss-2048, a persistent handle 0x81..., or template:0x01... (ecdsa-p256)",
+    "attestation key: ecdsa-p256, rsassa-2048, rsapss-2048, a persistent handle 0x81..., or template:0x01... (ecdsa-p256; for azure-vtpm 0x81000003)",
   ],
   [
     "VOUCHSAFE_TPM_AK_CERTIFICATES",
     "its certificates, leaf first: nv:0x01... and files (PEM or DER), commas between (none)",
   ],
   ["VOUCHSAFE_TPM_PCRS", "registers to quote (sha256:0-23); several banks with + between"],
-  ["VOUCHSAFE_TPM_HCL_INDEX", "Azure: NV index of the report that names the key, 0x01400001 (none)"],
   ["VOUCHSAFE_RUN_DIR", "root-only directory where this guest's services leave their public keys"],
   ["VOUCHSAFE_ANCHORS", "the guest's measured configuration: operators and control plane to believe (JSON)"],
   ["VOUCHSAFE_WIRE_DEVICE", "node only: the untrusted wire (wire0)"],
@@ -115,12 +108,11 @@ export const providerOf = (
     },
     tpm: {
       device: own.tpmDevice,
-      ak: own.ak,
       certificates: own.akCertificates,
       selection: own.pcrs,
       logs: own.logs,
       timeoutMs: own.timeoutSeconds * 1_000,
-      ...(own.hclIndex !== undefined && { hclIndex: own.hclIndex }),
+      ...(own.ak !== undefined && { ak: own.ak }),
     },
   },
 })

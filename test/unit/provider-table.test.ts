@@ -36,12 +36,10 @@ describe("a host's table of certificates", () => {
       expect(chainOf(parseCertificateTable(certificateTable(table)), "vcek")).toEqual([vcek, ask, ark])
   })
 
-  it("may lack some: the chain ends before the gap", () => {
+  it("may lack some: half a chain is none", () => {
     const chain = (table: Parameters<typeof certificateTable>[0], leaf: "vcek" | "vlek" = "vcek") =>
       chainOf(parseCertificateTable(certificateTable(table)), leaf)
-    expect(chain({ vcek, ask })).toEqual([vcek, ask])
-    expect(chain({ vcek, ark })).toEqual([vcek])
-    expect(chain({ ask, ark })).toEqual([])
+    for (const some of [{ vcek, ask }, { vcek, ark }, { ask, ark }, { vcek }]) expect(chain(some)).toEqual([])
     expect(chain({})).toEqual([])
     // Of two leaves, the one that signed.
     expect(chain({ vcek, vlek: ask, ask, ark }, "vlek")).toEqual([ask, ask, ark])

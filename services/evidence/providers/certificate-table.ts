@@ -119,14 +119,10 @@ const sequenceBytes = (bytes: Uint8Array): number => {
 }
 
 /**
- * The chain of the key that signed the report, leaf first, as far as the table has it without a gap: a verifier that
- * keeps certificates itself can add what is missing above, and all of them where there is no leaf.
+ * The chain of the key that signed the report, leaf first: all three, or none. A verifier that keeps certificates has its
+ * own for a report without any; half a chain helps nobody.
  */
 export const chainOf = (table: CertificateTable, leaf: "vcek" | "vlek"): Uint8Array[] => {
-  const chain: Uint8Array[] = []
-  for (const one of [table[leaf], table.ask, table.ark]) {
-    if (one === undefined) break
-    chain.push(one)
-  }
-  return chain
+  const { [leaf]: signer, ask, ark } = table
+  return signer === undefined || ask === undefined || ark === undefined ? [] : [signer, ask, ark]
 }

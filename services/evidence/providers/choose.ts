@@ -1,4 +1,5 @@
 /** Which provider: by name, or by looking. Emulated hardware is never found by looking. */
+import { azureVtpm } from "./azure-vtpm.ts"
 import { type ConfigfsTsmOptions, configfsTsm } from "./configfs-tsm.ts"
 import { emulatedSnp } from "./emulated.ts"
 import { ProviderError } from "./error.ts"
@@ -8,6 +9,7 @@ import { type TpmOptions, tpm } from "./tpm.ts"
 export type ProviderPart =
   | { readonly kind: "configfs-tsm" }
   | { readonly kind: "tpm" }
+  | { readonly kind: "azure-vtpm" }
   | { readonly kind: "emulated-snp"; readonly stateFile: string }
 
 export type ProviderChoice = "auto" | readonly ProviderPart[]
@@ -17,29 +19,36 @@ export interface ProviderOptions {
   readonly tpm?: TpmOptions
 }
 
+const hardwareOf: Readonly<Record<ProviderPart["kind"], readonly string[]>> = {
+  "configfs-tsm": ["guest"],
+  "emulated-snp": ["guest"],
+  tpm: ["tpm"],
+  "azure-vtpm": ["guest", "tpm"],
+}
+
 const parsePart = (field: string, text: string): ProviderPart => {
-  if (text === "configfs-tsm" || text === "tpm") return { kind: text }
+  if (text === "configfs-tsm" || text === "tpm" || text === "azure-vtpm") return { kind: text }
   const stateFile = /^emulated-snp:(\/[^\0+]{1,4094})$/.exec(text)?.[1]
   if (stateFile !== undefined) return { kind: "emulated-snp", stateFile }
   throw new ProviderError(
     "INPUT",
     field,
     JSON.stringify(text.slice(0, 128)),
-    "auto, configfs-tsm, tpm, configfs-tsm+tpm, or emulated-snp:/path/of/its/state",
+    "auto, configfs-tsm, tpm, configfs-tsm+tpm, azure-vtpm, or emulated-snp:/path/of/its/state",
   )
 }
 
 /**
  * @param field the setting, for errors
- * @param text `auto`, or one or two of `configfs-tsm`, `tpm` and `emulated-snp:/path` with a plus between
+ * @param text `auto`, `azure-vtpm`, or one or two of `configfs-tsm`, `tpm` and `emulated-snp:/path` with a plus between
  * @throws ProviderError INPUT
  */
 export const parseProviderChoice = (field: string, text: string): ProviderChoice => {
   if (text === "auto") return "auto"
   const parts = text.split("+").map((part) => parsePart(field, part))
-  const kinds = new Set(parts.map(({ kind }) => kind))
-  const isTwice = kinds.size < parts.length || (kinds.has("emulated-snp") && kinds.has("configfs-tsm"))
-  if (isTwice) throw new ProviderError("INPUT", field, text.slice(0, 128), "each kind of hardware once")
+  const hardware = parts.flatMap(({ kind }) => hardwareOf[kind])
+  if (new Set(hardware).size < hardware.length)
+    throw new ProviderError("INPUT", field, text.slice(0, 128), "each kind of hardware once")
   return parts
 }
 
@@ -49,6 +58,8 @@ const openPart = async (part: ProviderPart, options: ProviderOptions): Promise<A
       return configfsTsm(options.tsm)
     case "tpm":
       return tpm(options.tpm)
+    case "azure-vtpm":
+      return azureVtpm(options.tpm)
     case "emulated-snp":
       return emulatedSnp(part.stateFile)
   }

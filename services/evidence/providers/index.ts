@@ -1,4 +1,5 @@
 /** Evidence, produced: what this machine's hardware says of it. */
+export { azureVtpm } from "./azure-vtpm.ts"
 export { type CertificateTable, chainOf, parseCertificateTable } from "./certificate-table.ts"
 export {
   openProvider,

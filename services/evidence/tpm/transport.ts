@@ -103,6 +103,10 @@ export const connectTpmSocket = async (path: string, timeoutMs = defaultTimeoutM
   socket.on("error", (error) => {
     broken ??= ioError(path, error)
   })
+  // Between two commands nobody else is told, and a closed socket says nothing more.
+  socket.on("close", () => {
+    broken ??= new TpmError("DEVICE_IO", path, "the end of the stream", "an open socket")
+  })
   return {
     send: inTurn(async (command) => {
       if (broken) throw broken
