@@ -330,6 +330,8 @@ export const recordedPlane = (): RecordedPlane => {
     fresh: true,
     forgotten: false,
     measurement: { digest: DATAPLANE } as Plane["measurement"],
+    waiting: undefined,
+    upgrade: nothing,
     swept: 0,
     configured: () => true,
     configure: nothing,

@@ -1,15 +1,18 @@
-import { closeSync, existsSync, mkdirSync, openSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync } from "node:fs"
 import { join, resolve } from "node:path"
 import koffi from "koffi"
+import { openPinned, withFd } from "../../common/kernel/bpf.ts"
 import { BPFFS, ensureBpffs } from "../../common/kernel/bpffs.ts"
 import { KernelError } from "../../common/kernel/errors.ts"
 import type { HookName } from "../../common/kernel/measure.ts"
+import { programInfo } from "../../common/kernel/programs.ts"
 
 /**
  * The directory of a plane's pins:
  *   tombstones           outlives a plane that was only half made
  *   live/                the plane; appears by one rename when it is complete
  *     maps/NAME  programs/NAME  links/HOOK
+ *     next/NUMBER/     what an upgrade is about to put in place; left there only by a crash
  *   new/                 a plane in the making; left there only by a crash
  */
 export interface Pins {
@@ -69,3 +72,28 @@ export const makeStaging = (pins: Pins): void => {
 }
 
 export const hasPlane = (pins: Pins): boolean => existsSync(pins.live)
+
+/**
+ * Where an upgrade keeps what it is about to put in place: a directory for each attempt, so that what an attempt which
+ * didn't end has attached stays known as ours until the next one has replaced it.
+ */
+const attempts = (pins: Pins): ReadonlyArray<string> => {
+  const root = join(pins.live, "next")
+  return existsSync(root) ? readdirSync(root).map((name) => join(root, name)) : []
+}
+
+/** Ids of the programs that we may have put on a hook: those in use, and those of upgrades that didn't end. */
+export const knownIds = (pins: Pins, program: string): ReadonlyArray<number> =>
+  [programPin(pins.live, program), ...attempts(pins).map((attempt) => join(attempt, program))].flatMap(
+    (path) => {
+      const fd = openPinned(path)
+      return fd === undefined ? [] : [withFd(fd, () => programInfo(fd).id)]
+    },
+  )
+
+/** A directory for a new attempt. */
+export const newAttempt = (pins: Pins): string => {
+  const path = join(pins.live, "next", String(attempts(pins).length))
+  mkdirSync(join(path, "maps"), { recursive: true, mode: 0o700 })
+  return path
+}

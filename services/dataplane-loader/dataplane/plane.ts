@@ -2,12 +2,13 @@ import { crypto } from "../../common/crypto/index.ts"
 import { KernelError } from "../../common/kernel/errors.ts"
 import { createGrace } from "../../common/kernel/grace.ts"
 import { type HookKind, hooksOf } from "../../common/kernel/links.ts"
-import { type Measurement, measureAttached } from "../../common/kernel/measure.ts"
+import { type Measurement, measureAttached, measureObject } from "../../common/kernel/measure.ts"
 import { ifIndex } from "../../common/kernel/netdev.ts"
 import * as records from "../../common/kernel/records.ts"
 import {
-  checkPlane,
+  checkAttached,
   clearStaging,
+  expectSame,
   makePlane,
   openMaps,
   openTombstones,
@@ -21,6 +22,7 @@ import { type Finding, Integrity } from "./integrity.ts"
 import type { AssociationKey } from "./notes.ts"
 import { hasPlane, openPins } from "./pins.ts"
 import { type Edge, type EdgeState, type Policy, reconcile } from "./reconcile.ts"
+import { hasOurLayout, renewPlane, replacePrograms } from "./upgrade.ts"
 
 export type { Association, NewAssociation } from "./associations.ts"
 export type { Counters } from "./counters.ts"
@@ -39,6 +41,11 @@ export interface PlaneOptions {
   readonly inner: string
   /** Insists on a way to attach; otherwise the kernel is asked. */
   readonly hooks?: HookKind
+  /**
+   * Takes over a plane whose programs aren't the object's: one of the same layout as it is, for `upgrade`; one of another
+   * layout is replaced at once by a fresh one. Otherwise both are refused.
+   */
+  readonly upgrade?: boolean
 }
 
 export interface PlaneConfig {
@@ -66,8 +73,12 @@ export interface Plane {
    * the releaser has to give new ones.
    */
   readonly forgotten: boolean
-  /** What was measured when the plane was opened. */
+  /** What runs, as it was measured when the plane was opened or upgraded. */
   readonly measurement: Measurement
+  /** The object's own measurement where it isn't what runs: `upgrade` puts it in place. */
+  readonly waiting: Measurement | undefined
+  /** Puts the object's programs in place of those that run; maps, keys and traffic stay. KernelError: nothing is changed. */
+  readonly upgrade: () => void
   /** How many leftovers of an interrupted install were removed. */
   readonly swept: number
   /** Whether the programs have a configuration; until then they drop everything. */
@@ -210,26 +221,36 @@ export const openPlane = (options: PlaneOptions): Plane => {
   const cleanup: Array<() => void> = [pins.unlock]
   try {
     clearStaging(pins, devices, hooks)
-    const fresh = !hasPlane(pins)
-    if (fresh) {
+    const made = !hasPlane(pins)
+    if (made) {
       makePlane(pins, options.object, devices, hooks)
       cleanup.push(() => removeLive(pins, devices, hooks))
     }
+    const renewed = !made && options.upgrade === true && !hasOurLayout(pins)
+    if (renewed) renewPlane(pins, options.object, devices, hooks)
     const tombstones = openTombstones(pins)
     cleanup.push(() => tombstones.map.close())
     const maps = openMaps(pins, tombstones.map)
     cleanup.push(() => {
       for (const map of Object.values(maps)) if (map !== tombstones.map) map.close()
     })
-    const measurement = checkPlane(pins, options.object, devices, hooks, maps)
-    const integrity = new Integrity({
-      pins,
-      devices,
-      names: { wire: options.wire, inner: options.inner },
-      hooks,
-      maps,
-    })
+    const object = measureObject(options.object)
+    let measurement = checkAttached(pins, devices, hooks, maps)
+    if (options.upgrade !== true) expectSame(measurement, object, options.object)
+    const watched = (): Integrity =>
+      new Integrity({ pins, devices, names: { wire: options.wire, inner: options.inner }, hooks, maps })
+    let integrity = watched()
     cleanup.push(() => integrity.close())
+    const upgrade = (): void => {
+      integrity.close()
+      try {
+        replacePrograms(pins, options.object, devices, hooks, maps)
+        measurement = checkAttached(pins, devices, hooks, maps)
+      } finally {
+        integrity = watched()
+      }
+      expectSame(measurement, object, options.object)
+    }
     const restore = (): ReadonlyArray<Finding> => {
       const amiss = integrity.restore()
       if (amiss.length > 0) return amiss
@@ -244,14 +265,20 @@ export const openPlane = (options: PlaneOptions): Plane => {
     const associations = new Associations(maps, grace)
     const swept = associations.sweep()
     const drops = new DropReader(maps.drops)
-    if (fresh) cleanup.splice(1, 1)
+    if (made) cleanup.splice(1, 1)
     const close = (): void => {
       for (const step of cleanup.splice(0).reverse()) step()
     }
     return {
-      fresh,
+      fresh: made || renewed,
       forgotten: tombstones.fresh,
-      measurement,
+      get measurement() {
+        return measurement
+      },
+      get waiting() {
+        return Buffer.compare(measurement.digest, object.digest) === 0 ? undefined : object
+      },
+      upgrade,
       swept,
       configured: () => {
         const value = maps.config.lookup(KEY)
