@@ -161,6 +161,13 @@ export interface WorldOptions {
   /** Nodes that have users on the bus, but no place in the workflow. */
   readonly strangers?: ReadonlyArray<string>
   readonly leaseSeconds?: number
+  /** Other demands than those of emulated SNP machines. */
+  readonly adapt?: (workflow: Workflow) => Workflow
+  /** Another machine of the control plane: what the anchors want of it, and its attester's settings. */
+  readonly control?: {
+    readonly demands: Anchors["control_plane"]
+    readonly attester: Readonly<Record<string, string>>
+  }
 }
 
 export interface World {
@@ -286,14 +293,17 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
   const captured = await wire.listen(">")
 
   const anchorsPath = join(directory, "anchors.json")
-  writeFileSync(anchorsPath, JSON.stringify(anchorsOf(operator, root, controlChip)), { mode: 0o600 })
+  const anchors = anchorsOf(operator, root, controlChip)
+  const demanded = { ...anchors, control_plane: options.control?.demands ?? anchors.control_plane }
+  writeFileSync(anchorsPath, JSON.stringify(demanded), { mode: 0o600 })
   const trust = loadTrust(anchorsPath)
   const nodes = options.nodes.map(({ id, stage, any }) => ({
     id,
     stage,
     chip: any === true ? ("any" as const) : { sev_snp: hex(chip(id).chipId) },
   }))
-  const document = workflowOf(root, nodes, options.leaseSeconds ?? 30)
+  const { adapt = (same) => same } = options
+  const document = adapt(workflowOf(root, nodes, options.leaseSeconds ?? 30))
   const signed = signWorkflow(workflowText(document), operator)
   const workflow = verifyWorkflow(crypto, signed, trust, Date.now())
 
@@ -333,7 +343,7 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
   }
   start("attester", "attester", "cp", {
     VOUCHSAFE_ROLE: "control-plane",
-    VOUCHSAFE_ATTESTATION: `emulated-snp:${stateFile}`,
+    ...(options.control?.attester ?? { VOUCHSAFE_ATTESTATION: `emulated-snp:${stateFile}` }),
   })
   start("verifier", "verifier", "v1", { VOUCHSAFE_CONTROL_NODE: "cp" })
   start("key-releaser", "releaser", "r1", { VOUCHSAFE_CONTROL_NODE: "cp" })
