@@ -1,6 +1,7 @@
 import { Config } from "effect"
 import { busConfig } from "../common/bus/bus.ts"
 import { runService } from "../common/process/index.ts"
+import { collateralVariables } from "../guest/collateral-cache.ts"
 import { loaderConfig } from "./config.ts"
 import { runLoader, teardown } from "./service.ts"
 
@@ -18,9 +19,10 @@ runService({
     ["VOUCHSAFE_OBJECT", "the compiled data plane, bpf/build/vouchsafe.bpf.o"],
     ["VOUCHSAFE_PINS", "directory below /sys/fs/bpf for this node's programs and maps"],
     ["VOUCHSAFE_WIRE_DEVICE", "the untrusted wire (wire0)"],
-    ["VOUCHSAFE_WIRE_ADDRESS", "this node's IPv4 address on it"],
+    ["VOUCHSAFE_WIRE_ADDRESS", "this node's address on it, IPv4 or IPv6; or one of each, with a comma between"],
     ["VOUCHSAFE_INNER_DEVICE", "the far end of the internal veth (m1)"],
     ["VOUCHSAFE_INNER_MAC", "Ethernet address of its near end, m0"],
+    ...collateralVariables,
   ],
   main: runLoader,
   commands: {
