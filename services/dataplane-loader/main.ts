@@ -19,7 +19,10 @@ runService({
     ["VOUCHSAFE_OBJECT", "the compiled data plane, bpf/build/vouchsafe.bpf.o"],
     ["VOUCHSAFE_PINS", "directory below /sys/fs/bpf for this node's programs and maps"],
     ["VOUCHSAFE_WIRE_DEVICE", "the untrusted wire (wire0)"],
-    ["VOUCHSAFE_WIRE_ADDRESS", "this node's address on it, IPv4 or IPv6; or one of each, with a comma between"],
+    [
+      "VOUCHSAFE_WIRE_ADDRESS",
+      "this node's address on it, IPv4 or IPv6; or one of each, with a comma between",
+    ],
     ["VOUCHSAFE_INNER_DEVICE", "the far end of the internal veth (m1)"],
     ["VOUCHSAFE_INNER_MAC", "Ethernet address of its near end, m0"],
     ...collateralVariables,
