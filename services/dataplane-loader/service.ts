@@ -26,6 +26,7 @@ import {
 } from "./dataplane/plane.ts"
 import { makeNode } from "./node.ts"
 import { compileRules, type Rules } from "./rules.ts"
+import { upgradePlane } from "./upgrade.ts"
 import { type Change, LOOK_MS, PlaneWatch } from "./watch.ts"
 
 const ESP_PORT = 4_500
@@ -43,6 +44,7 @@ const planeOptions = ({ own }: LoaderSettings) => ({
   object: own.object,
   wire: own.wireDevice,
   inner: own.innerDevice,
+  upgrade: true,
 })
 
 export const runLoader = (settings: LoaderSettings) =>
@@ -69,7 +71,11 @@ export const runLoader = (settings: LoaderSettings) =>
     // A plane that an earlier loader configured goes on as it is until the workflow has been verified again.
     if (!plane.configured()) plane.configure(planeConfig)
     yield* Effect.logInfo(
-      plane.fresh ? "data plane loaded, default deny" : "data plane found, traffic goes on",
+      plane.fresh
+        ? "data plane loaded, default deny"
+        : plane.waiting === undefined
+          ? "data plane found, traffic goes on"
+          : "data plane of another build found, traffic goes on; waiting for a workflow that lists this one",
     )
     const watch = new PlaneWatch(plane)
     const changes = yield* Queue.unbounded<Change>()
@@ -138,6 +144,25 @@ const live = (
     const node = own.guest.instance
     let known: { readonly workflow: VerifiedWorkflow; readonly rules: Rules } | undefined
 
+    /** What runs and what the object file holds, against what the document lets this node's stage run. */
+    const upgrade = (workflow: VerifiedWorkflow, stage: string) =>
+      Effect.suspend(() => {
+        const told = upgradePlane(plane, workflow.document.stages[stage]?.dataplane ?? [])
+        if (told === undefined) return Effect.void
+        const { done, code, message } = told
+        return bus.event({
+          type: done ? "vouchsafe.dataplane.upgraded" : "vouchsafe.dataplane.failed",
+          subject: node,
+          data: {
+            node,
+            dataplane: Buffer.from(plane.measurement.digest).toString("hex"),
+            code,
+            field: "dataplane",
+            message,
+          },
+        })
+      })
+
     /** The kernel follows the document before the node asks for keys: edges that vanished lose theirs here. */
     const enforce = (workflow: VerifiedWorkflow) =>
       Effect.suspend(() => {
@@ -162,7 +187,7 @@ const live = (
             policies: rules.edges.flatMap((r) => r.policies),
           })
           known = { workflow, rules }
-          return Effect.void
+          return upgrade(workflow, rules.node.stage)
         } catch (error) {
           if (!(error instanceof MakeError)) throw error
           known = undefined
@@ -230,6 +255,6 @@ const live = (
 /** Detaches and unpins this node's data plane, for good. */
 export const teardown = (settings: LoaderSettings) =>
   Effect.sync(() => {
-    const { object: _object, ...where } = planeOptions(settings)
+    const { object: _object, upgrade: _upgrade, ...where } = planeOptions(settings)
     removePinnedPlane(where)
   })

@@ -30,6 +30,14 @@ const putOnHooks = (pins: Pins, object: BpfObject, devices: Devices, hooks: Hook
   }
 }
 
+/** The programs' scratch memory is taken over too; constants (whose names have dots) are each build's own. */
+const reusePinned = (pins: Pins, object: BpfObject, name: string): boolean => {
+  const fd = name.includes(".") ? undefined : openPinned(mapPin(pins.live, name))
+  if (fd === undefined) return false
+  withFd(fd, () => object.reuseMap(name, fd))
+  return true
+}
+
 /**
  * Puts the object's programs in place of those that run, on the maps that are there. Throws KernelError before anything is
  * replaced when the object declares other maps or the kernel refuses it. Interrupted, it can be done again.
@@ -43,9 +51,11 @@ export const replacePrograms = (
 ): void => {
   using object = openObject(path)
   for (const name of names) object.reuseMap(name, maps[name].fd)
+  const own: Array<string> = []
+  for (const name of object.mapNames.filter((one) => !isShared(one)))
+    if (!reusePinned(pins, object, name)) own.push(name)
   object.load()
   const attempt = newAttempt(pins)
-  const own = object.mapNames.filter((name) => !isShared(name))
   for (const { program } of hookTable) pin(object.programFd(program), join(attempt, program))
   for (const name of own) pin(object.mapFd(name), mapPin(attempt, name))
   putOnHooks(pins, object, devices, hooks)

@@ -1,0 +1,188 @@
+/** Planes of other builds and other layouts: what is taken over, what begins anew, and what an interruption leaves. */
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest"
+import { tamper } from "../../infra/lab/tamper.ts"
+import { pin, withFd } from "../../services/common/kernel/bpf.ts"
+import { BPFFS, ensureBpffs, removePins } from "../../services/common/kernel/bpffs.ts"
+import { bootNow } from "../../services/common/kernel/clock.ts"
+import { KernelError, openObject, openPinned } from "../../services/common/kernel/libbpf.ts"
+import { type HookKind, hooksOf, queryHook } from "../../services/common/kernel/links.ts"
+import { BpfMap } from "../../services/common/kernel/maps.ts"
+import { hooks } from "../../services/common/kernel/measure.ts"
+import { ifIndex, macOf } from "../../services/common/kernel/netdev.ts"
+import { indexKey, parseIpv4, shapes } from "../../services/common/kernel/records.ts"
+import { mapPin } from "../../services/dataplane-loader/dataplane/pins.ts"
+import { openPlane, type Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
+import { makeCompiler, realObject, small } from "./compile.ts"
+import { makeNamespace, type TestNamespace } from "./namespace.ts"
+
+const compiler = makeCompiler()
+const root = join(BPFFS, `vskern-${process.pid}-upgrade`)
+const directory = mkdtempSync(join(tmpdir(), "vsupgrade-"))
+const otherBuild = join(directory, "other.bpf.o")
+
+beforeAll(() => {
+  ensureBpffs()
+  mkdirSync(root)
+  tamper(realObject, otherBuild)
+})
+afterAll(() => {
+  removePins(root)
+  rmSync(directory, { recursive: true })
+  compiler.remove()
+})
+
+const codeOf = (act: () => unknown): string => {
+  try {
+    act()
+  } catch (error) {
+    if (error instanceof KernelError) return error.code
+    throw error
+  }
+  return "none"
+}
+
+describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
+  let space: TestNamespace
+  let plane: Plane
+  const pins = join(root, kind)
+  const open = (object: string, upgrade = true): Plane =>
+    space.inside(() => openPlane({ pins, object, wire: "wire0", inner: "m1", hooks: kind, upgrade }))
+  const attached = () =>
+    space.inside(() =>
+      hooks.map((hook) =>
+        queryHook(ifIndex(hook.device === "wire" ? "wire0" : "m1"), hook.direction).map(
+          ({ programId }) => programId,
+        ),
+      ),
+    )
+  const configure = (): void =>
+    plane.configure({
+      innerAddress: parseIpv4("10.77.0.1"),
+      wireAddress: parseIpv4("192.0.2.1"),
+      busAddress: parseIpv4("192.0.2.200"),
+      busPort: 4222,
+      espPort: 4500,
+      innerMac: space.inside(() => macOf("m0")),
+    })
+  const edges = () => ({
+    edges: [
+      {
+        index: 0,
+        id: new Uint8Array(8).fill(1),
+        peerInner: parseIpv4("10.77.0.2"),
+        peerWire: parseIpv4("192.0.2.2"),
+        peerPort: 4500,
+        lanes: 1,
+        mtu: 1500,
+      },
+    ],
+    policies: [],
+  })
+  const sa = (n = 1n) => ({
+    edge: 0,
+    lane: 0,
+    spi: 0x1000 + Number(n),
+    epoch: { term: 1n, n },
+    deadline: bootNow() + 60_000_000_000n,
+    key: new Uint8Array(32).fill(7),
+    salt: new Uint8Array(4),
+    esn: true,
+  })
+
+  beforeEach(() => {
+    space = makeNamespace()
+    plane = open(realObject)
+    configure()
+    plane.setEdges(edges())
+    plane.installInbound(sa())
+    plane.installOutbound(sa())
+  })
+  afterEach(() => {
+    space.inside(() => plane.teardown())
+    space.remove()
+  })
+
+  test("another build waits until it is told; its measurement is the object's own, keys stay", () => {
+    const [before, digest] = [plane.associations(), plane.measurement.digest]
+    plane.close()
+    plane = open(otherBuild)
+    expect(plane.measurement.digest).toEqual(digest)
+    const wanted = plane.waiting?.digest
+    expect(wanted).toBeDefined()
+    const running = attached()
+    space.inside(() => plane.upgrade())
+    expect([plane.measurement.digest, plane.waiting]).toEqual([wanted, undefined])
+    expect(attached()).not.toEqual(running)
+    expect(plane.associations()).toEqual(before)
+    expect(space.inside(() => plane.inspect())).toEqual([])
+    // The next loader finds everything in order, also one that wouldn't upgrade.
+    plane.close()
+    plane = open(otherBuild, false)
+    expect([plane.fresh, plane.waiting]).toEqual([false, undefined])
+  })
+
+  test("without leave, another build is refused", () => {
+    plane.close()
+    expect(codeOf(() => open(otherBuild, false))).toBe("DIFFERENT")
+    plane = open(realObject)
+  })
+
+  test("an object with other maps is refused when it is to be put in place, and nothing changes", () => {
+    plane.close()
+    plane = open(compiler.compile("small", small()))
+    const running = attached()
+    expect(codeOf(() => space.inside(() => plane.upgrade()))).toBe("INVALID")
+    expect(attached()).toEqual(running)
+    expect([space.inside(() => plane.inspect()), plane.associations().length]).toEqual([[], 2])
+  })
+
+  test("another layout begins anew in place: default deny, no key, but used epochs are known", () => {
+    const map = new BpfMap(openPinned(mapPin(join(pins, "live"), "config")) ?? -1)
+    const config = map.lookup(indexKey(0)) ?? new Uint8Array(0)
+    new DataView(config.buffer).setUint32(0, 4, true)
+    map.update(indexKey(0), config)
+    map.close()
+    plane.close()
+    expect(codeOf(() => open(realObject, false))).toBe("DIFFERENT")
+    plane = open(realObject)
+    expect([plane.fresh, plane.configured(), plane.associations(), plane.edges().edges]).toEqual([
+      true,
+      false,
+      [],
+      [],
+    ])
+    expect(plane.forgotten).toBe(false)
+    expect(space.inside(() => plane.inspect())).toEqual([])
+    configure()
+    plane.setEdges(edges())
+    expect(codeOf(() => plane.installOutbound(sa()))).toBe("EPOCH_USED")
+    expect(codeOf(() => plane.installOutbound(sa(2n)))).toBe("none")
+  })
+
+  test("an upgrade that was interrupted is done again", () => {
+    plane.close()
+    // One hook runs the new program already, and its pin hasn't moved yet.
+    using object = openObject(otherBuild)
+    for (const name of [...Object.keys(shapes), "scratch"])
+      withFd(openPinned(mapPin(join(pins, "live"), name)) ?? -1, (fd) => object.reuseMap(name, fd))
+    object.load()
+    mkdirSync(join(pins, "live/next/0/maps"), { recursive: true })
+    for (const { program } of hooks) pin(object.programFd(program), join(pins, "live/next/0", program))
+    space.inside(() =>
+      hooksOf(kind).replace(
+        ifIndex("wire0"),
+        "egress",
+        object.programFd("vs_guard"),
+        join(pins, "live/links/wire-egress"),
+      ),
+    )
+    plane = open(otherBuild)
+    expect(plane.waiting).toBeDefined()
+    space.inside(() => plane.upgrade())
+    expect([plane.waiting, space.inside(() => plane.inspect())]).toEqual([undefined, []])
+    expect(plane.associations()).toHaveLength(2)
+  })
+})
