@@ -34,7 +34,8 @@ export type WorkflowNode = typeof WorkflowNode.Type
 
 /**
  * Nodes of `from` may open connections to `port` of nodes of `to`; answers come back, nothing else does. `icmp` is echo,
- * in both families; `any` is every protocol and port, those named here too.
+ * in both families; `any` is every protocol and port, those named here too, and of ICMP echo again. Where two edges allow
+ * the same packet, the more specific one carries it.
  */
 export const Edge = Schema.Struct({
   id: Token,
