@@ -164,7 +164,7 @@ export const subjects = {
     bucket: "collateral",
     payload: CollateralPiece,
     publishers: [by("operator")],
-    subscribers: [by("verifier"), by("releaser"), by("loader"), by("operator")],
+    subscribers: [by("verifier"), by("releaser"), by("attester"), by("loader"), by("operator")],
     bytesMax: limits.collateralBytes + 1_024,
     meaning:
       "certificates, revocation lists and TCB levels as their vendors signed them, in a bucket that is read as a whole",

@@ -11,7 +11,7 @@ import type {
 import type { Trust } from "../common/config/anchors.ts"
 import { readNodeKeys, readReleaserKey, readVerifierKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
-import { controlCheck, controlTrust } from "../guest/control-check.ts"
+import { type ControlCheckOptions, controlCheck, controlTrust } from "../guest/control-check.ts"
 import { controlBinding } from "../make/control-plane.ts"
 import { acceptOffer } from "../make/offer.ts"
 import { controlReportData, nodeReportData } from "../make/transcript.ts"
@@ -26,6 +26,8 @@ export interface Guest {
   readonly runDirectory: string
   readonly device: DeviceQueue
   readonly now: () => Date
+  /** What vendors say of the control plane's hardware. */
+  readonly collateral?: ControlCheckOptions["collateral"]
 }
 
 /** What only a node's guest has. */
@@ -88,7 +90,7 @@ export const answerNode = async (
     request.offer,
     asker,
     trust,
-    controlCheck(crypto, guest.trust, guest.now),
+    controlCheck(crypto, guest.trust, guest.now, { collateral: guest.collateral }),
   )
   const dataplane = guest.measureDataplane()
   const boot = guest.bootId()

@@ -6,7 +6,7 @@ import type { Bus } from "../common/bus/bus.ts"
 import type { BusError } from "../common/bus/types.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
-import { controlCheck, controlTrust } from "../guest/control-check.ts"
+import { type ControlCheckOptions, controlCheck, controlTrust } from "../guest/control-check.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
 import { MakeError } from "../make/errors.ts"
 import { type AcceptedOffer, acceptOffer } from "../make/offer.ts"
@@ -27,6 +27,7 @@ export interface AttestOptions {
   readonly trust: Trust
   readonly workflow: VerifiedWorkflow
   readonly session: Session
+  readonly collateral?: ControlCheckOptions["collateral"]
 }
 
 /** Fails with the reason that the verifier, the own attester or this node's own checks gave. */
@@ -87,14 +88,14 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
   return attested
 })
 
-const believe = ({ crypto, trust, workflow, session }: AttestOptions, offer: Offer) =>
+const believe = ({ crypto, trust, workflow, session, collateral }: AttestOptions, offer: Offer) =>
   attempt(() =>
     acceptOffer(
       crypto,
       offer,
       { node: session.node, session: session.id, nonce: session.nonce },
       controlTrust(crypto, trust, workflow),
-      controlCheck(crypto, trust, () => new Date()),
+      controlCheck(crypto, trust, () => new Date(), { collateral }),
     ),
   )
 

@@ -1,5 +1,6 @@
 import { Config, ConfigProvider, Effect, Schema } from "effect"
 import { addressFault, type Family, readIpv4, readIpv6 } from "../../schemas/address.ts"
+import { collateralConfig } from "../guest/collateral-cache.ts"
 import { guestConfig, pathConfig } from "../guest/config.ts"
 
 const device = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_.-]{1,15}$/))
@@ -8,6 +9,7 @@ const pins = Schema.String.check(Schema.isPattern(/^\/sys\/fs\/bpf(\/[A-Za-z0-9_
 
 export const loaderConfig = Config.all({
   guest: guestConfig,
+  collateral: collateralConfig,
   /** The compiled BPF object. */
   object: pathConfig("VOUCHSAFE_OBJECT"),
   /** Directory for this node's pins. */

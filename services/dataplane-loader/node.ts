@@ -14,6 +14,7 @@ import { encode } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { bootNow } from "../common/kernel/clock.ts"
+import type { ControlCheckOptions } from "../guest/control-check.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
 import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
@@ -39,6 +40,8 @@ export interface NodeOptions {
   /** Whether the plane is what was measured: while it isn't, nothing is installed and nobody is asked for keys. */
   readonly watch: Pick<PlaneWatch, "whole" | "breaks">
   readonly backend: string
+  /** What vendors say of the control plane's hardware. */
+  readonly collateral?: ControlCheckOptions["collateral"]
 }
 
 interface Life {
@@ -190,7 +193,13 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     const before = life
     const { breaks } = watch
     const { attested, core } = yield* Effect.gen(function* () {
-      const attested = yield* attest(bus, { crypto, trust, workflow, session })
+      const attested = yield* attest(bus, {
+        crypto,
+        trust,
+        workflow,
+        session,
+        collateral: options.collateral,
+      })
       if (watch.breaks !== breaks)
         return yield* refuse("TAMPERED", "dataplane", "was changed by somebody while it was attested")
       const core = yield* attempt(() => {

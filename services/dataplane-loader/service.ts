@@ -12,6 +12,7 @@ import { KernelError } from "../common/kernel/errors.ts"
 import { probeHooks } from "../common/kernel/links.ts"
 import { ifIndex, mtuOf } from "../common/kernel/netdev.ts"
 import { setLink } from "../common/kernel/rtnetlink.ts"
+import { controlCollateral } from "../guest/control-collateral.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { MakeError } from "../make/errors.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
@@ -201,6 +202,7 @@ const live = (
         }
       })
 
+    const collateral = yield* controlCollateral(trust, own.collateral)
     const lives = makeNode(bus, {
       crypto,
       trust,
@@ -209,6 +211,7 @@ const live = (
       plane,
       watch,
       backend: `bpf/${probeHooks()}`,
+      collateral,
     })
     const tellOf = Effect.fnUntraced(function* (change: Change) {
       if (change.kind === "tampered") {

@@ -15,18 +15,29 @@ import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 
 export interface ControlCheckOptions {
   /** What vendors say of the control plane's hardware: none is needed for SNP, all of it for TDX. */
-  readonly collateral?: CollateralLookup
+  readonly collateral?: ((now: Date) => CollateralLookup) | undefined
   readonly caches?: EvidenceCaches
 }
 
 /** A control plane has no data plane to measure: the anchors ask for none. */
 export const controlCheck =
-  (crypto: Crypto, trust: Trust, now: () => Date, options: ControlCheckOptions = {}): EvidenceCheck =>
+  (
+    crypto: Crypto,
+    trust: Trust,
+    now: () => Date,
+    { collateral, caches }: ControlCheckOptions = {},
+  ): EvidenceCheck =>
   (evidence, reportData) => {
     const at = now()
     const { roots } = trust.controlPlane
     const appraisal = appraise(
-      verifyPieces(evidence, { roots, now: at, crypto, ...options }),
+      verifyPieces(evidence, {
+        roots,
+        now: at,
+        crypto,
+        ...(collateral && { collateral: collateral(at) }),
+        ...(caches && { caches }),
+      }),
       trust.controlPlane,
       { reportData, extraData: tpmExtraData(reportData) },
       at,

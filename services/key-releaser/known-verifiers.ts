@@ -7,7 +7,7 @@ import type { Bus } from "../common/bus/bus.ts"
 import type { BusError } from "../common/bus/types.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
-import { controlCheck, controlTrust } from "../guest/control-check.ts"
+import { type ControlCheckOptions, controlCheck, controlTrust } from "../guest/control-check.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
 import { acceptControl } from "../make/control-plane.ts"
 import { MakeError } from "../make/errors.ts"
@@ -25,6 +25,7 @@ export interface KnownVerifiersOptions {
   readonly control: string
   /** This releaser's own public key: the same Evidence must bind it. */
   readonly ownKey: Uint8Array
+  readonly collateral?: ControlCheckOptions["collateral"]
 }
 
 export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersOptions) => {
@@ -54,7 +55,7 @@ export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersO
           asker: { role: "releaser", id: instance, nonce },
           inclusion: tree.inclusion(0),
         },
-        controlCheck(crypto, trust, () => new Date()),
+        controlCheck(crypto, trust, () => new Date(), { collateral: options.collateral }),
       )
       if (!crypto.equalConstantTime(accepted.releaserKey, options.ownKey)) {
         throw new MakeError("MISDIRECTED", "control.releaser_key", "is another releaser's")

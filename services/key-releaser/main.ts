@@ -4,6 +4,8 @@ import { loadTrust } from "../common/config/anchors.ts"
 import { openRunDirectory } from "../common/config/guest-keys.ts"
 import { crypto } from "../common/crypto/index.ts"
 import { runService } from "../common/process/index.ts"
+import { collateralVariables } from "../guest/collateral-cache.ts"
+import { controlCollateral } from "../guest/control-collateral.ts"
 import { releaserConfig } from "./config.ts"
 import { serveReleaser } from "./service.ts"
 
@@ -18,17 +20,21 @@ runService({
       "VOUCHSAFE_ANCHORS",
       "the guest's measured configuration: operators and control plane to believe (JSON)",
     ],
+    ...collateralVariables,
   ],
   main: ({ bus, own }) =>
-    Effect.suspend(() => {
+    Effect.gen(function* () {
       const { instance, runDirectory, anchors } = own.guest
       openRunDirectory(runDirectory)
-      return serveReleaser({
+      const trust = loadTrust(anchors)
+      const collateral = yield* controlCollateral(trust, own.collateral)
+      return yield* serveReleaser({
         crypto,
-        trust: loadTrust(anchors),
+        trust,
         instance,
         control: own.control,
         runDirectory,
+        collateral,
       })
     }).pipe(Effect.provide(Bus.layer(bus))),
 })

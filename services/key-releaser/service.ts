@@ -13,6 +13,7 @@ import { encode } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import { writeReleaserKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
+import type { ControlCheckOptions } from "../guest/control-check.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
 import { attempt, decodeBody } from "../guest/refusals.ts"
@@ -46,6 +47,7 @@ export interface ReleaserServiceOptions {
   readonly instance: string
   readonly control: string
   readonly runDirectory: string
+  readonly collateral?: ControlCheckOptions["collateral"]
 }
 
 interface Reign {

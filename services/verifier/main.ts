@@ -4,6 +4,7 @@ import { loadTrust } from "../common/config/anchors.ts"
 import { openRunDirectory } from "../common/config/guest-keys.ts"
 import { crypto } from "../common/crypto/index.ts"
 import { runService } from "../common/process/index.ts"
+import { collateralVariables, makeCollateralCache } from "../guest/collateral-cache.ts"
 import { verifierConfig } from "./config.ts"
 import { serveVerifier } from "./service.ts"
 
@@ -19,17 +20,20 @@ runService({
       "VOUCHSAFE_ANCHORS",
       "the guest's measured configuration: operators and control plane to believe (JSON)",
     ],
+    ...collateralVariables,
   ],
   main: ({ bus, own }) =>
-    Effect.suspend(() => {
+    Effect.gen(function* () {
       const { instance, runDirectory, anchors } = own.guest
       openRunDirectory(runDirectory)
-      return serveVerifier({
+      const { view } = yield* makeCollateralCache({ settings: own.collateral })
+      return yield* serveVerifier({
         crypto,
         trust: loadTrust(anchors),
         instance,
         control: own.control,
         runDirectory,
+        collateral: view,
       })
     }).pipe(Effect.provide(Bus.layer(bus))),
 })
