@@ -276,9 +276,11 @@ const tpmProblem = ({ tpm, nitro }: Demands): Problem | undefined => {
   if (Object.keys(tpm.pcrs ?? {}).length === 0 && tpm.images === undefined)
     return { field: "tpm", message: "names neither pcrs nor images: any boot would do" }
   const digits = 2 * bankBytes[tpm.bank]
-  const wrong = [...Object.entries(tpm.pcrs ?? {}), ["images", tpm.images ?? []] as const].find(
-    ([, values]) => values.some(({ length }) => length !== digits),
-  )
+  const values = [
+    ...Object.entries(tpm.pcrs ?? {}).map(([pcr, wanted]) => [`pcrs.${pcr}`, wanted] as const),
+    ["images", tpm.images ?? []] as const,
+  ]
+  const wrong = values.find(([, wanted]) => wanted.some(({ length }) => length !== digits))
   return wrong && { field: `tpm.${wrong[0]}`, message: `a value isn't one of ${tpm.bank}: ${digits} digits` }
 }
 

@@ -1,6 +1,6 @@
 /** Genuine evidence against reference values: the verdict, every check, and which one it failed on. */
 import { beforeAll, describe, expect, it } from "vitest"
-import type { SevSnp } from "../../schemas/platforms.ts"
+import type { SevSnp, SnpTcb } from "../../schemas/platforms.ts"
 import {
   type Appraisal,
   type AppraisalClaims,
@@ -244,6 +244,21 @@ describe("refused by name", () => {
     expectRefused(judge(guest(), { tcb: { minimum: [{ microcode: Number.NaN }] } }), "tcb-current")
   })
 
+  it("TCBs that contradict each other", () => {
+    const contradicting = changedGuest((view) => view.setUint8(at.committedTcb + 7, 218))
+    const appraisal = judge(contradicting, { provisional_firmware: true })
+    expectRefused(appraisal, "tcb-order")
+    expect(appraisal.reason?.found).toBe("microcode reported above committed")
+    const ahead = changedGuest((view) => view.setUint8(at.currentTcb + 7, 218))
+    expectRefused(judge(ahead, { provisional_firmware: true }), "tcb-order")
+  })
+
+  it("a key of which nobody can say whether AMD revoked it, where the policy wants to know", () => {
+    expectRefused(judge(guest(), { revocation: true }), "revocation")
+    const known = { ...guest(), revocation: { issuers: "good" } } as const
+    expect(judge(known, { revocation: true }).verdict).toBe("accepted")
+  })
+
   it("firmware that the host can still roll back, unless the policy takes it", () => {
     const provisional = changedGuest((view) => view.setUint8(at.committedFirmware, 28))
     expectRefused(judge(provisional), "committed-firmware")
@@ -259,6 +274,47 @@ describe("refused by name", () => {
     expectRefused(judge(guest(), { id_keys: [] }), "id-key")
     // The digest is there, but the flag that gives it meaning isn't.
     expectRefused(judge(guest(), { author_keys: ["00".repeat(48)] }), "author-key")
+  })
+})
+
+describe("how far behind an SNP platform may be", () => {
+  const floor = { bootloader: 4, tee: 0, snp: 24, microcode: 219 }
+  const newer = { microcode: 220, since: "2026-06-11", advisory: "AMD-SB-1" }
+  const see = (change: Partial<SnpTcb>, floors: SnpTcb["minimum"] = [floor, newer]) =>
+    judge(guest(), { tcb: { minimum: floors, ...change } })
+
+  it("is nothing without grace, and says by what and for how long it is behind", () => {
+    const appraisal = see({})
+    expectRefused(appraisal, "tcb-current")
+    expect(appraisal.reason?.found).toContain("behind: microcode 219 < 220 for 20 days")
+  })
+
+  it("is as many days as the policy gives, from the day of the fix", () => {
+    expect(see({ grace_days: 21 }).verdict).toBe("accepted")
+    expectRefused(see({ grace_days: 20 }), "tcb-current")
+    const found = see({ grace_days: 21 }).checks.find(({ name }) => name === "tcb-current")?.found
+    expect(found).toContain("(within grace)")
+  })
+
+  it("begins when a fix is demanded, and never for a floor without a day", () => {
+    expect(see({}, [floor, { ...newer, since: "2026-07-02" }]).verdict).toBe("accepted")
+    expectRefused(see({}, [floor, { ...newer, since: "2026-07-01" }]), "tcb-current")
+    expectRefused(see({ grace_days: 365 }, [{ microcode: 220 }]), "tcb-current")
+  })
+
+  it("may be accepted by the weakness that it is, until the end of a day", () => {
+    const until = (day: string, id = "AMD-SB-1") => see({ advisories: [{ id, until: day }] })
+    expect(until("2026-07-01").verdict).toBe("accepted")
+    expectRefused(until("2026-06-30"), "tcb-current")
+    expectRefused(until("2026-07-01", "AMD-SB-2"), "tcb-current")
+    // A weakness without a name is nobody's to accept.
+    expectRefused(see({ advisories: [{ id: "", until: "2026-07-01" }] }, [{ microcode: 220 }]), "tcb-current")
+  })
+
+  it("counts each floor by itself", () => {
+    const other = { snp: 25, since: "2026-05-01" }
+    expectRefused(see({ grace_days: 21 }, [floor, newer, other]), "tcb-current")
+    expect(see({ grace_days: 62 }, [floor, newer, other]).verdict).toBe("accepted")
   })
 })
 

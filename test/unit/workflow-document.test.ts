@@ -41,6 +41,15 @@ const text = (change: (copy: Document) => unknown = () => undefined): string => 
   return stringify(copy, { aliasDuplicateObjects: false })
 }
 
+const plainTpm = { bank: "sha256", pcrs: { 7: [hex(32, "01")] } }
+const akRoot = { vendor: "tpm", use: "ak", key_digest: hex(32, "09"), emulated: false }
+
+/** The source's stage says only this of machines. */
+const stageOf = (d: Document, demands: object): void => {
+  Object.assign(d.nodes[0] ?? {}, { chip: "any" })
+  Object.assign(d.stages, { source: { dataplane: d.stages.source.dataplane, ...demands } })
+}
+
 const refusal = (run: () => unknown): string => {
   try {
     run()
@@ -121,6 +130,72 @@ describe("parseWorkflow", () => {
       "emulated stages without an emulated root",
       text((d) => Object.assign(d.roots[0] ?? {}, { emulated: false })),
       "INCONSISTENT stages.source.assurance",
+    ],
+    [
+      "a section that no platform of the stage has",
+      text((d) => Object.assign(d.stages.source, { tpm: { bank: "sha256", pcrs: { 7: [hex(32, "01")] } } })),
+      "INCONSISTENT stages.source.tpm",
+    ],
+    [
+      "a platform without its section",
+      text((d) => Object.assign(d.stages.source, { platforms: ["sev-snp", "tdx"] })),
+      "INCONSISTENT stages.source.tdx",
+    ],
+    [
+      "a platform that no root can vouch for",
+      text((d) => stageOf(d, { platforms: ["tpm"], assurance: "tpm-only", tpm: plainTpm })),
+      "INCONSISTENT stages.source.platforms",
+    ],
+    [
+      "a TPM alone as hardware",
+      text((d) => {
+        d.roots.push(akRoot as never)
+        stageOf(d, { platforms: ["tpm"], assurance: "hardware", tpm: plainTpm })
+      }),
+      "INCONSISTENT stages.source.assurance",
+    ],
+    [
+      "a TPM of which any boot would do",
+      text((d) => {
+        d.roots.push(akRoot as never)
+        stageOf(d, { platforms: ["tpm"], assurance: "tpm-only", tpm: { bank: "sha256", secure_boot: true } })
+      }),
+      "INCONSISTENT stages.source.tpm",
+    ],
+    [
+      "a register of another bank's length",
+      text((d) => {
+        d.roots.push(akRoot as never)
+        stageOf(d, { platforms: ["tpm"], assurance: "tpm-only", tpm: { ...plainTpm, bank: "sha384" } })
+      }),
+      "INCONSISTENT stages.source.tpm.pcrs.7",
+    ],
+    [
+      "a day that there isn't",
+      text((d) =>
+        Object.assign(d.stages.source.sev_snp, { tcb: { minimum: [{ snp: 1, since: "2026-02-30" }] } }),
+      ),
+      "INCONSISTENT stages.source.sev_snp.tcb.minimum",
+    ],
+    [
+      "a chip of a kind that the stage doesn't take",
+      text((d) => Object.assign(d.nodes[0] ?? {}, { chip: { tdx: hex(16, "02") } })),
+      "INCONSISTENT nodes.n1.chip",
+    ],
+    [
+      "a chip that names none",
+      text((d) => Object.assign(d.nodes[0] ?? {}, { chip: {} })),
+      "INCONSISTENT nodes.n1.chip",
+    ],
+    [
+      "a chip as it was written once",
+      text((d) => Object.assign(d.nodes[0] ?? {}, { chip: hex(64, "02") })),
+      'BAD_FIELD ["nodes"][0]["chip"]',
+    ],
+    [
+      "a stage as it was written once",
+      text((d) => Object.assign(d.stages.source, { measurements: [hex(48, "ab")] })),
+      'BAD_FIELD ["stages"]["source"]["measurements"]',
     ],
     ["no root", text((d) => Object.assign(d, { roots: [] })), 'BAD_FIELD ["roots"]'],
     [
