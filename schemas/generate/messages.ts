@@ -344,6 +344,7 @@ export const messages = {
         sealed_bytes: 4_294_967_296,
         opened_packets: 0,
         opened_bytes: 9_007_199_254_740_991,
+        rekeys: 3,
       },
     ],
     verdicts: { SEALED: 127, NO_POLICY: 128 },

@@ -17,6 +17,8 @@ export const EdgeStats = Schema.Struct({
   sealed_bytes: Count,
   opened_packets: Count,
   opened_bytes: Count,
+  /** Switches to new keys since the loader started. */
+  rekeys: Count,
 })
 export type EdgeStats = typeof EdgeStats.Type
 

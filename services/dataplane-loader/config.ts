@@ -2,6 +2,7 @@ import { Config, ConfigProvider, Effect, Schema } from "effect"
 import { addressFault, type Family, readIpv4, readIpv6 } from "../../schemas/address.ts"
 import { collateralConfig } from "../guest/collateral-cache.ts"
 import { guestConfig, pathConfig } from "../guest/config.ts"
+import { metricsConfig } from "./metrics.ts"
 
 const device = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_.-]{1,15}$/))
 const mac = Schema.String.check(Schema.isPattern(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/))
@@ -10,6 +11,7 @@ const pins = Schema.String.check(Schema.isPattern(/^\/sys\/fs\/bpf(\/[A-Za-z0-9_
 export const loaderConfig = Config.all({
   guest: guestConfig,
   collateral: collateralConfig,
+  metrics: metricsConfig,
   /** The compiled BPF object. */
   object: pathConfig("VOUCHSAFE_OBJECT"),
   /** Directory for this node's pins. */

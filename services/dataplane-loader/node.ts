@@ -77,6 +77,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   let rules: Rules | undefined
   let state: Stats["state"] = "denied"
   let failures = 0
+  const rekeys = new Map<string, number>()
 
   const data = (more: object) => ({ node, ...more })
   /** A hostile bus can send as many bad releases as it likes: fifty a second are enough for the record. */
@@ -90,6 +91,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   const perform = Effect.fnUntraced(function* (current: Life, actions: ReadonlyArray<KernelAction>) {
     // No key goes into a plane that isn't ours any more.
     if (!watch.whole || life !== current) return
+    for (const { kind, instance } of actions)
+      if (kind === "activate") rekeys.set(instance, (rekeys.get(instance) ?? 0) + 1)
     for (const { instance, epoch, error } of carryOut(plane, current.rules, actions)) {
       carryOut(plane, current.rules, current.state.gaveUp(instance, epoch))
       yield* bus.event({
@@ -297,6 +300,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       state = "denied"
     }),
 
+    stats: currentStats,
+
     /** Clears away what is past its deadline and publishes the counters. */
     tell: Effect.suspend(() => {
       const current = life
@@ -313,7 +318,16 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
 
   function currentStats(): Stats {
     const held = life?.state.held ?? (rules === undefined ? [] : heldEpochs(plane, rules))
-    return statsOf({ node, plane, backend: options.backend, rules, state, held, nowBootNs: bootNow() })
+    return statsOf({
+      node,
+      plane,
+      backend: options.backend,
+      rules,
+      state,
+      held,
+      rekeys,
+      nowBootNs: bootNow(),
+    })
   }
 
   function wasInUse(action: KernelAction) {

@@ -25,6 +25,7 @@ import {
   type PlaneConfig,
   removePinnedPlane,
 } from "./dataplane/plane.ts"
+import { serveMetrics } from "./metrics.ts"
 import { makeNode } from "./node.ts"
 import { compileRules, type Rules } from "./rules.ts"
 import { upgradePlane } from "./upgrade.ts"
@@ -213,6 +214,7 @@ const live = (
       backend: `bpf/${probeHooks()}`,
       collateral,
     })
+    if (own.metrics !== undefined) yield* serveMetrics(own.metrics, lives.stats)
     const tellOf = Effect.fnUntraced(function* (change: Change) {
       if (change.kind === "tampered") {
         yield* lives.tampered.pipe(Effect.ignore({ log: true }))

@@ -12,12 +12,23 @@ export interface StatsSource {
   readonly rules: Rules | undefined
   readonly state: Stats["state"]
   readonly held: ReadonlyArray<HeldEpoch>
+  /** By edge instance, how often it switched to new keys. */
+  readonly rekeys: ReadonlyMap<string, number>
   readonly nowBootNs: bigint
 }
 
 const NS_PER_MS = 1_000_000n
 
-export const statsOf = ({ node, plane, backend, rules, state, held, nowBootNs }: StatsSource): Stats => {
+export const statsOf = ({
+  node,
+  plane,
+  backend,
+  rules,
+  state,
+  held,
+  rekeys,
+  nowBootNs,
+}: StatsSource): Stats => {
   const counters = plane.counters()
   const edges = (rules?.edges ?? []).map(({ edge, record }): EdgeStats => {
     const counted = counters.edges.get(record.index)
@@ -40,6 +51,7 @@ export const statsOf = ({ node, plane, backend, rules, state, held, nowBootNs }:
       sealed_bytes: Number(counted?.sealedBytes ?? 0n),
       opened_packets: Number(counted?.openedPackets ?? 0n),
       opened_bytes: Number(counted?.openedBytes ?? 0n),
+      rekeys: rekeys.get(edge.id) ?? 0,
     }
   })
   return {

@@ -48,6 +48,7 @@ const edge = (instance: string, change: Partial<EdgeStats> = {}): EdgeStats => (
   sealed_bytes: 1_000,
   opened_packets: 5,
   opened_bytes: 200,
+  rekeys: 1,
   ...change,
 })
 const stats = (
