@@ -1,12 +1,14 @@
 /** `npm run bench -- NAME [--json]`: measurements, each in a file of its name. */
 import { benchAead } from "./aead.ts"
 import { benchInit } from "./init.ts"
+import { benchInSitu } from "./insitu.ts"
 import { benchPath } from "./path.ts"
 import { benchVerify } from "./verify.ts"
 
 const benches: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
   aead: benchAead,
   init: benchInit,
+  insitu: benchInSitu,
   path: benchPath,
   verify: benchVerify,
 }

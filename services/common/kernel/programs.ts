@@ -167,3 +167,19 @@ export const allTracingLinks = (): ReadonlyArray<TracingLink> => {
   })
   return found
 }
+
+export interface ProgramRuns {
+  /** How long the program has run in all, and how often, since the kernel was told to count. */
+  readonly ns: bigint
+  readonly count: bigint
+}
+
+/** What the kernel has counted of a program's runs: 0 and 0 unless `countRuns` is in force. */
+export const programRuns = (fd: number): ProgramRuns => {
+  const view = askInfo(fd, new Uint8Array(INFO_SIZE), [])
+  return { ns: view.getBigUint64(192, true), count: view.getBigUint64(200, true) }
+}
+
+/** Makes the kernel time every run of every program until the descriptor that this gives is closed (BPF_ENABLE_STATS). */
+export const countRuns = (): number =>
+  bpf(command.ENABLE_STATS, new Attr(4).u32(0, 0), "count", "program runs")
