@@ -21,6 +21,7 @@ const usage = `vouchsafe evidence inspect FILE... [--collateral DIR] [--at TIME]
     AMD certificates  X.vcek.der or X.vlek.der beside X.report.bin; else a certificate with the report's chip id, or
                       the only kind that signs it, in the report's folder, in certs beside it or above it, or above it;
                       then ASK or ASVK, and ARK, by name, in the same folders and in --collateral
+    AMD's lists       in --collateral: the newest of the product (without one, revocation isn't judged)
     Intel collateral  only in --collateral: the folder whose TCB info is for the quote's FMSPC and current
     TPM               in the quote's folder: signature, AK, PCR values, hardware report of the same prefix
     Nitro             the document holds its own certificates

@@ -9,6 +9,7 @@ import {
   type VerifiedSnp,
   verifyReport,
 } from "../../evidence/index.ts"
+import { amdListsFor } from "./amd-lists.ts"
 import { type AmdCertificate, amdCertificatesIn, amdCertificatesOf } from "./certificates.ts"
 import type { Context } from "./context.ts"
 import { folderOf, type Item, stemOf } from "./files.ts"
@@ -54,7 +55,14 @@ export const inspectSnp = (item: Item, context: Context): Inspection => {
   const decoded = { platform: "AMD SEV-SNP", version: report.version, fields: fieldsOf(report) }
   const chains = chainsFor(item, report, context)
   const results = chains.map((certificates) =>
-    verifyReport({ report: item.bytes, certificates }, { roots: amdRoots, now: at }),
+    verifyReport(
+      {
+        report: item.bytes,
+        certificates,
+        collateral: (product) => ({ crls: amdListsFor(product, context) }),
+      },
+      { roots: amdRoots, now: at, missingCrl: "report" },
+    ),
   )
   const result = results.find((one) => !(one instanceof SnpError)) ?? results[0]
   if (result === undefined) {
@@ -95,7 +103,7 @@ export const inspectSnp = (item: Item, context: Context): Inspection => {
     at: at.toISOString(),
     status: statusOf(result),
     certificates: result.certificates,
-    checks: [...checksOf(stagesOf(result)), revocation, ...bindings],
+    checks: [...checksOf(stagesOf(result)), revocationOf(result), ...bindings],
     error:
       broken === undefined
         ? null
@@ -117,12 +125,22 @@ const readReport = ({ bytes }: Item): SnpReport | SnpError => {
   }
 }
 
-/** No list of AMD's is at hand here, and none can name a VCEK or VLEK: their serial number is always 0. */
-const revocation: Check = {
-  name: "revocation",
-  result: "not applicable",
-  found: "no list of revoked certificates consulted",
-  wanted: "",
+/** A list of AMD's can only name an issuer: the serial number of every VCEK and VLEK is 0. */
+const revocationOf = ({ revocation, collateral }: VerifiedSnp): Check => {
+  const [list] = collateral
+  return revocation.issuers === "good" && list !== undefined
+    ? {
+        name: "revocation",
+        result: "passed",
+        found: `issuers not named by the list of ${list.issued.toISOString()}, good until ${list.expires.toISOString()}`,
+        wanted: "no revoked issuer",
+      }
+    : {
+        name: "revocation",
+        result: "not applicable",
+        found: "no list of revoked certificates consulted",
+        wanted: "",
+      }
 }
 
 /**
