@@ -241,6 +241,10 @@ describe("refused by name", () => {
       ["tcb-launch", at.launchTcb],
     ] as const)
       expectRefused(judge(lower(offset), { tcb: { minimum: [floor] }, provisional_firmware: true }), name)
+    // What is reported is bound by the certificate: here a verification that would have let it pass stands in.
+    const own = guest()
+    const reported = { ...own, tcb: { ...own.tcb, reported: { ...own.tcb.reported, microcode: 218 } } }
+    expectRefused(judge(reported, { tcb: { minimum: [floor] } }), "tcb-reported")
     expectRefused(judge(guest(), { tcb: { minimum: [{ microcode: Number.NaN }] } }), "tcb-current")
   })
 
