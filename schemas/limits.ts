@@ -28,6 +28,9 @@ export const limits = {
   /** Hellos joined under one control-plane report, and how long the verifier gathers them. */
   batchLeaves: 4_096,
   batchGatherMs: 10,
+  /** A signed result's body; results that others are to follow soon wait this long for one signature over all. */
+  resultBytes: 4_096,
+  resultGatherMs: 50,
   /** A challenge lives this long and is answered once. */
   challengeMs: 10_000,
   /** The releaser's beacon is renewed this often and believed this long. */

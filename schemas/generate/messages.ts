@@ -195,6 +195,16 @@ const workflowExample: workflow.Workflow = {
   edges: [{ id: "raw", from: "source", to: "transform", protocol: "tcp", port: 5_000, lanes: 1 }],
 }
 
+const batch = { key: bytes(32, 35), root: bytes(32, 36), size: 2, signature: bytes(64, 37) }
+const signedResult = {
+  v: 1 as const,
+  batch,
+  index: 0,
+  path: [bytes(32, 38)],
+  subject: bytes(32, 39),
+  body: bytes(24, 40),
+}
+
 /** Messages that travel as msgpack, alone or as the body of a signed one. */
 export const messages = {
   hello: message(attestation.Hello, {
@@ -246,7 +256,7 @@ export const messages = {
     issued_ms: 1_795_406_400_123,
     appraisal: bytes(32, 28),
   }),
-  "evidence-reply": message(attestation.EvidenceReply, { v: 1, kind: "result", result: signed }),
+  "evidence-reply": message(attestation.EvidenceReply, { v: 1, kind: "result", result: signedResult }),
   refusal: message(common.Refusal, refusal),
   signed: message(common.Signed, signed),
   beacon: message(release.Beacon, { v: 1, releaser: "r1", term: 7n, nonce: bytes(32, 14) }),
@@ -255,7 +265,7 @@ export const messages = {
     node: "n1",
     session: bytes(16, 18),
     nonce: bytes(32, 27),
-    result: signed,
+    result: signedResult,
     kem_key: bytes(1_184, 21),
   }),
   release: message(release.Release, {
@@ -275,6 +285,17 @@ export const messages = {
   "release-payload": message(release.ReleasePayload, {
     v: 1,
     lease_ms: 30_000,
+    batches: [batch],
+    peers: [
+      {
+        node: "n2",
+        dh_key: bytes(32, 32),
+        result: bytes(32, 33),
+        batch: 0,
+        index: 1,
+        path: [bytes(32, 34)],
+      },
+    ],
     edges: [
       {
         instance: "raw:n1:n2",
@@ -285,7 +306,6 @@ export const messages = {
         inbound: [256, 65_536],
         outbound: [4_294_967_295],
         secret: bytes(32, 30),
-        peer_result: signed,
       },
     ],
   }),

@@ -19,6 +19,7 @@ import {
 } from "../fields.ts"
 import { limits } from "../limits.ts"
 import { Assurance, Evidence, Refusal, Signed } from "./common.ts"
+import { SignedResult } from "./result.ts"
 
 /** A node asks to be attested; `nonce` must come back inside the control plane's Evidence. */
 export const Hello = Schema.Struct({
@@ -164,7 +165,7 @@ export const AttestationResult = Schema.Struct({
 export type AttestationResult = typeof AttestationResult.Type
 
 export const EvidenceReply = Schema.Union([
-  Schema.Struct({ v: Version, kind: Schema.Literal("result"), result: Signed }),
+  Schema.Struct({ v: Version, kind: Schema.Literal("result"), result: SignedResult }),
   Refusal,
 ])
 export type EvidenceReply = typeof EvidenceReply.Type

@@ -1,6 +1,6 @@
 /** What happened, for auditors and automation: CloudEvents 1.0 attributes around data of one shape. */
 import { Schema } from "effect"
-import { Count, InstanceId, Token, text, U64, Version } from "../fields.ts"
+import { Count, InstanceId, list, Token, text, U64, Version } from "../fields.ts"
 import { Checks } from "./common.ts"
 
 export const EventType = Schema.Literals([
@@ -39,6 +39,9 @@ export const EventType = Schema.Literals([
 ])
 export type EventType = typeof EventType.Type
 
+/** How many edges or nodes one event names at most: what happens to many at once is told in few events. */
+export const EVENT_LIST_MAX = 256
+
 export const EventData = Schema.Struct({
   node: Schema.optionalKey(Token),
   stage: Schema.optionalKey(Token),
@@ -48,6 +51,12 @@ export const EventData = Schema.Struct({
   edge: Schema.optionalKey(InstanceId),
   term: Schema.optionalKey(U64),
   epoch: Schema.optionalKey(U64),
+  /** Instead of `edge` and `epoch`: many of one term to which the same happened. */
+  edges: Schema.optionalKey(list(Schema.Struct({ edge: InstanceId, epoch: U64 }), EVENT_LIST_MAX)),
+  /** Instead of `node`: many, with the number of the release that each was sent and of the edge epochs in it. */
+  releases: Schema.optionalKey(
+    list(Schema.Struct({ node: Token, sequence: U64, epochs: Count }), EVENT_LIST_MAX),
+  ),
   workflow: Schema.optionalKey(text(64)),
   code: Schema.optionalKey(text(64)),
   field: Schema.optionalKey(text(128)),

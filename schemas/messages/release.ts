@@ -17,7 +17,7 @@ import {
   Version,
 } from "../fields.ts"
 import { limits } from "../limits.ts"
-import { Signed } from "./common.ts"
+import { PeerResult, ResultBatch, SignedResult } from "./result.ts"
 
 /** A fresh value of the releaser: a result that contains it is no older than it. */
 export const Beacon = Schema.Struct({ v: Version, releaser: Token, term: U64, nonce: Nonce })
@@ -29,7 +29,7 @@ export const Pull = Schema.Struct({
   node: Token,
   session: Session,
   nonce: Nonce,
-  result: Signed,
+  result: SignedResult,
   /** The key that the result names by its digest: only the releaser needs it. */
   kem_key: KemKey,
 })
@@ -64,7 +64,6 @@ export const EdgeRelease = Schema.Struct({
   outbound: list(Spi, limits.lanes),
   /** Only with `install`: keys are derived then or never. */
   secret: Schema.optionalKey(bytes(32)),
-  peer_result: Schema.optionalKey(Signed),
 })
 export type EdgeRelease = typeof EdgeRelease.Type
 
@@ -75,6 +74,9 @@ const GENERATIONS = 3
 export const ReleasePayload = Schema.Struct({
   v: Version,
   lease_ms: LeaseMs,
+  /** Only what the epochs to install need, each once. */
+  batches: list(ResultBatch, limits.nodeEdges),
+  peers: list(PeerResult, limits.nodeEdges),
   edges: list(EdgeRelease, GENERATIONS * limits.nodeEdges),
 })
 export type ReleasePayload = typeof ReleasePayload.Type

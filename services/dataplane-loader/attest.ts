@@ -1,7 +1,8 @@
 /** Steps 1 to 4 of MAKE as the node's loader takes them: hello, offer, Evidence of the own attester, result. */
 import { Effect } from "effect"
 import type { Offer } from "../../schemas/messages/attestation.ts"
-import type { Refusal, Signed } from "../../schemas/messages/common.ts"
+import type { Refusal } from "../../schemas/messages/common.ts"
+import type { SignedResult } from "../../schemas/messages/result.ts"
 import type { Bus } from "../common/bus/bus.ts"
 import type { BusError } from "../common/bus/types.ts"
 import type { Trust } from "../common/config/anchors.ts"
@@ -103,7 +104,7 @@ const believe = ({ crypto, trust, workflow, session, collateral }: AttestOptions
 const ownResult = (
   { crypto, session }: AttestOptions,
   { control }: AcceptedOffer,
-  signed: Signed,
+  signed: SignedResult,
 ): VouchedResult => {
   const result = vouchResult(crypto, [control.verifierKey], signed, decodeResult)
   const { claims } = result

@@ -20,12 +20,12 @@ import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
 import { type KernelAction, NodeState } from "../make/node-state.ts"
 import type { OpenedRelease } from "../make/release.ts"
-import { type VouchedResult, vouchResult } from "../make/result.ts"
+import { KnownBatches, vouchPeer } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { attest } from "./attest.ts"
 import type { Drop, Plane } from "./dataplane/plane.ts"
 import { carryOut, heldEpochs } from "./kernel-actions.ts"
-import { decodeResult, openSignedRelease } from "./open-release.ts"
+import { openSignedRelease } from "./open-release.ts"
 import type { Rules } from "./rules.ts"
 import { type Attested, beginSession, endSession } from "./session.ts"
 import { statsOf } from "./stats.ts"
@@ -53,8 +53,8 @@ interface Life {
   readonly sinceNs: bigint
   releasedNs: bigint
   expectedNs: bigint
-  /** Peers' results that were verified in this session, by signature: a peer's comes once for each edge to it. */
-  readonly vouched: Map<string, VouchedResult>
+  /** Verifiers' signatures that were verified in this session: each stands over the results of many peers. */
+  readonly batches: KnownBatches
 }
 
 const MS = 1_000_000n
@@ -69,6 +69,17 @@ const ASK_AGAIN_MS = 1_000
 
 const forgetSecrets = ({ payload }: OpenedRelease): void => {
   for (const { secret } of payload.edges) secret?.fill(0)
+}
+
+/** What a release changed, for the log; empty when it only renewed leases. */
+const summaryOf = (actions: ReadonlyArray<KernelAction>): string => {
+  const parts = [...Map.groupBy(actions, ({ kind }) => kind)].flatMap(([kind, group]) => {
+    if (kind === "setLease") return []
+    const [first] = group
+    const one = first === undefined ? "" : ` ${first.instance} epoch ${first.epoch.term}.${first.epoch.n}`
+    return [group.length === 1 ? `${kind}${one}` : `${kind} of ${group.length} edges`]
+  })
+  return parts.join(", ")
 }
 
 export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
@@ -117,16 +128,6 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     yield* bus.publish("ack", { node }, sign(crypto, labels.signedAck, attested.session.signing, body))
   })
 
-  const vouchOnce = ({ attested, vouched }: Life, peer: Signed): VouchedResult => {
-    const name = Buffer.from(peer.signature).toString("hex")
-    const known = vouched.get(name)
-    // The signature alone names no body: a known one under another body must be verified like any other.
-    if (known !== undefined && Buffer.compare(known.signed.body, peer.body) === 0) return known
-    const result = vouchResult(crypto, [attested.control.verifierKey], peer, decodeResult)
-    vouched.set(name, result)
-    return result
-  }
-
   const onRelease = Effect.fnUntraced(function* (signed: Signed) {
     const current = life
     if (current === undefined) return
@@ -141,7 +142,11 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       }
       return openSignedRelease(crypto, signed, control.releaserKey, own)
     }).pipe(Effect.tapError(recordRefusal))
-    const actions = yield* attempt(() => core.accept(opened, (peer) => vouchOnce(current, peer))).pipe(
+    const actions = yield* attempt(() =>
+      core.accept(opened, (wanted, peer, batch) =>
+        vouchPeer(crypto, [control.verifierKey], wanted, peer, batch, current.batches),
+      ),
+    ).pipe(
       Effect.tapError(recordRefusal),
       Effect.tapError(({ code }) => Effect.sync(() => renewWhenUnknown(current, code))),
       Effect.ensuring(Effect.sync(() => forgetSecrets(opened))),
@@ -151,10 +156,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     const lease = leaseNs(current.workflow)
     current.expectedNs = current.releasedNs + lease / 3n + unansweredNs(lease)
     state = "released"
-    for (const action of actions) {
-      if (action.kind === "setLease") continue
-      yield* Effect.logInfo(`${action.kind} ${action.instance} epoch ${action.epoch.term}.${action.epoch.n}`)
-    }
+    const changed = summaryOf(actions)
+    if (changed !== "") yield* Effect.logInfo(changed)
     yield* acknowledge(current)
   })
 
@@ -229,7 +232,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       sinceNs: now,
       releasedNs: now,
       expectedNs: now + unansweredNs(leaseNs(workflow)),
-      vouched: new Map(),
+      batches: new KnownBatches(crypto),
     }
     before?.state.dispose()
     if (before !== undefined) endSession(before.attested.session)

@@ -6,7 +6,13 @@ import type { Crypto } from "../common/crypto/port.ts"
 import { decodeBody } from "../guest/refusals.ts"
 import { verify } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
-import { type OpenedRelease, type Opener, openRelease, type ReleaseHeader } from "../make/release.ts"
+import {
+  type OpenedRelease,
+  type Opener,
+  openRelease,
+  type ReleaseHeader,
+  releaseDigest,
+} from "../make/release.ts"
 import type { ResultClaims } from "../make/result.ts"
 
 export const decodeResult = (bytes: Uint8Array): ResultClaims =>
@@ -28,7 +34,7 @@ export const openSignedRelease = (
   const packed = openRelease(crypto, own, header satisfies ReleaseHeader, { enc, ciphertext })
   try {
     const { v: _version, ...payload } = decodeBody(ReleasePayload, packed, "release.payload")
-    return { header, payload }
+    return { header, payload, digest: releaseDigest(crypto, header, packed) }
   } finally {
     packed.fill(0)
   }

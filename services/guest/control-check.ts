@@ -3,11 +3,7 @@ import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { appraise } from "../evidence/appraisal/appraise.ts"
 import { tpmExtraData } from "../evidence/appraisal/report-data.ts"
-import {
-  type CollateralLookup,
-  type EvidenceCaches,
-  verifyPieces,
-} from "../evidence/appraisal/verify-pieces.ts"
+import { type CollateralLookup, EvidenceCaches, verifyPieces } from "../evidence/appraisal/verify-pieces.ts"
 import type { EvidenceCheck } from "../make/control-plane.ts"
 import { MakeError } from "../make/errors.ts"
 import { operatorKeysDigest, rootBytes, rootsDigest } from "../make/transcript.ts"
@@ -17,6 +13,15 @@ export interface ControlCheckOptions {
   /** What vendors say of the control plane's hardware: none is needed for SNP, all of it for TDX. */
   readonly collateral?: ((now: Date) => CollateralLookup) | undefined
   readonly caches?: EvidenceCaches
+}
+
+/** A guest meets the same control plane with every session: its certificates are read once for each set of anchors. */
+const cachesOf = new WeakMap<Trust, EvidenceCaches>()
+
+const cachesFor = (trust: Trust): EvidenceCaches => {
+  const known = cachesOf.get(trust) ?? new EvidenceCaches()
+  cachesOf.set(trust, known)
+  return known
 }
 
 /** A control plane has no data plane to measure: the anchors ask for none. */
@@ -36,7 +41,7 @@ export const controlCheck =
         now: at,
         crypto,
         ...(collateral && { collateral: collateral(at) }),
-        ...(caches && { caches }),
+        caches: caches ?? cachesFor(trust),
       }),
       trust.controlPlane,
       { reportData, extraData: tpmExtraData(reportData) },

@@ -2,7 +2,7 @@
  * Hears `pull.*` and `ack.*`, answers on `release.<node>`: turns a signed workflow and fresh results into epochs and leases.
  * Decides nothing itself; the core in `make/releaser.ts` does. Keeps no secret on disk.
  */
-import { Effect, Schedule } from "effect"
+import { Effect, Latch, Schedule } from "effect"
 import { limits } from "../../schemas/limits.ts"
 import { AttestationResult } from "../../schemas/messages/attestation.ts"
 import type { Signed } from "../../schemas/messages/common.ts"
@@ -21,12 +21,17 @@ import { sign, verify } from "../make/envelope.ts"
 import { MakeError } from "../make/errors.ts"
 import { labels } from "../make/labels.ts"
 import { sealRelease } from "../make/release.ts"
-import { type ReleaseOutput, Releaser, type ReleaserEvent, type ReleaserOutput } from "../make/releaser.ts"
-import { vouchResult } from "../make/result.ts"
+import { type ReleaseOutput, Releaser, type ReleaserOutput } from "../make/releaser.ts"
+import { KnownBatches, vouchResult } from "../make/result.ts"
 import { isInForce, type VerifiedWorkflow } from "../make/workflow-document.ts"
+import { eventsOf, sentEvents } from "./events.ts"
 import { makeKnownVerifiers } from "./known-verifiers.ts"
 
 const TICK_MS = 100
+/** How long a change waits for others, see `release`. */
+const QUIET_MS = 10
+const GATHER_MS_MIN = 20
+const GATHER_MS_MAX = 300
 const nowMs = () => performance.now()
 
 /** Seconds since 2026: rises from one start of the releaser to the next without anything kept, see `nextTerm`. */
@@ -55,6 +60,7 @@ interface Reign {
   readonly core: Releaser
   /** Nodes' signing keys, as the results in force name them. */
   readonly signingKeys: Map<string, Uint8Array>
+  readonly batches: KnownBatches
 }
 
 export const serveReleaser = Effect.fn("serveReleaser")(function* (options: ReleaserServiceOptions) {
@@ -65,6 +71,9 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   let reign: Reign | undefined
   /** The last term that was ever begun: also after a reign that ended without a successor. */
   let last: bigint | undefined
+  /** When something changed last, and what the last releases cost. */
+  let changedMs = 0
+  let costMs = 0
 
   /** The reign in force: none before the first document, and none after the end that the document itself names. */
   const reigning = (): Reign | undefined =>
@@ -82,9 +91,10 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
         releaser: instance,
         term,
         leaseMs: workflow.document.lease_seconds * 1000,
+        gather: true,
       })
       writeReleaserKey(options.runDirectory, { instance, key: key.publicKey, term })
-      reign = { workflow, core, signingKeys: new Map() }
+      reign = { workflow, core, signingKeys: new Map(), batches: new KnownBatches(crypto) }
     }).pipe(
       Effect.catch(({ code, field, message }) =>
         bus.event({ type: "vouchsafe.workflow.refused", data: { code, field, message } }),
@@ -102,34 +112,39 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     const signed = sealed(output)
     for (const { secret } of output.payload.edges) secret?.fill(0)
     yield* bus.publish("release", { node: output.node }, signed)
-    yield* bus.event({
-      type: "vouchsafe.release.sent",
-      subject: output.node,
-      data: {
-        node: output.node,
-        term: output.header.term,
-        message: `release ${output.header.sequence} with ${output.payload.edges.length} edge epochs`,
-      },
-    })
   })
 
-  const tell = ({ event, node, instance: edge, epoch }: ReleaserEvent) => {
-    const subject = node ?? edge
-    return bus.event({
-      type: `vouchsafe.${event.replace("-", ".") as Dotted<ReleaserEvent["event"]>}`,
-      ...(subject === undefined ? {} : { subject }),
-      data: {
-        ...(node === undefined ? {} : { node }),
-        ...(edge === undefined ? {} : { edge }),
-        ...(epoch === undefined ? {} : { term: epoch.term, epoch: epoch.n }),
-      },
-    })
+  const carryOut = Effect.fnUntraced(function* (outputs: ReadonlyArray<ReleaserOutput>) {
+    const releases = outputs.filter((output) => output.kind === "release")
+    for (const event of eventsOf(outputs.filter((output) => output.kind === "event"))) yield* bus.event(event)
+    yield* Effect.forEach(releases, send, { discard: true })
+    for (const event of sentEvents(releases)) yield* bus.event(event)
+  })
+
+  /** Something may wait to be released. */
+  const touched = yield* Latch.make(false)
+  const take = (outputs: ReadonlyArray<ReleaserOutput>) => {
+    changedMs = nowMs()
+    touched.openUnsafe()
+    return carryOut(outputs)
   }
 
-  const carryOut = (outputs: ReadonlyArray<ReleaserOutput>) =>
-    Effect.forEach(outputs, (output) => (output.kind === "release" ? send(output) : tell(output)), {
-      discard: true,
-    })
+  /**
+   * Waits until nothing has changed for a moment, or long enough: the more the last releases cost, the longer, so that a
+   * burst of joining nodes is not answered one by one.
+   */
+  const release = Effect.gen(function* () {
+    yield* touched.await
+    touched.closeUnsafe()
+    const since = nowMs()
+    const most = Math.min(GATHER_MS_MAX, Math.max(GATHER_MS_MIN, 2 * costMs))
+    while (nowMs() - changedMs < QUIET_MS && nowMs() - since < most) yield* Effect.sleep(QUIET_MS / 2)
+    const core = reigning()?.core
+    if (core === undefined) return
+    const from = nowMs()
+    yield* carryOut(core.flush(from))
+    costMs = nowMs() - from
+  })
 
   /** The core's refusals are answers to hostile or late messages: recorded, and nothing else happens. */
   const guarded = <A, E>(
@@ -155,13 +170,12 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
         throw new MakeError("MISDIRECTED", "pull.node", "is not the node of the subject")
       return value
     })
-    const keys = yield* verifiers(workflow, pull.result.key)
+    const keys = yield* verifiers(workflow, pull.result.batch.key)
     // The document may have changed meanwhile: a reign that is over gives no keys; the node asks again.
     if (reigning()?.core !== core) return
     const accepted = yield* attempt(() => {
-      const result = vouchResult(crypto, keys, pull.result, (bytes) =>
-        decodeBody(AttestationResult, bytes, "result"),
-      )
+      const decode = (bytes: Uint8Array) => decodeBody(AttestationResult, bytes, "result")
+      const result = vouchResult(crypto, keys, pull.result, decode, now.batches)
       if (result.claims.node !== node || !crypto.equalConstantTime(result.claims.signing_key, signed.key)) {
         throw new MakeError("NOT_VOUCHED", "pull.key", "is not the key that the result vouches for")
       }
@@ -170,8 +184,8 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
       return outputs
     })
     // What became known goes out even when the request itself is then refused.
-    yield* carryOut(accepted)
-    yield* carryOut(yield* attempt(() => core.pull(pull, nowMs())))
+    yield* take(accepted)
+    yield* take(yield* attempt(() => core.pull(pull, nowMs())))
   })
 
   const onAck = Effect.fnUntraced(function* (signed: Signed, node: string) {
@@ -185,7 +199,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
       if (ack.node !== node) throw new MakeError("MISDIRECTED", "ack.node", "is not the node of the subject")
       return core.ack(ack, nowMs())
     })
-    yield* carryOut(outputs)
+    yield* take(outputs)
   })
 
   const beat = Effect.suspend(() => {
@@ -214,11 +228,14 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     quietly(
       Effect.suspend(() => {
         const now = reigning()
-        return now === undefined ? Effect.void : carryOut(now.core.tick(nowMs()))
+        if (now === undefined) return Effect.void
+        const at = nowMs()
+        const told = now.core.tick(at)
+        if (now.core.due(at)) touched.openUnsafe()
+        return carryOut(told)
       }),
     ).pipe(Effect.repeat(Schedule.spaced(TICK_MS))),
   )
+  yield* Effect.forkScoped(quietly(release).pipe(Effect.forever))
   return yield* bus.closed
 })
-
-type Dotted<E extends string> = E extends `${infer A}-${infer B}` ? `${A}.${B}` : never

@@ -37,11 +37,25 @@ export const verify = (
   trusted: ReadonlyArray<Uint8Array>,
   signed: Signed,
 ): Uint8Array => {
-  const key = trusted.find((candidate) => crypto.equalConstantTime(candidate, signed.key))
-  if (key === undefined) throw new MakeError("NOT_AUTHENTIC", "key", "is not one that may sign this")
-  if (!crypto.ed25519.verify(signed.signature, encodeFields(label, signed.body), key))
-    throw new MakeError("NOT_AUTHENTIC", "signature", "does not verify")
+  verifyBytes(crypto, trusted, signed.key, signed.signature, encodeFields(label, signed.body))
   return signed.body
+}
+
+/**
+ * @param bytes begin with a label that only this use has
+ * @throws MakeError NOT_AUTHENTIC for another signer or a wrong signature
+ */
+export const verifyBytes = (
+  crypto: Crypto,
+  trusted: ReadonlyArray<Uint8Array>,
+  signer: Uint8Array,
+  signature: Uint8Array,
+  bytes: Uint8Array,
+): void => {
+  const key = trusted.find((candidate) => crypto.equalConstantTime(candidate, signer))
+  if (key === undefined) throw new MakeError("NOT_AUTHENTIC", "key", "is not one that may sign this")
+  if (!crypto.ed25519.verify(signature, bytes, key))
+    throw new MakeError("NOT_AUTHENTIC", "signature", "does not verify")
 }
 
 /** Verifies, then decodes. `decode` throws its own errors. */

@@ -7,8 +7,8 @@ import type { Crypto } from "../common/crypto/port.ts"
 import type { EdgeInstance } from "./edges.ts"
 import type { Epoch } from "./epoch.ts"
 import { EXPORTER_BYTES, RELEASE_SECRET_BYTES } from "./keys.ts"
-import type { EdgeRelease, EdgeState } from "./release.ts"
-import type { VouchedResult } from "./result.ts"
+import type { EdgeRelease, EdgeState, ReleasePayload } from "./release.ts"
+import type { PeerResult, ResultBatch, VouchedResult } from "./result.ts"
 import type { SpiAllocator } from "./spi.ts"
 
 export interface Generation {
@@ -98,9 +98,8 @@ export const agreement = (crypto: Crypto, { edge, exporters }: Generation): Agre
 
 /** The generation as one of its two ends is told of it. */
 export const releaseFor = (generation: Generation, node: string): EdgeRelease => {
-  const { edge, epoch, state, secret, results } = generation
+  const { edge, epoch, state, secret } = generation
   const initiates = edge.initiator === node
-  const [initiatorResult, responderResult] = results
   return {
     instance: edge.id,
     term: epoch.term,
@@ -111,10 +110,26 @@ export const releaseFor = (generation: Generation, node: string): EdgeRelease =>
     outbound: initiates ? generation.spisToResponder : generation.spisToInitiator,
     ...(secret === undefined
       ? {}
-      : {
-          // A copy: the generation's own is zeroed when it has served.
-          secret: Uint8Array.from(secret),
-          peer_result: (initiates ? responderResult : initiatorResult).signed,
-        }),
+      : // A copy: the generation's own is zeroed when it has served.
+        { secret: Uint8Array.from(secret) }),
   }
+}
+
+/** What the ends that these generations install are told of their peers: each peer and each batch once. */
+export const peersFor = (
+  generations: ReadonlyArray<Generation>,
+  node: string,
+): Pick<ReleasePayload, "batches" | "peers"> => {
+  const batches = new Map<ResultBatch, number>()
+  const peers = new Map<string, PeerResult>()
+  for (const { edge, results, secret } of generations) {
+    if (secret === undefined) continue
+    const { claims, digest, signed } = results[edge.initiator === node ? 1 : 0]
+    if (peers.has(claims.node)) continue
+    const batch = batches.get(signed.batch) ?? batches.size
+    batches.set(signed.batch, batch)
+    const { index, path } = signed
+    peers.set(claims.node, { node: claims.node, dh_key: claims.dh_key, result: digest, batch, index, path })
+  }
+  return { batches: [...batches.keys()], peers: [...peers.values()] }
 }

@@ -4,9 +4,11 @@
  *
  *   ikm  = X25519(own, peer) || release secret
  *   salt = SHA-256(result-pair, digest of the initiator's result, digest of the responder's)
- *   key  = HKDF-SHA-256(ikm, salt, (traffic-key, suite, workflow digest, edge instance, term, n, from, to, lane, SPI))
+ *   okm  = HKDF-SHA-256(ikm, salt, (edge-keys, suite, workflow digest, edge instance, term, n, initiator, responder,
+ *                                   list of SPIs to the responder, list of SPIs to the initiator))
  *
- * and 36 bytes of it for each direction and lane: a ChaCha20-Poly1305 key and the salt of RFC 7634, section 2.
+ * cut, in this order, into 36 bytes for each lane to the responder, as much for each to the initiator (a ChaCha20-Poly1305
+ * key and the salt of RFC 7634, section 2), and the exporter.
  */
 import { type Crypto, CryptoError } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
@@ -93,58 +95,36 @@ export const deriveEdgeKeys = (
   expectBytes("shared", shared, 32)
   expectBytes("secret", releaseSecret, RELEASE_SECRET_BYTES)
   expectBytes("workflowDigest", edge.workflowDigest, 32)
+  const { keyBytes, saltBytes } = suites[edge.suite]
+  const laneBytes = keyBytes + saltBytes
+  const { spisToResponder, spisToInitiator } = edge
+  const lanes = spisToResponder.length + spisToInitiator.length
   const ikm = new Uint8Array(64)
   ikm.set(shared)
   ikm.set(releaseSecret, 32)
-  const prk = crypto.hkdfExtractSha256(
+  const okm = crypto.hkdfSha256(
     ikm,
     resultPairDigest(crypto, edge.initiatorResult, edge.responderResult),
+    edgeInfo(edge),
+    lanes * laneBytes + EXPORTER_BYTES,
   )
   ikm.fill(0)
-  try {
-    return {
-      toResponder: edge.spisToResponder.map((spi, lane) =>
-        trafficKey(crypto, prk, edge, edge.initiator, edge.responder, lane, spi),
-      ),
-      toInitiator: edge.spisToInitiator.map((spi, lane) =>
-        trafficKey(crypto, prk, edge, edge.responder, edge.initiator, lane, spi),
-      ),
-      exporter: exporter(crypto, prk, edge),
-    }
-  } finally {
-    prk.fill(0)
+  // Views: who zeroes the keys zeroes these bytes.
+  const cut = (spi: number, lane: number, at: number): TrafficKey => {
+    const material = okm.subarray(at * laneBytes, (at + 1) * laneBytes)
+    return { lane, spi, key: material.subarray(0, keyBytes), salt: material.subarray(keyBytes) }
+  }
+  return {
+    toResponder: spisToResponder.map((spi, lane) => cut(spi, lane, lane)),
+    toInitiator: spisToInitiator.map((spi, lane) => cut(spi, lane, spisToResponder.length + lane)),
+    exporter: okm.slice(lanes * laneBytes),
   }
 }
 
-const trafficKey = (
-  crypto: Crypto,
-  prk: Uint8Array,
-  edge: EdgeEpoch,
-  from: string,
-  to: string,
-  lane: number,
-  spi: number,
-): TrafficKey => {
-  const { keyBytes, saltBytes } = suites[edge.suite]
-  const info = encodeFields(
-    labels.trafficKey,
-    edge.suite,
-    edge.workflowDigest,
-    edge.instance,
-    edge.epoch.term,
-    edge.epoch.n,
-    from,
-    to,
-    lane,
-    spi,
-  )
-  const material = crypto.hkdfExpandSha256(prk, info, keyBytes + saltBytes)
-  return { lane, spi, key: material.subarray(0, keyBytes), salt: material.subarray(keyBytes) }
-}
-
-const exporter = (crypto: Crypto, prk: Uint8Array, edge: EdgeEpoch): Uint8Array => {
-  const info = encodeFields(
-    labels.exporter,
+/** What the keys are for. At most 16 lanes and ids of 64 characters: it stays below 1,024 bytes. */
+const edgeInfo = (edge: EdgeEpoch): Uint8Array =>
+  encodeFields(
+    labels.edgeKeys,
     edge.suite,
     edge.workflowDigest,
     edge.instance,
@@ -155,5 +135,3 @@ const exporter = (crypto: Crypto, prk: Uint8Array, edge: EdgeEpoch): Uint8Array 
     encodeList(edge.spisToResponder),
     encodeList(edge.spisToInitiator),
   )
-  return crypto.hkdfExpandSha256(prk, info, EXPORTER_BYTES)
-}

@@ -9,6 +9,8 @@ export const labels = {
   rootsDigest: "vouchsafe/v1/roots-digest",
   controlDigest: "vouchsafe/v1/control-digest",
   resultDigest: "vouchsafe/v1/result-digest",
+  resultSubject: "vouchsafe/v1/result-subject",
+  resultLeaf: "vouchsafe/v1/result-leaf",
   kemKeyDigest: "vouchsafe/v1/kem-key-digest",
   list: "vouchsafe/v1/list",
 
@@ -20,16 +22,15 @@ export const labels = {
 
   // Keys.
   resultPair: "vouchsafe/v1/result-pair",
-  trafficKey: "vouchsafe/v1/traffic-key",
-  exporter: "vouchsafe/v1/exporter",
+  edgeKeys: "vouchsafe/v1/edge-keys",
   releaseSeal: "vouchsafe/v1/release-seal",
   releaseHeader: "vouchsafe/v1/release-header",
-  releaseState: "vouchsafe/v1/release-state",
+  releasePacked: "vouchsafe/v1/release-packed",
 
   // Signatures.
   signedWorkflow: "vouchsafe/v1/signed-workflow",
   signedChallenge: "vouchsafe/v1/signed-challenge",
-  signedResult: "vouchsafe/v1/signed-result",
+  signedResults: "vouchsafe/v1/signed-results",
   signedBeacon: "vouchsafe/v1/signed-beacon",
   signedPull: "vouchsafe/v1/signed-pull",
   signedRelease: "vouchsafe/v1/signed-release",

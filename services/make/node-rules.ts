@@ -4,6 +4,7 @@ import { compareEpochs, type Epoch, expectEpochRises } from "./epoch.ts"
 import { MakeError } from "./errors.ts"
 import { type HeldEpoch, keyOf } from "./held.ts"
 import { type EdgeRelease, type EdgeState, GENERATIONS_MAX, type OpenedRelease } from "./release.ts"
+import type { PeerResult } from "./result.ts"
 import { expectSpi } from "./spi.ts"
 
 /** An entry that was found sound. */
@@ -23,6 +24,21 @@ export interface ReleaseCheck {
   readonly held: ReadonlyMap<string, HeldEpoch>
   readonly tombstones: ReadonlyMap<string, Epoch>
   readonly gone: ReadonlySet<string>
+}
+
+/**
+ * What the release says of each peer.
+ * @throws MakeError MALFORMED for a peer that is there twice, or of a batch that isn't there
+ */
+export const peersOf = ({ payload }: OpenedRelease): ReadonlyMap<string, PeerResult> => {
+  const peers = new Map<string, PeerResult>()
+  for (const peer of payload.peers) {
+    if (peers.has(peer.node)) throw new MakeError("MALFORMED", "peers.node", "is there twice")
+    if (payload.batches[peer.batch] === undefined)
+      throw new MakeError("MALFORMED", "peers.batch", "is none of the release's")
+    peers.set(peer.node, peer)
+  }
+  return peers
 }
 
 /** @throws MakeError for the first entry that a release may not have */

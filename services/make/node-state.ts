@@ -6,15 +6,21 @@
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
 import { compileNode, type NodeEdge, type Workflow } from "./edges.ts"
-import type { Signed } from "./envelope.ts"
 import { compareEpochs, type Epoch, expectTermMayFollow } from "./epoch.ts"
 import { expectBytes, MakeError } from "./errors.ts"
 import { type EdgeAt, type HeldEpoch, keyOf } from "./held.ts"
 import { deriveEdgeKeys, EXPORTER_BYTES, pairSecret, type TrafficKey } from "./keys.ts"
 import { leaseDeadline, StandingRequest } from "./lease.ts"
-import { checkRelease, type Listed } from "./node-rules.ts"
-import { type Ack, type OpenedRelease, releaseDigest } from "./release.ts"
-import { expectResultOf, type VouchedResult } from "./result.ts"
+import { checkRelease, type Listed, peersOf } from "./node-rules.ts"
+import type { Ack, OpenedRelease } from "./release.ts"
+import {
+  expectResultOf,
+  type PeerResult,
+  type ResultBatch,
+  type VouchedPeer,
+  type VouchedResult,
+  type WantedResult,
+} from "./result.ts"
 
 export type { EdgeAt, HeldEpoch } from "./held.ts"
 
@@ -57,8 +63,8 @@ export interface NodeOptions {
   readonly tombstones?: ReadonlyMap<string, Epoch>
 }
 
-/** Verifies a peer's result, as `vouchResult`. Called only for results that keys are to be derived from. */
-export type Vouch = (signed: Signed) => VouchedResult
+/** Verifies what a release says of a peer, as `vouchPeer`. Called once for each peer that keys are to be derived with. */
+export type Vouch = (wanted: WantedResult, peer: PeerResult, batch: ResultBatch) => VouchedPeer
 
 interface Derived {
   readonly listed: Listed
@@ -159,7 +165,8 @@ export class NodeState {
       gone: this.#gone,
     })
     const digest = this.#expectNew(release)
-    const derived = listed.filter(({ install }) => install).map((each) => this.#derive(each, vouch))
+    const peers = this.#peers(release, vouch)
+    const derived = listed.filter(({ install }) => install).map((each) => this.#derive(each, peers))
 
     // From here on nothing throws.
     this.#sequence = header.sequence
@@ -248,24 +255,37 @@ export class NodeState {
   /** The release's digest. The same release may come again; another with its number may not. */
   #expectNew(release: OpenedRelease): Uint8Array {
     const { crypto } = this.#options
-    const digest = releaseDigest(crypto, release)
+    const { digest } = release
     const again = this.#digest !== undefined && crypto.equalConstantTime(this.#digest, digest)
     if (release.header.sequence === this.#sequence && !again)
       throw new MakeError("NOT_RISING", "sequence", "was another release's")
     return digest
   }
 
-  #derive(listed: Listed, vouch: Vouch): Derived {
+  /** Peers by id, each believed at its first use, whatever the number of edges to it. */
+  #peers(release: OpenedRelease, vouch: Vouch): (id: string) => VouchedPeer {
+    const { workflow } = this.#options
+    const told = peersOf(release)
+    const believed = new Map<string, VouchedPeer>()
+    return (id) => {
+      const known = believed.get(id)
+      if (known !== undefined) return known
+      const peer = told.get(id)
+      const batch = peer === undefined ? undefined : release.payload.batches[peer.batch]
+      if (peer === undefined || batch === undefined)
+        throw new MakeError("MALFORMED", "peers", "lack the peer of an epoch to install")
+      const made = vouch({ domain: workflow.domain, workflow: workflow.digest, node: id }, peer, batch)
+      believed.set(id, made)
+      return made
+    }
+  }
+
+  #derive(listed: Listed, peers: (id: string) => VouchedPeer): Derived {
     const { crypto, workflow, result } = this.#options
     const { edge, epoch, entry } = listed
-    if (entry.peer_result === undefined || entry.secret === undefined)
-      throw new MakeError("MALFORMED", "edges", "an epoch to install lacks its secret or the peer's result")
-    const peer = vouch(entry.peer_result)
-    expectResultOf(crypto, "edges.peer_result", peer, {
-      domain: workflow.domain,
-      workflow: workflow.digest,
-      node: edge.peer,
-    })
+    if (entry.secret === undefined)
+      throw new MakeError("MALFORMED", "edges", "an epoch to install lacks its secret")
+    const peer = peers(edge.peer)
     const initiates = edge.role === "initiator"
     const keys = deriveEdgeKeys(
       crypto,
@@ -281,7 +301,7 @@ export class NodeState {
         spisToResponder: initiates ? entry.outbound : entry.inbound,
         spisToInitiator: initiates ? entry.inbound : entry.outbound,
       },
-      this.#sharedWith(peer.claims.dh_key),
+      this.#sharedWith(peer.dhKey),
       entry.secret,
     )
     return {

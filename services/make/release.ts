@@ -4,12 +4,12 @@
  */
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
-import type { Signed } from "./envelope.ts"
 import { expectBytes, MakeError } from "./errors.ts"
 import { dhkemX25519, open, type Sealed, seal, withUsableKey } from "./hpke.ts"
 import { labels } from "./labels.ts"
+import type { PeerResult, ResultBatch } from "./result.ts"
 import { isSuiteId, type SuiteId, suites } from "./suites.ts"
-import { digest, encodeFields, encodeList } from "./transcript.ts"
+import { digest, encodeFields } from "./transcript.ts"
 import { xwing, xwingPublicKey } from "./xwing.ts"
 
 /** What stands outside the seal, and is bound by it. */
@@ -47,18 +47,21 @@ export interface EdgeRelease {
   readonly outbound: ReadonlyArray<number>
   /** Only with `install`: keys are derived then or never. 32 bytes. */
   readonly secret?: Uint8Array
-  /** Only with `install`: where the peer's DH key comes from. */
-  readonly peer_result?: Signed
 }
 
 export interface ReleasePayload {
   readonly lease_ms: number
+  /** What verifiers signed, and of each peer that an epoch to install needs its key: each once. */
+  readonly batches: ReadonlyArray<ResultBatch>
+  readonly peers: ReadonlyArray<PeerResult>
   /** Of what isn't here, and of this term, nothing may stay. */
   readonly edges: ReadonlyArray<EdgeRelease>
 }
 
 export interface OpenedRelease {
   readonly header: ReleaseHeader
+  /** See `releaseDigest`. */
+  readonly digest: Uint8Array
   readonly payload: ReleasePayload
 }
 
@@ -197,26 +200,6 @@ export const openRelease = (
     : open(crypto, dhkemX25519(crypto), dhSecret, info, aad, sealed)
 }
 
-/** Tells two releases with one sequence number apart. */
-export const releaseDigest = (crypto: Crypto, { header, payload }: OpenedRelease): Uint8Array =>
-  digest(
-    crypto,
-    labels.releaseState,
-    headerBytes(header),
-    payload.lease_ms,
-    encodeList(
-      payload.edges.map((edge) =>
-        encodeList([
-          edge.instance,
-          edge.term,
-          edge.epoch,
-          edge.state,
-          edge.peer,
-          encodeList(edge.inbound),
-          encodeList(edge.outbound),
-          edge.secret ?? "",
-          edge.peer_result?.body ?? "",
-        ]),
-      ),
-    ),
-  )
+/** Tells two releases with one sequence number apart. @param packed the payload as it was sealed */
+export const releaseDigest = (crypto: Crypto, header: ReleaseHeader, packed: Uint8Array): Uint8Array =>
+  digest(crypto, labels.releasePacked, headerBytes(header), packed)

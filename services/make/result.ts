@@ -1,9 +1,21 @@
-/** Attestation Results as relying parties hold them: signed by a verifier they know, named by a digest. */
+/**
+ * Attestation Results as relying parties hold them. A verifier signs many at once: the root of a tree (RFC 9162) whose
+ * leaves are
+ *
+ *   subject = SHA-256(result-subject, domain, workflow digest, node, DH key)
+ *   digest  = SHA-256(result-digest, body)
+ *   leaf    = (result-leaf, subject, digest)
+ *
+ * A peer is told the key and the digest, and puts together the rest of the leaf from what it knows by itself: no result
+ * of another node, workflow or domain can stand in for the one that it expects.
+ */
 import type { Crypto } from "../common/crypto/port.ts"
-import { type Signed, verify } from "./envelope.ts"
+import type { SecretKey } from "../common/crypto/secret-key.ts"
+import { verifyBytes } from "./envelope.ts"
 import { expectBytes, MakeError } from "./errors.ts"
 import { labels } from "./labels.ts"
-import { digest } from "./transcript.ts"
+import { buildTree, type Inclusion, verifyInclusion } from "./merkle.ts"
+import { digest, encodeFields } from "./transcript.ts"
 
 /** What of a result's body decides; named as in the message. */
 export interface ResultClaims {
@@ -21,18 +33,62 @@ export interface ResultClaims {
   readonly beacon: Uint8Array
 }
 
+/** One signature over many results; named as in the message. */
+export interface ResultBatch {
+  /** Ed25519 public key of the verifier, 32 bytes. */
+  readonly key: Uint8Array
+  readonly root: Uint8Array
+  readonly size: number
+  readonly signature: Uint8Array
+}
+
+export interface SignedResult {
+  readonly v: 1
+  readonly batch: ResultBatch
+  readonly index: number
+  readonly path: ReadonlyArray<Uint8Array>
+  readonly subject: Uint8Array
+  readonly body: Uint8Array
+}
+
+export interface PeerResult {
+  readonly node: string
+  readonly dh_key: Uint8Array
+  /** Digest, 32 bytes. */
+  readonly result: Uint8Array
+  /** Position among the batches of the release. */
+  readonly batch: number
+  readonly index: number
+  readonly path: ReadonlyArray<Uint8Array>
+}
+
+/** Of whom a relying party expects a result. */
+export interface WantedResult {
+  readonly domain: string
+  readonly workflow: Uint8Array
+  readonly node: string
+}
+
 declare const vouched: unique symbol
 
 /** Only `vouchResult` makes these. */
 export interface VouchedResult {
   readonly [vouched]: true
   readonly claims: ResultClaims
-  /** SHA-256(label, signed body), 32 bytes: what traffic keys rest on. */
+  /** SHA-256(label, body), 32 bytes: what traffic keys rest on. */
   readonly digest: Uint8Array
-  readonly signed: Signed
+  readonly signed: SignedResult
 }
 
-/** Of the body that the verifier signed. */
+/** Only `vouchPeer` makes these. */
+export interface VouchedPeer {
+  readonly [vouched]: true
+  readonly node: string
+  readonly dhKey: Uint8Array
+  readonly digest: Uint8Array
+}
+
+/** Of the body that the verifier vouches for. */
 export const resultDigest = (crypto: Crypto, body: Uint8Array): Uint8Array =>
   digest(crypto, labels.resultDigest, body)
 
@@ -40,23 +96,140 @@ export const resultDigest = (crypto: Crypto, body: Uint8Array): Uint8Array =>
 export const kemKeyDigest = (crypto: Crypto, kemKey: Uint8Array): Uint8Array =>
   digest(crypto, labels.kemKeyDigest, kemKey)
 
+/** Who has which DH key in which workflow. 32 bytes. */
+export const resultSubject = (
+  crypto: Crypto,
+  { domain, workflow, node }: WantedResult,
+  dhKey: Uint8Array,
+): Uint8Array => digest(crypto, labels.resultSubject, domain, workflow, node, dhKey)
+
+const resultLeaf = (subject: Uint8Array, result: Uint8Array): Uint8Array =>
+  encodeFields(labels.resultLeaf, subject, result)
+
+const batchBytes = (root: Uint8Array, size: number): Uint8Array =>
+  encodeFields(labels.signedResults, root, size)
+
+/** What a verifier has decided to sign. */
+export interface UnsignedResult extends WantedResult {
+  readonly dhKey: Uint8Array
+  /** The packed AttestationResult, which says the same and more. */
+  readonly body: Uint8Array
+}
+
+/**
+ * @param results 1..4,096 of them
+ * @throws MakeError LIMIT
+ */
+export const signResults = (
+  crypto: Crypto,
+  key: SecretKey,
+  results: ReadonlyArray<UnsignedResult>,
+): ReadonlyArray<SignedResult> => {
+  const subjects = results.map((each) => resultSubject(crypto, each, each.dhKey))
+  const leaves = results.map(({ body }, i) =>
+    resultLeaf(subjects[i] ?? new Uint8Array(0), resultDigest(crypto, body)),
+  )
+  const { root, size, inclusion } = buildTree(crypto, leaves)
+  const signature = crypto.ed25519.sign(batchBytes(root, size), key)
+  const batch: ResultBatch = { key: key.publicKey, root, size, signature }
+  return results.map(({ body }, index) => ({
+    v: 1,
+    batch,
+    index,
+    path: inclusion(index).path,
+    subject: subjects[index] ?? new Uint8Array(0),
+    body,
+  }))
+}
+
+const BATCHES_REMEMBERED = 1_024
+
+/** Batches whose signature was verified: a node meets the same one with every peer of it. Bounded; the oldest go. */
+export class KnownBatches {
+  readonly #crypto: Crypto
+  readonly #known = new Map<string, ResultBatch>()
+
+  constructor(crypto: Crypto) {
+    this.#crypto = crypto
+  }
+
+  /**
+   * @returns the batch: the same object for the same one
+   * @throws MakeError NOT_AUTHENTIC when none of these verifiers signed it
+   */
+  expect(verifierKeys: ReadonlyArray<Uint8Array>, batch: ResultBatch): ResultBatch {
+    const { key, root, size, signature } = batch
+    // Every part of it is in the name: what was verified is exactly this.
+    const name = `${Buffer.concat([key, root, signature]).toString("base64")} ${size}`
+    const known = this.#known.get(name)
+    if (known !== undefined && verifierKeys.some((one) => this.#crypto.equalConstantTime(one, key)))
+      return known
+    verifyBytes(this.#crypto, verifierKeys, key, signature, batchBytes(root, size))
+    if (this.#known.size >= BATCHES_REMEMBERED)
+      for (const oldest of this.#known.keys()) {
+        this.#known.delete(oldest)
+        break
+      }
+    this.#known.set(name, batch)
+    return batch
+  }
+}
+
+const expectIn = (
+  crypto: Crypto,
+  field: string,
+  batch: ResultBatch,
+  at: Omit<Inclusion, "size">,
+  leaf: Uint8Array,
+): void => {
+  const inclusion = { index: at.index, size: batch.size, path: at.path }
+  if (!verifyInclusion(crypto, batch.root, leaf, inclusion))
+    throw new MakeError("NOT_AUTHENTIC", field, "is not in the batch that the verifier signed")
+}
+
 /**
  * @param verifierKeys those that accepted control-plane Evidence binds
- * @param decode from body to claims; throws its own errors
+ * @param decode from body to claims, after the body has proven authentic; throws its own errors
  * @throws MakeError NOT_AUTHENTIC when no such verifier signed it
  */
 export const vouchResult = (
   crypto: Crypto,
   verifierKeys: ReadonlyArray<Uint8Array>,
-  signed: Signed,
+  signed: SignedResult,
   decode: (body: Uint8Array) => ResultClaims,
+  known: KnownBatches = new KnownBatches(crypto),
 ): VouchedResult => {
-  const body = verify(crypto, labels.signedResult, verifierKeys, signed)
+  const { subject, body } = signed
+  const batch = known.expect(verifierKeys, signed.batch)
+  const ownDigest = resultDigest(crypto, body)
+  expectIn(crypto, "result", batch, signed, resultLeaf(subject, ownDigest))
   const claims = decode(body)
   expectBytes("result.dh_key", claims.dh_key, 32)
   expectBytes("result.signing_key", claims.signing_key, 32)
   expectBytes("result.kem_key_digest", claims.kem_key_digest, 32)
-  return { claims, digest: resultDigest(crypto, body), signed } as VouchedResult
+  // The verifier itself has signed two things that differ: peers would be told another key than the node has.
+  if (!crypto.equalConstantTime(subject, resultSubject(crypto, claims, claims.dh_key)))
+    throw new MakeError("NOT_VOUCHED", "result.subject", "is not what the result says")
+  return { claims, digest: ownDigest, signed: { ...signed, batch } } as VouchedResult
+}
+
+/**
+ * What a release says of a peer, held against what the node itself expects.
+ * @throws MakeError NOT_AUTHENTIC when no such verifier has vouched for this key of this node in this workflow
+ */
+export const vouchPeer = (
+  crypto: Crypto,
+  verifierKeys: ReadonlyArray<Uint8Array>,
+  wanted: WantedResult,
+  peer: PeerResult,
+  batch: ResultBatch,
+  known: KnownBatches = new KnownBatches(crypto),
+): VouchedPeer => {
+  expectBytes("peers.dh_key", peer.dh_key, 32)
+  expectBytes("peers.result", peer.result, 32)
+  known.expect(verifierKeys, batch)
+  expectIn(crypto, "peers", batch, peer, resultLeaf(resultSubject(crypto, wanted, peer.dh_key), peer.result))
+  return { node: wanted.node, dhKey: peer.dh_key, digest: peer.result } as VouchedPeer
 }
 
 /** @throws MakeError NOT_VOUCHED unless the result speaks of this node of this workflow. */
@@ -64,7 +237,7 @@ export const expectResultOf = (
   crypto: Crypto,
   field: string,
   { claims }: VouchedResult,
-  wanted: { readonly domain: string; readonly workflow: Uint8Array; readonly node: string },
+  wanted: WantedResult,
 ): void => {
   if (claims.domain !== wanted.domain)
     throw new MakeError("NOT_VOUCHED", `${field}.domain`, "is another domain's")

@@ -22,8 +22,10 @@ import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
 import { appraiseNode, type Outstanding, type Verdict } from "./appraise-node.ts"
 import { makeHelloBatch } from "./hello-batch.ts"
+import { makeResultBatch } from "./result-batch.ts"
 
 const ATTEST_TIMEOUT_MS = 3_000
+const ANSWER_DUE_MS = 1_000
 
 export interface VerifierOptions {
   readonly crypto: Crypto
@@ -46,7 +48,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
   writeVerifierKey(options.runDirectory, { instance, key: key.publicKey })
   const known = yield* knowWorkflow(crypto, trust)
   const book = new ChallengeBook(crypto)
-  const outstanding = new Map<string, Outstanding>()
+  const outstanding = new Map<string, Outstanding & { readonly issuedMs: number }>()
   const verifier = {
     crypto,
     instance,
@@ -84,6 +86,10 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
         }),
       )
   const quoted = yield* makeHelloBatch(crypto, quote)
+  /** Whoever has a fresh challenge is likely to answer it soon. */
+  const answersDue = () =>
+    [...outstanding.values()].some(({ issuedMs }) => monotonicMs() - issuedMs < ANSWER_DUE_MS)
+  const signed = yield* makeResultBatch(crypto, key, answersDue)
 
   /** Refusals before the appraisal are as much part of the record as the appraisal's own. */
   const recorded =
@@ -106,7 +112,13 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     const { control: evidence, inclusion } = yield* quoted(node, hello.nonce)
     const challenge = yield* attempt(() => book.issue(node, hello.session, fresh.nonce, monotonicMs()))
     const controlDigest = controlEvidenceDigest(crypto, evidence)
-    outstanding.set(node, { ...challenge, workflow, nonce: hello.nonce, controlDigest })
+    outstanding.set(node, {
+      ...challenge,
+      workflow,
+      nonce: hello.nonce,
+      controlDigest,
+      issuedMs: monotonicMs(),
+    })
     const body = encode(Challenge, {
       v: 1,
       domain: trust.domain,
@@ -142,7 +154,9 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       const { reason } = verdict
       return yield* refuse(verdict.code, reason.name, `found ${reason.found}, wanted ${reason.wanted}`)
     }
-    const result = sign(crypto, labels.signedResult, key, encode(AttestationResult, verdict.result))
+    const { domain, workflow, dh_key: dhKey } = verdict.result
+    const body = encode(AttestationResult, verdict.result)
+    const result = yield* signed({ domain, workflow, node, dhKey, body })
     return { v: 1 as const, kind: "result" as const, result }
   })
 
@@ -178,10 +192,21 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
           },
     )
 
-  yield* bus.serve("hello", {}, (hello, { tokens }) =>
-    onHello(hello, tokens.node).pipe(Effect.tapError(recorded("vouchsafe.hello.refused", tokens.node))),
+  // All nodes of a workflow may come at once; each of them has few places of these.
+  const places = { inFlightMax: limits.nodes }
+  yield* bus.serve(
+    "hello",
+    {},
+    (hello, { tokens }) =>
+      onHello(hello, tokens.node).pipe(Effect.tapError(recorded("vouchsafe.hello.refused", tokens.node))),
+    places,
   )
-  yield* bus.serve("evidence", { instance }, (evidence, { tokens }) => onEvidence(evidence, tokens.node))
+  yield* bus.serve(
+    "evidence",
+    { instance },
+    (evidence, { tokens }) => onEvidence(evidence, tokens.node),
+    places,
+  )
   yield* bus.event({ type: "vouchsafe.service.ready", data: { node: control, message: "verifier" } })
   return yield* bus.closed
 })

@@ -128,7 +128,13 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
       const chip = newChip(root)
       launch(chip, { measurement, stateFile: join(guest(id), "snp-guest.json") })
       const host = `${(i >> 8) & 255}.${i & 255}`
-      return { id, stage: "source", chip: { sev_snp: hex(chip.chipId) }, address: `10.77.${host}`, wire: `10.99.${host}` }
+      return {
+        id,
+        stage: "source",
+        chip: { sev_snp: hex(chip.chipId) },
+        address: `10.77.${host}`,
+        wire: `10.99.${host}`,
+      }
     })
 
     // The server, with a user for each identity.
@@ -198,7 +204,7 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
     )
     const workers = shares.map((share, w) => {
       const child = fork(fileURLToPath(new URL("init-worker.ts", import.meta.url)), [], {
-        execArgv: flags(`nodes-${w}`),
+        execArgv: [],
         stdio: ["ignore", "inherit", "inherit", "ipc"],
       })
       children.push(child)
@@ -211,6 +217,7 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
         object: order.object,
         dataplane: order.dataplane,
         mapsOnDemand: order.mapsOnDemand,
+        profile: order.profile === undefined ? undefined : join(order.profile, `nodes-${w}.cpuprofile`),
         nodes: share,
       }
       child.send(own)

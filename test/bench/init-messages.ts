@@ -9,6 +9,8 @@ export interface WorkerOrder {
   /** Hex, of the data plane. */
   readonly dataplane: string
   readonly mapsOnDemand: boolean
+  /** Where a CPU profile of the rounds goes, if anywhere. */
+  readonly profile: string | undefined
   readonly nodes: ReadonlyArray<string>
 }
 

@@ -93,7 +93,7 @@ export interface NodePlane extends Plane {
 /** The product's plane over such maps, as far as a node's life needs it. */
 export const planeOver = (maps: Maps, digest: Uint8Array): NodePlane => {
   const grace = createGrace()
-  const associations = new Associations(maps, grace)
+  const associations = new Associations(maps, grace, true)
   let edges: EdgeState = { edges: [], policies: [] }
   const absent = (): never => {
     throw new Error("not part of this plane")
@@ -139,6 +139,8 @@ export const planeOver = (maps: Maps, digest: Uint8Array): NodePlane => {
     inspect: () => [],
     cutOff: absent,
     restore: () => [],
+    waiting: undefined,
+    upgrade: absent,
     close: () => {
       grace.close()
       for (const map of Object.values(maps)) map.close()

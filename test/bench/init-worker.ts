@@ -3,13 +3,14 @@
  * machine and maps; the code is that of the services. Told by its parent what to do, and tells it what happened and when.
  */
 
-import { readFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
+import { Session } from "node:inspector"
 import { join } from "node:path"
 import { Context, Effect, Fiber, Layer, Logger, Redacted, type Scope } from "effect"
 import { answerNode, type NodeGuest } from "../../services/attester/answer.ts"
 import { DeviceQueue } from "../../services/attester/device-queue.ts"
 import { Bus, type BusConfig, type BusShape, identity } from "../../services/common/bus/bus.ts"
-import { loadTrust } from "../../services/common/config/anchors.ts"
+import { loadTrust, type Trust } from "../../services/common/config/anchors.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import { bootId } from "../../services/common/kernel/clock.ts"
 import { makeNode } from "../../services/dataplane-loader/node.ts"
@@ -28,6 +29,7 @@ interface Member {
   readonly id: string
   readonly guest: NodeGuest
   readonly loader: BusShape
+  readonly trust: Trust
   readonly runDirectory: string
   node: ReturnType<typeof makeNode> | undefined
   plane: NodePlane | undefined
@@ -76,7 +78,8 @@ const run = (order: WorkerOrder) =>
       const runDirectory = join(order.directory, "guests", id)
       const guest: NodeGuest = {
         crypto,
-        trust,
+        // Two processes in a guest: each reads the anchors for itself, and remembers certificates for itself.
+        trust: loadTrust(order.anchors),
         id,
         runDirectory,
         device: new DeviceQueue(emulatedSnp(join(runDirectory, "snp-guest.json")), { timeoutMs: 10_000 }),
@@ -90,6 +93,7 @@ const run = (order: WorkerOrder) =>
         id,
         guest,
         loader,
+        trust: loadTrust(order.anchors),
         runDirectory,
         node: undefined,
         plane: undefined,
@@ -154,7 +158,7 @@ const run = (order: WorkerOrder) =>
           timed(member.loader, () => member),
           {
             crypto,
-            trust,
+            trust: member.trust,
             node: member.id,
             runDirectory: member.runDirectory,
             plane: {
@@ -166,6 +170,7 @@ const run = (order: WorkerOrder) =>
                 activated(member)
               },
             },
+            watch: { whole: true, breaks: 0 },
             backend: "bench",
           },
         )
@@ -194,18 +199,30 @@ const run = (order: WorkerOrder) =>
         }),
     }).pipe(Effect.provideService(Bus, first.loader))
 
+    // Begun after the object was loaded: a profiler's signals interrupt the kernel's verifier.
+    const profiler = order.profile === undefined ? undefined : new Session()
+    const profile = (path: string) =>
+      profiler?.post("Profiler.stop", (error, { profile: found }) => {
+        if (error === null) writeFileSync(path, JSON.stringify(found))
+      })
+    profiler?.connect()
+    profiler?.post("Profiler.enable")
+
     const context = yield* Effect.context<Scope.Scope>()
     return yield* Effect.callback<void>((resume) => {
       process.on("message", (message: ToWorker) => {
         if (message.kind === "prepare") {
           prepare()
           tell({ kind: "prepared", rssMb: Math.round(process.memoryUsage.rss() / 1_048_576) })
-        } else if (message.kind === "start") Effect.runForkWith(context)(start)
-        else if (message.kind === "rest")
+        } else if (message.kind === "start") {
+          profiler?.post("Profiler.start")
+          Effect.runForkWith(context)(start)
+        } else if (message.kind === "rest") {
+          if (order.profile !== undefined) profile(order.profile)
           Effect.runForkWith(context)(
             Fiber.interruptAll(lives).pipe(Effect.andThen(Effect.sync(() => tell({ kind: "rested" })))),
           )
-        else resume(Effect.void)
+        } else resume(Effect.void)
       })
       tell({ kind: "ready" })
     })

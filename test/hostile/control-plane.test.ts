@@ -8,13 +8,14 @@ import {
   type EvidenceReply,
   type Offer,
 } from "../../schemas/messages/attestation.ts"
-import type { Signed } from "../../schemas/messages/common.ts"
+import type { ResultBatch, SignedResult } from "../../schemas/messages/result.ts"
 import { answerControl, answerNode, type Guest } from "../../services/attester/answer.ts"
 import { Refused } from "../../services/common/bus/bus.ts"
 import { encode } from "../../services/common/codec/index.ts"
 import type { Trust } from "../../services/common/config/anchors.ts"
 import { writeReleaserKey, writeVerifierKey } from "../../services/common/config/guest-keys.ts"
 import type { SecretKey } from "../../services/common/crypto/index.ts"
+import { decodeResult } from "../../services/dataplane-loader/open-release.ts"
 import type { Session } from "../../services/dataplane-loader/session.ts"
 import { encodeGuestPolicy } from "../../services/evidence/index.ts"
 import { controlBinding } from "../../services/make/control-plane.ts"
@@ -22,6 +23,7 @@ import { sign } from "../../services/make/envelope.ts"
 import { MakeError } from "../../services/make/errors.ts"
 import { type Label, labels } from "../../services/make/labels.ts"
 import { buildTree, helloLeaf } from "../../services/make/merkle.ts"
+import { signResults } from "../../services/make/result.ts"
 import { controlReportData } from "../../services/make/transcript.ts"
 import { type VerifiedWorkflow, verifyWorkflow } from "../../services/make/workflow-document.ts"
 import { snpIn, withSnp } from "../support/evidence-pieces.ts"
@@ -397,7 +399,7 @@ describe("refused by the loader and by the attester: an offer", () => {
     ],
     [
       "whose challenge was signed as a result",
-      () => ({ label: labels.signedResult }),
+      () => ({ label: labels.signedResults }),
       "NOT_AUTHENTIC",
       "signature",
     ],
@@ -507,24 +509,37 @@ describe("a node whose own attester refuses", () => {
 })
 
 describe("a result that was changed on the way", () => {
-  const resultOf = (reply: EvidenceReply): Signed => {
+  const resultOf = (reply: EvidenceReply): SignedResult => {
     if (reply.kind === "result") return reply.result
     throw new Error(reply.code)
   }
-  const changes: ReadonlyArray<readonly [string, (signed: Signed) => Signed, string]> = [
-    ["in its body", (signed) => ({ ...signed, body: flipped(signed.body) }), "signature"],
-    ["at its body's end", (signed) => ({ ...signed, body: signed.body.slice(0, -1) }), "signature"],
-    ["in its signature", (signed) => ({ ...signed, signature: flipped(signed.signature) }), "signature"],
-    ["in its key", (signed) => ({ ...signed, key: flipped(signed.key) }), "key"],
+  type Change = (signed: SignedResult) => SignedResult
+  const batch = (change: (batch: ResultBatch) => Partial<ResultBatch>): Change => {
+    return (signed) => ({ ...signed, batch: { ...signed.batch, ...change(signed.batch) } })
+  }
+  const changes: ReadonlyArray<readonly [string, Change, string]> = [
+    ["in its body", (signed) => ({ ...signed, body: flipped(signed.body) }), "result"],
+    ["at its body's end", (signed) => ({ ...signed, body: signed.body.slice(0, -1) }), "result"],
+    ["in its subject", (signed) => ({ ...signed, subject: flipped(signed.subject) }), "result"],
+    ["in its place", (signed) => ({ ...signed, index: signed.index + 1 }), "result"],
+    ["in its path", (signed) => ({ ...signed, path: [...signed.path, filled(32, 1)] }), "result"],
+    ["in its batch's root", batch(({ root }) => ({ root: flipped(root) })), "signature"],
+    ["in its batch's size", batch(({ size }) => ({ size: size + 1 })), "signature"],
+    ["in its signature", batch(({ signature }) => ({ signature: flipped(signature) })), "signature"],
+    ["in its key", batch(({ key }) => ({ key: flipped(key) })), "key"],
     [
       "and signed again by somebody else",
-      ({ body }) => sign(crypto, labels.signedResult, crypto.ed25519.generate(), body),
+      ({ body }) => {
+        const claims = decodeResult(body)
+        const of = { ...claims, dhKey: claims.dh_key, body }
+        return signResults(crypto, crypto.ed25519.generate(), [of])[0] ?? expect.unreachable()
+      },
       "key",
     ],
   ]
   it.each(changes)("%s is refused by the node and by the releaser", async (_, change, field) => {
     const session = begin(node)
-    let changed: Signed | undefined
+    let changed: SignedResult | undefined
     const evidence = (reply: EvidenceReply): EvidenceReply => {
       changed = change(resultOf(reply))
       return { v: 1, kind: "result", result: changed }

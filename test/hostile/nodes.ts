@@ -9,6 +9,7 @@ import {
 } from "../../schemas/messages/attestation.ts"
 import type { Signed } from "../../schemas/messages/common.ts"
 import { Pull, ReleasePayload } from "../../schemas/messages/release.ts"
+import type { SignedResult } from "../../schemas/messages/result.ts"
 import type { NodeGuest } from "../../services/attester/answer.ts"
 import { DeviceQueue } from "../../services/attester/device-queue.ts"
 import { serveAttester } from "../../services/attester/service.ts"
@@ -24,6 +25,7 @@ import { compileRules } from "../../services/dataplane-loader/rules.ts"
 import { type Attested, beginSession, type Session } from "../../services/dataplane-loader/session.ts"
 import { sign } from "../../services/make/envelope.ts"
 import { labels } from "../../services/make/labels.ts"
+import { signResults } from "../../services/make/result.ts"
 import { nodeReportData } from "../../services/make/transcript.ts"
 import { snpEvidence } from "../support/evidence-pieces.ts"
 import { crypto, DATAPLANE, hex, imageOf, type Machine, machine, type World } from "./support.ts"
@@ -195,7 +197,7 @@ export interface PullParts {
   readonly node: string
   readonly session: Uint8Array
   readonly nonce?: Uint8Array
-  readonly result: Signed
+  readonly result: SignedResult
   readonly kemKey?: Uint8Array
 }
 
@@ -215,19 +217,23 @@ export const signedPull = (key: SecretKey, { node, session, result, nonce, kemKe
   )
 
 /** What a refused node can still try: a request on the strength of a result that it signed itself. */
-export const forgedResult = (signer: SecretKey, session: Session, claims: AttestationResult): Signed =>
-  sign(
-    crypto,
-    labels.signedResult,
-    signer,
-    encode(AttestationResult, {
-      ...claims,
-      node: session.node,
-      session: session.id,
-      signing_key: session.signing.publicKey,
-      dh_key: session.dh.publicKey,
-    }),
-  )
+export const forgedResult = (
+  signer: SecretKey,
+  session: Session,
+  claims: AttestationResult,
+): SignedResult => {
+  const own = {
+    ...claims,
+    node: session.node,
+    session: session.id,
+    signing_key: session.signing.publicKey,
+    dh_key: session.dh.publicKey,
+  }
+  const body = encode(AttestationResult, own)
+  const [signed] = signResults(crypto, signer, [{ ...own, dhKey: own.dh_key, body }])
+  if (signed === undefined) throw new Error("unreachable")
+  return signed
+}
 
 export const claimsOf = ({ result }: Attested): AttestationResult =>
   decodeResult(result.signed.body) as AttestationResult
@@ -254,7 +260,12 @@ export const spy = (): Spied => {
   }
   const observed: Crypto = {
     ...crypto,
-    hkdfSha256: (...args) => keep(crypto.hkdfSha256(...args)),
+    // An edge's keys: 36 bytes for each direction and lane, then the exporter.
+    hkdfSha256: (...args) => {
+      const okm = crypto.hkdfSha256(...args)
+      for (let at = 0; at + 36 <= okm.length; at += 36) keep(okm.subarray(at, at + 36))
+      return okm
+    },
     hkdfExtractSha256: (...args) => keep(crypto.hkdfExtractSha256(...args)),
     hkdfExpandSha256: (...args) => keep(crypto.hkdfExpandSha256(...args)),
     x25519: {

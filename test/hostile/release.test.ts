@@ -2,13 +2,16 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { AttestRequest, Offer } from "../../schemas/messages/attestation.ts"
 import { Signed } from "../../schemas/messages/common.ts"
 import { Ack, type EdgeRelease, Pull } from "../../schemas/messages/release.ts"
+import type { PeerResult, ResultBatch, SignedResult } from "../../schemas/messages/result.ts"
 import { answerNode } from "../../services/attester/answer.ts"
 import { Refused } from "../../services/common/bus/bus.ts"
 import { decode, encode } from "../../services/common/codec/index.ts"
 import type { SecretKey } from "../../services/common/crypto/index.ts"
+import { decodeResult } from "../../services/dataplane-loader/open-release.ts"
 import type { Attested } from "../../services/dataplane-loader/session.ts"
 import { sign } from "../../services/make/envelope.ts"
 import { labels } from "../../services/make/labels.ts"
+import { resultDigest } from "../../services/make/result.ts"
 import {
   attested,
   attestSession,
@@ -197,18 +200,19 @@ describe("a release that comes over the bus", () => {
 })
 
 describe("a request that comes over the bus", () => {
-  const stolen = (): { result: Signed; session: Uint8Array; session1: Uint8Array } => {
+  const stolen = (): { result: SignedResult; session: Uint8Array; session1: Uint8Array } => {
     const pulls = world.sent("pull.n1").map(pullIn)
     const [first, last] = [pulls[0], pulls.at(-1)]
     if (first === undefined || last === undefined) throw new Error("n1 has not asked")
     return { result: last.result, session: last.session, session1: first.session }
   }
-  const forged = (signer: SecretKey): Signed => {
+  const forged = (signer: SecretKey): SignedResult => {
     const genuine = decodedClaims(stolen().result)
     const session = { ...begin(nodeOf("late")), node: "n1", id: stolen().session, signing: signer }
     return forgedResult(crypto.ed25519.generate(), session, genuine)
   }
-  const decodedClaims = (result: Signed) => claimsOf({ result: { signed: result } } as unknown as Attested)
+  const decodedClaims = (result: SignedResult) =>
+    claimsOf({ result: { signed: result } } as unknown as Attested)
 
   const pulls: ReadonlyArray<readonly [string, string, () => Signed, string | RegExp, string | undefined]> = [
     ["again", "n1", () => captured("pull.n1"), "STALE", "nonce"],
@@ -445,13 +449,20 @@ describe("a releaser that was taken over can't make a node", () => {
     inbound: [300],
     outbound: [301],
     secret: filled(32, 0x5e),
-    peer_result: pullIn(world.sent("pull.n2").at(-1) ?? new Uint8Array(0)).result,
     ...change,
   })
-  const withEdge = (change: Partial<EdgeRelease>): Bending => ({
-    payload: { edges: [edge(change)] },
+  const resultOf = (id: string): SignedResult =>
+    pullIn(world.sent(`pull.${id}`).at(-1) ?? new Uint8Array(0)).result
+  /** What the release says of n2: by the result of another node, or changed. */
+  const told = (id = "n2", peer: Partial<PeerResult> = {}, batch: Partial<ResultBatch> = {}) => {
+    const { body, index, path, batch: signed } = resultOf(id)
+    const result = resultDigest(crypto, body)
+    const own = { node: "n2", dh_key: decodeResult(body).dh_key, result, batch: 0, index, path }
+    return { batches: [{ ...signed, ...batch }], peers: [{ ...own, ...peer }] }
+  }
+  const withEdge = (change: Partial<EdgeRelease>, peers = told()): Bending => ({
+    payload: { ...peers, edges: [edge(change)] },
   })
-  const resultOf = (id: string): Signed => pullIn(world.sent(`pull.${id}`).at(-1) ?? new Uint8Array(0)).result
 
   const bendings: ReadonlyArray<readonly [string, () => Bending, string, string]> = [
     ["follow one for another node", () => ({ header: { node: "n1" } }), "MISDIRECTED", "node"],
@@ -539,18 +550,32 @@ describe("a releaser that was taken over can't make a node", () => {
     ["take an edge of others", () => withEdge({ instance: "raw:n1:n2" }), "NO_SUCH_EDGE", "edges.instance"],
     ["take a new edge", () => withEdge({ instance: "packed:misled:n3" }), "NO_SUCH_EDGE", "edges.instance"],
     ["take another peer", () => withEdge({ peer: "n3" }), "MISDIRECTED", "edges.peer"],
+    ["believe another node's result for its peer", () => withEdge({}, told("n3")), "NOT_AUTHENTIC", "peers"],
     [
-      "believe another node's result for its peer",
-      () => withEdge({ peer_result: resultOf("n3") }),
-      "NOT_VOUCHED",
-      "edges.peer_result.node",
+      "believe another key for its peer",
+      () => withEdge({}, told("n2", { dh_key: filled(32, 9) })),
+      "NOT_AUTHENTIC",
+      "peers",
     ],
     [
       "believe a changed result for its peer",
-      () => withEdge({ peer_result: { ...resultOf("n2"), body: flipped(resultOf("n2").body) } }),
+      () => withEdge({}, told("n2", { result: filled(32, 9) })),
+      "NOT_AUTHENTIC",
+      "peers",
+    ],
+    [
+      "believe a batch that nobody signed",
+      () => withEdge({}, told("n2", {}, { root: filled(32, 9) })),
       "NOT_AUTHENTIC",
       "signature",
     ],
+    [
+      "believe a batch of its own signing",
+      () => withEdge({}, told("n2", {}, { key: filled(32, 9) })),
+      "NOT_AUTHENTIC",
+      "key",
+    ],
+    ["do without its peer's result", () => withEdge({}, { batches: [], peers: [] }), "MALFORMED", "peers"],
     [
       "install an epoch of another term",
       () => withEdge({ term: rogue.term - 1n }),
@@ -559,7 +584,7 @@ describe("a releaser that was taken over can't make a node", () => {
     ],
     [
       "use one index twice",
-      () => ({ payload: { edges: [edge(), edge({ state: "active", epoch: 2n })] } }),
+      () => ({ payload: { ...told(), edges: [edge(), edge({ state: "active", epoch: 2n })] } }),
       "NOT_RISING",
       "edges.epoch",
     ],

@@ -85,7 +85,14 @@ export const takeOver = (world: World, node: string): Rogue => {
       result: resultDigest(crypto, pull.result.body),
       ...recipient,
     }
-    const packed = encode(ReleasePayload, { v: 1, lease_ms: 6_000, edges: [], ...payload })
+    const packed = encode(ReleasePayload, {
+      v: 1,
+      lease_ms: 6_000,
+      batches: [],
+      peers: [],
+      edges: [],
+      ...payload,
+    })
     const { enc, ciphertext } = sealRelease(crypto, to, whole, packed)
     const body = encode(Release, outer({ v: 1, ...whole, enc, ciphertext }))
     world.say(`release.${node}`, encode(Signed, sign(crypto, labels.signedRelease, key, body)))

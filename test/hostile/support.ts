@@ -451,7 +451,7 @@ export const bent = (bus: BusShape, { send = {}, reply = {} }: Bend): BusShape =
   const request = (name: SubjectName, tokens: never, value: never, options: never) =>
     bus
       .request(name as never, tokens, change(send[name], value) as never, options)
-      .pipe(Effect.map((answer) => change(reply[name], answer)))
+      .pipe(Effect.flatMap((answer) => Effect.promise(async () => change(reply[name], answer))))
   const publish = (name: SubjectName, tokens: never, value: never) =>
     bus.publish(name as never, tokens, change(send[name], value) as never)
   return { ...bus, request: request as BusShape["request"], publish: publish as BusShape["publish"] }

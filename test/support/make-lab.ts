@@ -1,17 +1,19 @@
 /** A releaser and nodes in one process, joined by nothing but the values they exchange: what tests of MAKE play with. */
 import { type Crypto, native, type SecretKey } from "../../services/common/crypto/index.ts"
 import type { Workflow } from "../../services/make/edges.ts"
-import { sign } from "../../services/make/envelope.ts"
 import { formatEpoch } from "../../services/make/epoch.ts"
 import type { HeldEpoch } from "../../services/make/held.ts"
-import { labels } from "../../services/make/labels.ts"
-import { type KernelAction, NodeState } from "../../services/make/node-state.ts"
-import type { OpenedRelease } from "../../services/make/release.ts"
+import { type KernelAction, NodeState, type Vouch } from "../../services/make/node-state.ts"
+import { type OpenedRelease, releaseDigest } from "../../services/make/release.ts"
 import { type ReleaseOutput, Releaser, type ReleaserOutput } from "../../services/make/releaser.ts"
 import {
   kemKeyDigest,
+  type PeerResult,
   type ResultClaims,
+  type SignedResult,
+  signResults,
   type VouchedResult,
+  vouchPeer,
   vouchResult,
 } from "../../services/make/result.ts"
 import { defaultSuite } from "../../services/make/suites.ts"
@@ -54,13 +56,34 @@ export const decodeClaims = (body: Uint8Array): ResultClaims =>
     typeof value?.hex === "string" ? Uint8Array.from(Buffer.from(value.hex, "hex")) : value,
   )
 
-export const vouch = (signed: Parameters<typeof vouchResult>[2]): VouchedResult =>
-  vouchResult(crypto, [verifierKey.publicKey], signed, decodeClaims)
+export const vouch: Vouch = (wanted, peer, batch) =>
+  vouchPeer(crypto, [verifierKey.publicKey], wanted, peer, batch)
+
+export const signClaims = (
+  all: ReadonlyArray<ResultClaims>,
+  key: SecretKey = verifierKey,
+): ReadonlyArray<SignedResult> =>
+  signResults(
+    crypto,
+    key,
+    all.map((claims) => ({ ...claims, dhKey: claims.dh_key, body: encodeClaims(claims) })),
+  )
 
 export const resultFor = (claims: ResultClaims, key: SecretKey = verifierKey): VouchedResult => {
-  const signed = sign(crypto, labels.signedResult, key, encodeClaims(claims))
+  const [signed] = signClaims([claims], key)
+  if (signed === undefined) throw new Error("unreachable")
   return vouchResult(crypto, [key.publicKey], signed, decodeClaims)
 }
+
+/** What a release says of a peer, its batch being the first. */
+export const peerOf = ({ claims, digest, signed }: VouchedResult): PeerResult => ({
+  node: claims.node,
+  dh_key: claims.dh_key,
+  result: digest,
+  batch: 0,
+  index: signed.index,
+  path: signed.path,
+})
 
 let serial = 0
 
@@ -110,9 +133,23 @@ export const releasesIn = (outputs: ReadonlyArray<ReleaserOutput>): ReadonlyArra
 export const eventsIn = (outputs: ReadonlyArray<ReleaserOutput>): ReadonlyArray<string> =>
   outputs.flatMap((output) => (output.kind === "event" ? [output.event] : []))
 
+const asJson = (value: unknown): Uint8Array =>
+  new TextEncoder().encode(
+    JSON.stringify(value, (_, each) =>
+      each instanceof Uint8Array ? hex(each) : typeof each === "bigint" ? `${each}n` : each,
+    ),
+  )
+
+/** The digest of a release, packed as JSON: services pack it with their codec. */
+export const withDigest = ({ header, payload }: Omit<OpenedRelease, "digest">): OpenedRelease => ({
+  header,
+  payload,
+  digest: releaseDigest(crypto, header, asJson(payload)),
+})
+
 /** As it is after transport: nothing shared with the sender. */
 export const opened = ({ header, payload }: ReleaseOutput): OpenedRelease =>
-  structuredClone({ header, payload })
+  withDigest(structuredClone({ header, payload }))
 
 const NS_PER_MS = 1_000_000n
 export const bootNs = (ms: number): bigint => BigInt(Math.round(ms)) * NS_PER_MS

@@ -1,10 +1,9 @@
 import { beforeEach, describe, expect, it } from "vitest"
 import { limits } from "../../schemas/limits.ts"
-import { sign } from "../../services/make/envelope.ts"
 import { MakeError, type MakeErrorCode } from "../../services/make/errors.ts"
-import { labels } from "../../services/make/labels.ts"
 import type { NodeState } from "../../services/make/node-state.ts"
 import type { EdgeRelease, OpenedRelease, ReleaseHeader } from "../../services/make/release.ts"
+import type { PeerResult, ResultBatch, VouchedResult } from "../../services/make/result.ts"
 import {
   type Attested,
   adopt,
@@ -14,8 +13,11 @@ import {
   filled,
   Kernel,
   newNode,
+  peerOf,
   resultFor,
+  signClaims,
   vouch,
+  withDigest,
   workflow,
 } from "../support/make-lab.ts"
 
@@ -48,7 +50,6 @@ const entry = (change: Partial<EdgeRelease> = {}): EdgeRelease => ({
   inbound: [1_000],
   outbound: [2_000],
   secret: filled(32, 7),
-  peer_result: beta.result.signed,
   ...change,
 })
 
@@ -56,21 +57,28 @@ const release = (
   edges: ReadonlyArray<EdgeRelease>,
   header: Partial<ReleaseHeader> = {},
   lease_ms = LEASE,
-): OpenedRelease => ({
-  header: {
-    domain: workflow.domain,
-    workflow: workflow.digest,
-    node: "alpha",
-    session: attested.result.claims.session,
-    releaser: "releaser-1",
-    term: 5n,
-    sequence: ++sequence,
-    nonce,
-    suite: workflow.suite,
-    ...header,
-  },
-  payload: { lease_ms, edges },
-})
+  peers: ReadonlyArray<VouchedResult> = [beta.result],
+): OpenedRelease =>
+  withDigest({
+    header: {
+      domain: workflow.domain,
+      workflow: workflow.digest,
+      node: "alpha",
+      session: attested.result.claims.session,
+      releaser: "releaser-1",
+      term: 5n,
+      sequence: ++sequence,
+      nonce,
+      suite: workflow.suite,
+      ...header,
+    },
+    payload: {
+      lease_ms,
+      batches: peers.map(({ signed }) => signed.batch),
+      peers: peers.map((peer, batch) => ({ ...peerOf(peer), batch })),
+      edges,
+    },
+  })
 
 const kinds = (given: OpenedRelease) => {
   const actions = node.accept(given, vouch)
@@ -163,12 +171,13 @@ describe("a release that is believed", () => {
       peer: "alpha",
       inbound: [2_000],
       outbound: [1_000],
-      peer_result: attested.result.signed,
     })
     const { claims } = beta.result
     peerKernel.run(
       peerNode.accept(
-        release([theirs], { node: "beta", session: claims.session, nonce: peerNonce, sequence: 1n }),
+        release([theirs], { node: "beta", session: claims.session, nonce: peerNonce, sequence: 1n }, LEASE, [
+          attested.result,
+        ]),
         vouch,
       ),
     )
@@ -271,29 +280,62 @@ describe("a release is refused, and changes nothing, when it", () => {
     expect(refusal(release([entry({ state: "retire" }), entry(newer)]))).toBe("MALFORMED edges.state")
   })
 
+  const telling = (...peers: ReadonlyArray<VouchedResult>) => refusal(release([entry()], {}, LEASE, peers))
+  /** The first peer and its batch, changed on the way. */
+  const changed = (peer: Partial<PeerResult>, batch: Partial<ResultBatch> = {}) => {
+    const { header, payload } = release([entry()])
+    const [own, signed] = [payload.peers[0], payload.batches[0]]
+    if (own === undefined || signed === undefined) throw new Error("unreachable")
+    const told = { peers: [{ ...own, ...peer }], batches: [{ ...signed, ...batch }] }
+    return refusal(withDigest({ header, payload: { ...payload, ...told } }))
+  }
+
   it("brings a peer that no verifier vouches for, or a result about something else", () => {
     const { claims } = beta.result
-    const forged = resultFor(claims, crypto.ed25519.generate()).signed
-    expect(refusal(release([entry({ peer_result: forged })]))).toBe("NOT_AUTHENTIC key")
-    const wrongLabel = sign(crypto, labels.signedAck, crypto.ed25519.generate(), beta.result.signed.body)
-    expect(refusal(release([entry({ peer_result: wrongLabel })]))).toBe("NOT_AUTHENTIC key")
-    for (const [field, change] of [
-      ["domain", { domain: "bank" }],
-      ["workflow", { workflow: filled(32, 1) }],
-      ["node", { node: "gamma" }],
-    ] as const) {
-      const other = resultFor({ ...claims, ...change }).signed
-      expect(refusal(release([entry({ peer_result: other })]))).toBe(`NOT_VOUCHED edges.peer_result.${field}`)
+    expect(telling(resultFor(claims, crypto.ed25519.generate()))).toBe("NOT_AUTHENTIC key")
+    for (const change of [{ domain: "bank" }, { workflow: filled(32, 1) }, { node: "gamma" }]) {
+      // Under the name that the node expects, as a hostile releaser would tell it.
+      const other = { ...resultFor({ ...claims, ...change }), claims }
+      expect(telling(other), Object.keys(change).join()).toBe("NOT_AUTHENTIC peers")
     }
-    const zero = resultFor({ ...claims, dh_key: filled(32, 0) }).signed
-    expect(refusal(release([entry({ peer_result: zero })]))).toBe("KEY dhKey")
+    expect(telling(resultFor({ ...claims, dh_key: filled(32, 0) }))).toBe("KEY dhKey")
+  })
+
+  it("brings another key, result, place or signature than the verifier vouched for", () => {
+    const all = [beta, attest("gamma", BEACON), attested].map(({ result }) => result.claims)
+    const [signed] = signClaims(all)
+    if (signed === undefined) throw new Error("unreachable")
+    beta = { ...beta, result: { ...beta.result, signed } }
+    const [first, second] = signed.path
+    if (first === undefined || second === undefined) throw new Error("a tree of three has paths of two")
+    for (const change of [
+      { dh_key: filled(32, 9) },
+      { result: filled(32, 9) },
+      { index: 1 },
+      { index: 3 },
+      { path: [second, first] },
+      { path: [first] },
+      { path: [first, second, first] },
+      { path: [] },
+    ])
+      expect(changed(change), JSON.stringify(change)).toBe("NOT_AUTHENTIC peers")
+    for (const change of [{ root: filled(32, 9) }, { size: 4 }, { signature: filled(64, 9) }])
+      expect(changed({}, change), JSON.stringify(change)).toBe("NOT_AUTHENTIC signature")
+    expect(changed({}, { key: filled(32, 9) })).toBe("NOT_AUTHENTIC key")
+    expect(changed({ dh_key: filled(31, 9) })).toBe("MALFORMED peers.dh_key")
+    expect(changed({ batch: 1 })).toBe("MALFORMED peers.batch")
+    expect(changed({})).toBe("believed")
+  })
+
+  it("tells of a peer twice, or not at all", () => {
+    expect(telling(beta.result, beta.result)).toBe("MALFORMED peers.node")
+    expect(telling(attest("gamma", BEACON).result)).toBe("MALFORMED peers")
+    expect(telling()).toBe("MALFORMED peers")
   })
 
   it("lacks what keys are made of", () => {
     const { secret: _secret, ...withoutSecret } = entry()
-    const { peer_result: _result, ...withoutResult } = entry()
     expect(refusal(release([withoutSecret]))).toBe("MALFORMED edges")
-    expect(refusal(release([withoutResult]))).toBe("MALFORMED edges")
     expect(refusal(release([entry({ secret: filled(31, 1) })]))).toBe("MALFORMED secret")
   })
 })

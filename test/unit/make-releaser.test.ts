@@ -146,7 +146,6 @@ describe("an edge", () => {
     expect(edges.map(({ state }) => state)).toEqual(["active", "active"])
     for (const edge of edges) {
       expect(edge.secret).toBeUndefined()
-      expect(edge.peer_result).toBeUndefined()
     }
   })
 

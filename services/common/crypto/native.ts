@@ -9,6 +9,7 @@ import {
   diffieHellman,
   generateKeyPairSync,
   hash,
+  hkdfSync,
   type KeyObject,
   sign as nodeSign,
   verify as nodeVerify,
@@ -26,13 +27,13 @@ import { equalConstantTime, randomBytes } from "./noble.ts"
 import { type Crypto, CryptoError } from "./port.ts"
 import { type KeyAlgorithm, SecretKey } from "./secret-key.ts"
 
-/** What stands before a raw key in its SubjectPublicKeyInfo (RFC 8410, RFC 5480). */
-const spkiPrefix = {
-  x25519: Buffer.from("302a300506032b656e032100", "hex"),
-  ed25519: Buffer.from("302a300506032b6570032100", "hex"),
-  p256: Buffer.from("3059301306072a8648ce3d020106082a8648ce3d030107034200", "hex"),
-  p384: Buffer.from("3076301006072a8648ce3d020106052b81040022036200", "hex"),
-}
+/** How node:crypto is told what a raw public key is for. */
+const rawPublic = {
+  x25519: { format: "raw-public", asymmetricKeyType: "x25519" },
+  ed25519: { format: "raw-public", asymmetricKeyType: "ed25519" },
+  p256: { format: "raw-public", asymmetricKeyType: "ec", namedCurve: "P-256" },
+  p384: { format: "raw-public", asymmetricKeyType: "ec", namedCurve: "P-384" },
+} as const
 
 type CurveAlgorithm = Exclude<KeyAlgorithm, "ml-kem-768">
 
@@ -45,8 +46,8 @@ const pkcs8Prefix: Record<CurveAlgorithm, Buffer> = {
 
 const bytesOf = (buffer: Uint8Array): Uint8Array => Uint8Array.from(buffer)
 
-const publicKeyObject = (prefix: Buffer, raw: Uint8Array): KeyObject =>
-  createPublicKey({ key: Buffer.concat([prefix, raw]), format: "der", type: "spki" })
+const publicKeyObject = (kind: keyof typeof rawPublic, raw: Uint8Array): KeyObject =>
+  createPublicKey({ key: Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength), ...rawPublic[kind] })
 
 /** OpenSSL's form of a secret key, made once; it goes with the SecretKey. */
 const keyObjects = new WeakMap<SecretKey, KeyObject>()
@@ -69,14 +70,13 @@ const importSecret = (algorithm: CurveAlgorithm, secret: Uint8Array): KeyObject 
   }
 }
 
-const spkiTail = (key: KeyObject, bytes: number): Uint8Array =>
-  bytesOf(key.export({ format: "der", type: "spki" }).subarray(-bytes))
+const rawOf = (key: KeyObject): Uint8Array => bytesOf(key.export({ format: "raw-public" }))
 
 const edwardsFromSecret = (algorithm: "x25519" | "ed25519") => {
   return (secret: Uint8Array): SecretKey => {
     expectLength("secret", secret, 32)
     const object = importSecret(algorithm, secret)
-    const key = new SecretKey(algorithm, Uint8Array.from(secret), spkiTail(createPublicKey(object), 32))
+    const key = new SecretKey(algorithm, Uint8Array.from(secret), rawOf(createPublicKey(object)))
     keyObjects.set(key, object)
     return key
   }
@@ -90,9 +90,7 @@ const sharedSecret = (own: SecretKey, peerPublicKey: Uint8Array): Uint8Array => 
   const privateKey = keyObjectOf(own, "x25519")
   try {
     // OpenSSL fails where the result is all zero.
-    return bytesOf(
-      diffieHellman({ privateKey, publicKey: publicKeyObject(spkiPrefix.x25519, peerPublicKey) }),
-    )
+    return bytesOf(diffieHellman({ privateKey, publicKey: publicKeyObject("x25519", peerPublicKey) }))
   } catch {
     throw new CryptoError("weak-point", "peerPublicKey", "gives an all-zero shared secret")
   }
@@ -102,18 +100,18 @@ const sharedSecret = (own: SecretKey, peerPublicKey: Uint8Array): Uint8Array => 
 const verifyEd25519 = (signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean => {
   if (signature.length !== 64 || !isAcceptableEd25519Key(publicKey)) return false
   try {
-    return nodeVerify(null, message, publicKeyObject(spkiPrefix.ed25519, publicKey), signature)
+    return nodeVerify(null, message, publicKeyObject("ed25519", publicKey), signature)
   } catch {
     return false
   }
 }
 
-const verifyEcdsa = (digest: "sha256" | "sha384", prefix: Buffer, coordinateBytes: number) => {
+const verifyEcdsa = (digest: "sha256" | "sha384", kind: "p256" | "p384", coordinateBytes: number) => {
   return (signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean => {
     const point = uncompressedPoint(publicKey, coordinateBytes)
     if (point === undefined || signature.length !== 2 * coordinateBytes) return false
     try {
-      const key = publicKeyObject(prefix, point)
+      const key = publicKeyObject(kind, point)
       return nodeVerify(digest, message, { key, dsaEncoding: "ieee-p1363" }, signature)
     } catch {
       return false
@@ -146,7 +144,10 @@ const generateP384 = (): SecretKey => {
 const extract = (ikm: Uint8Array, salt: Uint8Array): Uint8Array =>
   hmacSha256(salt.length === 0 ? new Uint8Array(32) : salt, ikm)
 
-/** RFC 5869, 2.3. Node's own hkdfSync stops at 1,024 bytes of info and can't expand alone. */
+/** Of node's own hkdfSync, which can't expand alone either. */
+const HKDF_INFO_MAX = 1_024
+
+/** RFC 5869, 2.3. */
 const expand = (prk: Uint8Array, info: Uint8Array, length: number): Uint8Array => {
   const out = new Uint8Array(Math.ceil(length / 32) * 32)
   let previous = new Uint8Array(0)
@@ -210,6 +211,7 @@ export const native: Crypto = {
   hmacSha256,
   hkdfSha256: (ikm, salt, info, length) => {
     expectHkdfLength(length)
+    if (info.length <= HKDF_INFO_MAX) return new Uint8Array(hkdfSync("sha256", ikm, salt, info, length))
     return expand(extract(ikm, salt), info, length)
   },
   hkdfExtractSha256: extract,
@@ -237,9 +239,9 @@ export const native: Crypto = {
       const key = keyObjectOf(secret, "ecdsa-p384")
       return bytesOf(nodeSign("sha384", message, { key, dsaEncoding: "ieee-p1363" }))
     },
-    verify: verifyEcdsa("sha384", spkiPrefix.p384, 48),
+    verify: verifyEcdsa("sha384", "p384", 48),
   },
-  ecdsaP256: { verify: verifyEcdsa("sha256", spkiPrefix.p256, 32) },
+  ecdsaP256: { verify: verifyEcdsa("sha256", "p256", 32) },
   chacha20poly1305: { seal, open },
   randomBytes,
   equalConstantTime,

@@ -68,12 +68,13 @@ const checkPlace = (maps: Maps, direction: notes.SaDirection, sa: NewAssociation
 export class Associations {
   readonly #maps: Maps
   readonly #grace: Grace
-  // Of what went before this object was made nothing is known.
-  #deleted = true
+  #deleted: boolean
 
-  constructor(maps: Maps, grace: Grace) {
+  /** @param fresh the maps were just made; otherwise nothing is known of what went before this object was */
+  constructor(maps: Maps, grace: Grace, fresh = false) {
     this.#maps = maps
     this.#grace = grace
+    this.#deleted = !fresh
   }
 
   /** KernelError EPOCH_USED, EEXIST (the SPI is in use), E2BIG (full), INVALID. Nothing is left of a failed install. */

@@ -262,7 +262,7 @@ export const openPlane = (options: PlaneOptions): Plane => {
     }
     const grace = createGrace()
     cleanup.push(grace.close)
-    const associations = new Associations(maps, grace)
+    const associations = new Associations(maps, grace, made)
     const swept = associations.sweep()
     const drops = new DropReader(maps.drops)
     if (made) cleanup.splice(1, 1)

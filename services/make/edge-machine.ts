@@ -1,0 +1,259 @@
+/**
+ * The releaser's edges: which generation of keys each instance has on its way, in use and in its grace time, and what
+ * moves them on. Says what happened and whose desired state has changed; who is vouched for it asks the book of nodes.
+ * Pure; times are ms of the releaser's own monotonic clock.
+ */
+import type { Crypto } from "../common/crypto/port.ts"
+import { compileWorkflow, type Workflow } from "./edges.ts"
+import type { Epoch } from "./epoch.ts"
+import { MakeError } from "./errors.ts"
+import {
+  agreement,
+  beginGeneration,
+  type EdgeRecord,
+  forgetSecret,
+  type Generation,
+  newEdgeRecord,
+} from "./generation.ts"
+import type { NodeBook } from "./node-book.ts"
+import type { AckEdge } from "./release.ts"
+import { SpiAllocator } from "./spi.ts"
+
+export interface EdgeEvent {
+  readonly event:
+    | "edge-install"
+    | "edge-active"
+    | "edge-retired"
+    | "edge-stopped"
+    | "edge-disagrees"
+    | "edge-missing"
+    | "edge-overdue"
+  readonly instance: string
+  readonly epoch: Epoch
+}
+
+export interface EdgeMachineOptions {
+  readonly crypto: Crypto
+  readonly workflow: Workflow
+  readonly term: bigint
+  readonly leaseMs: number
+  readonly graceMs: number
+  readonly nodes: Pick<NodeBook, "live" | "leaseOver">
+  readonly say: (event: EdgeEvent) => void
+  /** The desired state of this node has changed. */
+  readonly touch: (node: string) => void
+}
+
+const BACKOFF_MS_MAX = 30_000
+
+export class EdgeMachine {
+  readonly #options: EdgeMachineOptions
+  readonly #edges: ReadonlyMap<string, EdgeRecord>
+  readonly #edgesOf: ReadonlyMap<string, ReadonlyArray<EdgeRecord>>
+  readonly #spis: ReadonlyMap<string, SpiAllocator>
+
+  /** @throws MakeError for a workflow that doesn't compile */
+  constructor(options: EdgeMachineOptions) {
+    const { crypto, workflow } = options
+    this.#options = options
+    const records = compileWorkflow(workflow).map(newEdgeRecord)
+    this.#edges = new Map(records.map((record) => [record.edge.id, record]))
+    const edgesOf = new Map<string, Array<EdgeRecord>>(workflow.nodes.map((node) => [node.id, []]))
+    for (const record of records) {
+      edgesOf.get(record.edge.initiator)?.push(record)
+      edgesOf.get(record.edge.responder)?.push(record)
+    }
+    this.#edgesOf = edgesOf
+    this.#spis = new Map(workflow.nodes.map((node) => [node.id, new SpiAllocator(crypto)]))
+  }
+
+  all(): Iterable<EdgeRecord> {
+    return this.#edges.values()
+  }
+
+  /** @throws MakeError NO_SUCH_EDGE */
+  get(instance: string): EdgeRecord {
+    const record = this.#edges.get(instance)
+    if (record === undefined) throw new MakeError("NO_SUCH_EDGE", "instance", "is not in the workflow")
+    return record
+  }
+
+  of(node: string): ReadonlyArray<EdgeRecord> {
+    return this.#edgesOf.get(node) ?? []
+  }
+
+  /** What a node is to hold. */
+  generationsOf(node: string): ReadonlyArray<Generation> {
+    const generations: Array<Generation> = []
+    for (const { retiring, current, pending } of this.of(node)) {
+      if (retiring !== undefined) generations.push(retiring)
+      if (current !== undefined) generations.push(current)
+      if (pending !== undefined) generations.push(pending)
+    }
+    return generations
+  }
+
+  /** Begins an epoch wherever both ends are there and none that rests on their results is in use or on its way. */
+  reconcile(records: Iterable<EdgeRecord>, nowMs: number): void {
+    const { crypto, nodes, term } = this.#options
+    for (const record of records) {
+      const [initiator, responder] = [nodes.live(record.edge.initiator), nodes.live(record.edge.responder)]
+      if (initiator === undefined || responder === undefined) continue
+      const results = [initiator.result, responder.result] as const
+      if (record.pending !== undefined && !this.#restsOn(record.pending, results))
+        this.#drop(record, "pending")
+      if (record.pending !== undefined || nowMs < record.notBeforeMs) continue
+      if (record.current !== undefined && this.#restsOn(record.current, results) && !record.rotate) continue
+      const spis = { initiator: this.#spisOf(initiator.id), responder: this.#spisOf(responder.id) }
+      record.pending = beginGeneration(crypto, record, term, results, spis, nowMs)
+      record.rotate = false
+      this.#touch(record)
+      this.#say("edge-install", record.pending)
+    }
+  }
+
+  /** What one end says of a generation that it was told to hold; `found` undefined: it doesn't. */
+  heard(
+    generation: Generation,
+    told: Generation["state"],
+    node: string,
+    found: AckEdge | undefined,
+    nowMs: number,
+  ): EdgeRecord | undefined {
+    const record = this.#edges.get(generation.edge.id)
+    if (record === undefined) return undefined
+    if (record.pending === generation && told === "install")
+      this.#confirm(record, generation, node, found, nowMs)
+    else if (record.current === generation && told === "active")
+      this.#switched(record, generation, node, found, nowMs)
+    return record
+  }
+
+  /** Lets time pass for every edge. */
+  age(nowMs: number): void {
+    for (const record of this.#edges.values()) this.#age(record, nowMs)
+    this.reconcile(this.#edges.values(), nowMs)
+  }
+
+  /** All generations of the node's edges end. */
+  stop(node: string): void {
+    for (const record of this.of(node)) this.#stop(record)
+  }
+
+  #age(record: EdgeRecord, nowMs: number): void {
+    const { leaseMs, nodes } = this.#options
+    const { retiring, pending, current, edge } = record
+    const held = pending !== undefined || current !== undefined || retiring !== undefined
+    if (held && (nodes.leaseOver(edge.initiator, nowMs) || nodes.leaseOver(edge.responder, nowMs)))
+      this.#stop(record)
+    else if (retiring?.goneAtMs !== undefined && nowMs >= retiring.goneAtMs) this.#drop(record, "retiring")
+    // Not at once, or an end that fails after each success would get a new epoch with every message.
+    if (record.current !== undefined && nowMs - record.current.startedMs >= leaseMs) record.failures = 0
+    if (record.pending !== undefined && nowMs - record.pending.startedMs >= leaseMs)
+      this.#fail(record, "edge-overdue", nowMs)
+  }
+
+  #confirm(
+    record: EdgeRecord,
+    generation: Generation,
+    node: string,
+    found: AckEdge | undefined,
+    nowMs: number,
+  ): void {
+    if (found === undefined) {
+      this.#fail(record, "edge-missing", nowMs)
+      return
+    }
+    generation.exporters.set(node, found.exporter)
+    const agreed = agreement(this.#options.crypto, generation)
+    if (agreed === "different") this.#fail(record, "edge-disagrees", nowMs)
+    if (agreed !== "equal") return
+    this.#drop(record, "retiring")
+    record.retiring = record.current
+    if (record.retiring !== undefined) {
+      record.retiring.state = "retire"
+      // Even if an end never says that it has switched.
+      record.retiring.goneAtMs = nowMs + this.#options.leaseMs
+    }
+    record.current = generation
+    record.pending = undefined
+    generation.state = "active"
+    forgetSecret(generation)
+    this.#touch(record)
+    this.#say("edge-active", generation)
+  }
+
+  #switched(
+    record: EdgeRecord,
+    generation: Generation,
+    node: string,
+    found: AckEdge | undefined,
+    nowMs: number,
+  ): void {
+    if (found === undefined) {
+      // The end lost its keys; they can't be installed twice, so only a new epoch helps.
+      if (record.pending !== undefined || record.rotate) return
+      this.#failed(record, "edge-missing", generation, nowMs)
+      record.rotate = true
+      return
+    }
+    if (found.state !== "active") return
+    generation.switched.add(node)
+    if (generation.switched.size < 2 || record.retiring === undefined) return
+    const goneAtMs = nowMs + this.#options.graceMs
+    record.retiring.goneAtMs = Math.min(record.retiring.goneAtMs ?? goneAtMs, goneAtMs)
+  }
+
+  /** Gives up the epoch on its way; a later one begins after a pause that grows with each failure in a row. */
+  #fail(record: EdgeRecord, event: EdgeEvent["event"], nowMs: number): void {
+    if (record.pending !== undefined) this.#failed(record, event, record.pending, nowMs)
+    this.#drop(record, "pending")
+  }
+
+  #failed(record: EdgeRecord, event: EdgeEvent["event"], generation: Generation, nowMs: number): void {
+    const pause =
+      record.failures === 0 ? 0 : Math.min(BACKOFF_MS_MAX, 500 * 2 ** Math.min(record.failures, 10))
+    record.failures += 1
+    record.notBeforeMs = nowMs + pause
+    this.#say(event, generation)
+  }
+
+  #stop(record: EdgeRecord): void {
+    const { current } = record
+    for (const place of ["pending", "current", "retiring"] as const) this.#drop(record, place)
+    if (current !== undefined) this.#say("edge-stopped", current)
+  }
+
+  #drop(record: EdgeRecord, place: "pending" | "current" | "retiring"): void {
+    const generation = record[place]
+    if (generation === undefined) return
+    record[place] = undefined
+    forgetSecret(generation)
+    this.#spisOf(record.edge.initiator).free(generation.spisToInitiator)
+    this.#spisOf(record.edge.responder).free(generation.spisToResponder)
+    this.#touch(record)
+    if (place === "retiring") this.#say("edge-retired", generation)
+  }
+
+  #touch({ edge }: EdgeRecord): void {
+    this.#options.touch(edge.initiator)
+    this.#options.touch(edge.responder)
+  }
+
+  #say(event: EdgeEvent["event"], { edge, epoch }: Generation): void {
+    this.#options.say({ event, instance: edge.id, epoch })
+  }
+
+  #restsOn(generation: Generation, [initiator, responder]: Generation["results"]): boolean {
+    const [a, b] = generation.results
+    if (a === initiator && b === responder) return true
+    const { equalConstantTime } = this.#options.crypto
+    return equalConstantTime(a.digest, initiator.digest) && equalConstantTime(b.digest, responder.digest)
+  }
+
+  #spisOf(id: string): SpiAllocator {
+    const spis = this.#spis.get(id)
+    if (spis === undefined) throw new MakeError("NO_SUCH_EDGE", "node", "is not in the workflow")
+    return spis
+  }
+}

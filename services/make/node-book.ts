@@ -1,0 +1,244 @@
+/**
+ * The releaser's book of nodes: who is vouched for, by which result, who has a request outstanding, and what each was
+ * told last. It knows nothing of edges. Pure; times are ms of the releaser's own monotonic clock.
+ */
+import type { Crypto } from "../common/crypto/port.ts"
+import { BeaconBook } from "./challenge.ts"
+import type { Workflow } from "./edges.ts"
+import { MakeError } from "./errors.ts"
+import type { Generation } from "./generation.ts"
+import { nonceCounter } from "./lease.ts"
+import { type EdgeState, expectSealable } from "./release.ts"
+import { expectResultOf, kemKeyDigest, type VouchedResult } from "./result.ts"
+import type { SuiteId } from "./suites.ts"
+
+export interface SentEdge {
+  readonly generation: Generation
+  readonly state: EdgeState
+}
+
+/** A node with a result in force. */
+export interface VouchedNode {
+  readonly id: string
+  readonly result: VouchedResult
+  readonly beaconMs: number
+  /** Digests of results that were in force before. */
+  readonly superseded: ReadonlyArray<Uint8Array>
+  /** The ML-KEM key that the result names by its digest; from the first request. */
+  kemKey: Uint8Array | undefined
+  /** Nonce of the newest request. */
+  nonce: Uint8Array | undefined
+  counter: bigint
+  /** No lease that was granted to the node lasts longer than this, by our clock. */
+  leaseUntilMs: number
+  sequence: bigint
+  acknowledged: bigint
+  sentMs: number
+  /** The nonce that the newest release answered. */
+  answered: Uint8Array | undefined
+  /** What recent releases said, by sequence, so that an acknowledgement can be held against the very one. */
+  readonly sent: Map<bigint, ReadonlyArray<SentEdge>>
+}
+
+export interface Request {
+  readonly node: string
+  readonly session: Uint8Array
+  readonly nonce: Uint8Array
+  readonly kem_key: Uint8Array
+}
+
+const SENT_REMEMBERED = 16n
+const SUPERSEDED_REMEMBERED = 16
+
+export interface NodeBookOptions {
+  readonly crypto: Crypto
+  readonly workflow: Workflow
+  readonly suite: SuiteId
+  readonly leaseMs: number
+}
+
+export class NodeBook {
+  readonly #crypto: Crypto
+  readonly #options: NodeBookOptions
+  readonly #stages: ReadonlyMap<string, string>
+  readonly #beacons: BeaconBook
+  readonly #nodes = new Map<string, VouchedNode>()
+  readonly #revoked = new Set<string>()
+
+  constructor(options: NodeBookOptions) {
+    this.#crypto = options.crypto
+    this.#options = options
+    this.#stages = new Map(options.workflow.nodes.map((node) => [node.id, node.stage]))
+    this.#beacons = new BeaconBook(options.crypto)
+  }
+
+  beacon(nowMs: number): Uint8Array {
+    return this.#beacons.current(nowMs)
+  }
+
+  /** Undefined without a result in force. */
+  get(id: string): VouchedNode | undefined {
+    return this.#nodes.get(id)
+  }
+
+  /** Vouched for, and with a request that a release can answer. */
+  live(id: string): VouchedNode | undefined {
+    const node = this.#nodes.get(id)
+    return node?.nonce === undefined ? undefined : node
+  }
+
+  all(): Iterable<VouchedNode> {
+    return this.#nodes.values()
+  }
+
+  leaseOver(id: string, nowMs: number): boolean {
+    const node = this.#nodes.get(id)
+    return node === undefined || nowMs >= node.leaseUntilMs
+  }
+
+  /**
+   * @returns undefined for the result in force; else whether the node has one for the first time, and whether what it was
+   *   given before is still in its kernel
+   * @throws MakeError NOT_VOUCHED, MISDIRECTED, REVOKED, STALE, INCUMBENT: see `Releaser.accept`
+   */
+  accept(
+    result: VouchedResult,
+    nowMs: number,
+  ): { readonly first: boolean; readonly sameBoot: boolean } | undefined {
+    const { workflow } = this.#options
+    const { claims, digest } = result
+    const stage = this.#stages.get(claims.node)
+    if (stage === undefined) throw new MakeError("NOT_VOUCHED", "result.node", "is not in the workflow")
+    const wanted = { domain: workflow.domain, workflow: workflow.digest, node: claims.node }
+    expectResultOf(this.#crypto, "result", result, wanted)
+    if (claims.stage !== stage) throw new MakeError("NOT_VOUCHED", "result.stage", "is not the node's")
+    this.#expectNotRevoked(claims.node)
+    const incumbent = this.#nodes.get(claims.node)
+    if (incumbent !== undefined && this.#same(incumbent.result.digest, digest)) return undefined
+    const beaconMs = this.#beacons.issuedAt(claims.beacon, nowMs)
+    if (incumbent !== undefined) this.#expectMayReplace(incumbent, result, beaconMs, nowMs)
+
+    const before = incumbent?.result
+    const sameSession = before !== undefined && this.#same(before.claims.session, claims.session)
+    const sameBoot = before !== undefined && this.#same(before.claims.boot, claims.boot)
+    const superseded = before === undefined ? [] : [before.digest, ...(incumbent?.superseded ?? [])]
+    this.#nodes.set(claims.node, {
+      id: claims.node,
+      result,
+      beaconMs,
+      superseded: superseded.slice(0, SUPERSEDED_REMEMBERED),
+      kemKey: undefined,
+      nonce: undefined,
+      counter: sameSession ? (incumbent?.counter ?? 0n) : 0n,
+      leaseUntilMs: sameBoot ? (incumbent?.leaseUntilMs ?? nowMs) : nowMs,
+      sequence: sameSession ? (incumbent?.sequence ?? 0n) : 0n,
+      acknowledged: sameSession ? (incumbent?.acknowledged ?? 0n) : 0n,
+      sentMs: nowMs,
+      answered: undefined,
+      sent: new Map(),
+    })
+    return { first: incumbent === undefined, sameBoot }
+  }
+
+  /**
+   * Takes a standing request.
+   * @throws MakeError REVOKED, NOT_VOUCHED, MISDIRECTED, STALE, KEY, MALFORMED: see `Releaser.pull`
+   */
+  request(request: Request, nowMs: number): VouchedNode {
+    const node = this.inSession(request.node, request.session)
+    const counter = nonceCounter(request.nonce)
+    if (counter <= node.counter) throw new MakeError("STALE", "nonce", "is not newer than the last request's")
+    this.#takeKemKey(node, request.kem_key)
+    node.nonce = request.nonce
+    node.counter = counter
+    node.leaseUntilMs = nowMs + this.#options.leaseMs
+    return node
+  }
+
+  /**
+   * What the release with this sequence said.
+   * @throws MakeError STALE for a sequence never sent, or too long ago
+   */
+  said(node: VouchedNode, sequence: bigint): ReadonlyArray<SentEdge> {
+    const sent = node.sent.get(sequence)
+    if (sent === undefined) throw new MakeError("STALE", "sequence", "is not that of a recent release")
+    return sent
+  }
+
+  /** Counts a release that goes out now, and remembers what it says. */
+  sending(node: VouchedNode, said: ReadonlyArray<SentEdge>, nowMs: number): void {
+    node.sequence += 1n
+    node.sentMs = nowMs
+    node.answered = node.nonce
+    node.sent.set(node.sequence, said)
+    node.sent.delete(node.sequence - SENT_REMEMBERED)
+  }
+
+  /** Whether the newest release waits for its acknowledgement, and was sent less than `ms` ago. */
+  awaits(node: VouchedNode, nowMs: number, ms: number): boolean {
+    return node.acknowledged < node.sequence && node.answered === node.nonce && nowMs - node.sentMs < ms
+  }
+
+  /** Requests that are older than the lease they would get are none. @returns the nodes that lapsed now */
+  lapse(nowMs: number): ReadonlyArray<string> {
+    const lapsed: Array<string> = []
+    for (const node of this.#nodes.values()) {
+      if (node.nonce === undefined || nowMs < node.leaseUntilMs) continue
+      node.nonce = undefined
+      lapsed.push(node.id)
+    }
+    return lapsed
+  }
+
+  /** @returns false when it was revoked before. @throws MakeError NOT_VOUCHED for a node that the workflow doesn't name */
+  revoke(id: string): boolean {
+    if (!this.#stages.has(id)) throw new MakeError("NOT_VOUCHED", "node", "is not in the workflow")
+    if (this.#revoked.has(id)) return false
+    this.#revoked.add(id)
+    return true
+  }
+
+  /** Its result is in force no more. */
+  forget(id: string): void {
+    this.#nodes.delete(id)
+  }
+
+  #expectMayReplace(incumbent: VouchedNode, result: VouchedResult, beaconMs: number, nowMs: number): void {
+    if (beaconMs < incumbent.beaconMs)
+      throw new MakeError("STALE", "result.beacon", "is older than that of the result in force")
+    // Several results may contain one beacon; among them, one that was replaced doesn't come back.
+    if (incumbent.superseded.some((digest) => this.#same(digest, result.digest)))
+      throw new MakeError("STALE", "result", "was replaced by a newer one")
+    const lives = incumbent.nonce !== undefined && nowMs < incumbent.leaseUntilMs
+    if (lives && !this.#same(incumbent.result.claims.chip, result.claims.chip))
+      throw new MakeError("INCUMBENT", "result.chip", "is not that of the node whose lease still runs")
+  }
+
+  /** @throws MakeError REVOKED, NOT_VOUCHED, MISDIRECTED */
+  inSession(id: string, session: Uint8Array): VouchedNode {
+    this.#expectNotRevoked(id)
+    const node = this.#nodes.get(id)
+    if (node === undefined) throw new MakeError("NOT_VOUCHED", "node", "has no result in force")
+    if (!this.#same(node.result.claims.session, session))
+      throw new MakeError("MISDIRECTED", "session", "is not that of the result in force")
+    return node
+  }
+
+  /** A key that the result in force names, tried once. */
+  #takeKemKey(node: VouchedNode, kemKey: Uint8Array): void {
+    const { claims } = node.result
+    if (node.kemKey !== undefined && this.#same(node.kemKey, kemKey)) return
+    if (!this.#same(kemKeyDigest(this.#crypto, kemKey), claims.kem_key_digest))
+      throw new MakeError("NOT_VOUCHED", "kem_key", "is not the one that the result names")
+    expectSealable(this.#crypto, this.#options.suite, { dhKey: claims.dh_key, kemKey })
+    node.kemKey = kemKey
+  }
+
+  #expectNotRevoked(id: string): void {
+    if (this.#revoked.has(id)) throw new MakeError("REVOKED", "node", "was revoked")
+  }
+
+  #same(a: Uint8Array, b: Uint8Array): boolean {
+    return this.#crypto.equalConstantTime(a, b)
+  }
+}

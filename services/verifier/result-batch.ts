@@ -1,0 +1,53 @@
+/**
+ * Joins results that are accepted within a short time under one signature: who relies on them all then verifies one. A
+ * result waits only while other challenges are unanswered, and never for longer than `limits.resultGatherMs`.
+ */
+import { Deferred, Effect, Queue } from "effect"
+import { limits } from "../../schemas/limits.ts"
+import type { Crypto } from "../common/crypto/port.ts"
+import type { SecretKey } from "../common/crypto/secret-key.ts"
+import { type SignedResult, signResults, type UnsignedResult } from "../make/result.ts"
+
+interface Waiting {
+  readonly result: UnsignedResult
+  readonly signed: Deferred.Deferred<SignedResult>
+}
+
+const STEP_MS = 5
+
+/**
+ * @param more whether answers are still to come that a batch should wait for
+ * @returns a function that waits for the signature
+ */
+export const makeResultBatch = Effect.fn("makeResultBatch")(function* (
+  crypto: Crypto,
+  key: SecretKey,
+  more: () => boolean,
+) {
+  const waiting = yield* Queue.bounded<Waiting>(limits.batchLeaves)
+
+  const signBatch = Effect.gen(function* () {
+    const first = yield* Queue.take(waiting)
+    const until = performance.now() + limits.resultGatherMs
+    while (more() && performance.now() < until) yield* Effect.sleep(STEP_MS)
+    const rest = yield* Queue.clear(waiting)
+    const batch = [first, ...rest].slice(0, limits.batchLeaves)
+    const results = signResults(
+      crypto,
+      key,
+      batch.map(({ result }) => result),
+    )
+    for (const [i, { signed }] of batch.entries()) {
+      const result = results[i]
+      if (result !== undefined) yield* Deferred.succeed(signed, result)
+    }
+  })
+  yield* Effect.forkScoped(Effect.forever(signBatch))
+
+  return (result: UnsignedResult) =>
+    Effect.gen(function* () {
+      const signed = yield* Deferred.make<SignedResult>()
+      yield* Queue.offer(waiting, { result, signed })
+      return yield* Deferred.await(signed)
+    })
+})
