@@ -1,7 +1,14 @@
 /** A TDX guest against a workflow: each rule refused by name, and how far behind a platform may be. */
 import { describe, expect, it } from "vitest"
 import type { HardwareRoot, Tdx, TdxTcb } from "../../schemas/platforms.ts"
-import type { Appraisal, AppraisalPolicy, CollateralLookup } from "../../services/evidence/index.ts"
+import {
+  type Appraisal,
+  type AppraisalPolicy,
+  appraise,
+  type CollateralLookup,
+  TdxError,
+  verifyTdxQuote,
+} from "../../services/evidence/index.ts"
 import { bodyAt } from "../../services/evidence/tdx/td-report.ts"
 import {
   checkOf,
@@ -159,6 +166,18 @@ describe("a TDX guest", () => {
     expect(see({ snp: () => ({}), tdx: () => revoked })).toBe("CERTIFICATE_REVOKED")
     const old = collateralOf({ tcbInfo: { nextUpdate: days(-1).toISOString().replace(/\.\d+/, "") } })
     expect(see(old)).toBe("COLLATERAL_EXPIRED")
+  })
+
+  it("is refused where nobody could look whether its key was revoked, though verification let that pass", () => {
+    const { pckCrl: _, rootCrl: __, ...withoutLists } = lab.collateral()
+    const { quote } = tdxPiece(lab)
+    const verified = verifyTdxQuote(
+      { quote, collateral: withoutLists },
+      { roots: [lab.root], now, missingCrl: "report" },
+    )
+    if (verified instanceof TdxError) throw verified
+    const pieces = { platform: "tdx", kinds: ["tdx"], tdx: { ...verified, eventLog: undefined } } as const
+    expect(outcome(appraise(pieces, policy(), claims, now))).toBe("revocation")
   })
 
   it("shows its Secure Boot state by an event log that leads to RTMR 0, and by nothing else", () => {

@@ -17,8 +17,10 @@ import type { Chip, Demands, HardwareRoot, SevSnp, Tdx } from "../../schemas/pla
 import {
   type AppraisalClaims,
   amdRoots,
+  appraise,
   awsRoots,
   type CollateralLookup,
+  EvidenceCaches,
   googleTpmRoot1,
   identitiesOf,
   intelRoots,
@@ -29,8 +31,8 @@ import {
   tdxCollateralOf,
   verifyPieces,
 } from "../../services/evidence/index.ts"
-import { checkOf, judge, none, outcome, policyOf } from "./appraisal-support.ts"
-import { haveVectors, hexOf, readVector, readVectorJson, vectorsDir } from "./evidence-support.ts"
+import { checkOf, claims, judge, none, outcome, policyOf } from "./appraisal-support.ts"
+import { flippedAt, haveVectors, hexOf, readVector, readVectorJson, vectorsDir } from "./evidence-support.ts"
 import { evidenceOf, quotes } from "./evidence-tpm-support.ts"
 
 const counts = { snp: 18, tdx: 10, azure: 6, gce: 2, nitro: 2 }
@@ -328,6 +330,48 @@ describe.runIf(haveVectors)("Azure's guests: a paravisor's TPM named in the hard
     })
     expect(checkOf(crossed, "tpm-key")?.result).toBe("failed")
     expect(crossed.verdict).toBe("refused")
+  })
+
+  it("hold together by every byte: changed anywhere, in any piece, they are refused", () => {
+    const { piece, at } = hardware("snp-milan-a")
+    const own = tpmPieceOf("azure-snp-milan-a")
+    const machine = machineIn({ name: "", evidence: { pieces: [piece, own] }, at, collateral: none })
+    const policy = policyOf(fitting(machine), roots, chipOf(machine))
+    const caches = new EvidenceCaches()
+    const see = (pieces: Evidence["pieces"]) =>
+      appraise(
+        verifyPieces({ pieces }, { roots, now: at, caches }),
+        policy,
+        { ...claims, ...claimsOf(machine) },
+        at,
+      ).verdict
+    expect(see([piece, own])).toBe("accepted")
+    // The blob holds a copy of the hardware's report: its signature belongs to who verifies the report itself.
+    const isCopiedSignature = (i: number) => i >= 32 + 0x2a0 && i < 32 + 1_184
+    let flips = 0
+    for (const field of ["attest", "signature", "ak", "hcl_report"] as const) {
+      const bytes = own[field] ?? new Uint8Array(0)
+      for (let i = 0; i < bytes.length; i += 3) {
+        if (field === "hcl_report" && isCopiedSignature(i)) continue
+        flips += 1
+        expect([field, i, see([piece, { ...own, [field]: flippedAt(bytes, i) }])]).toEqual([
+          field,
+          i,
+          "refused",
+        ])
+      }
+    }
+    for (const [i, one] of own.pcrs.entries()) {
+      const pcrs = own.pcrs.map((each, at) =>
+        at === i ? { ...one, value: flippedAt(one.value, i % 32) } : each,
+      )
+      expect([i, see([piece, { ...own, pcrs }])]).toEqual([i, "refused"])
+    }
+    for (let i = 0; i < piece.report.length; i += 7) {
+      flips += 1
+      expect([i, see([{ ...piece, report: flippedAt(piece.report, i) }, own])]).toEqual([i, "refused"])
+    }
+    expect(flips).toBeGreaterThan(700)
   })
 
   it("azure-tdx-a, behind as it is: within grace, and refused after", () => {
