@@ -49,7 +49,12 @@ export const KemKey = Schema.Uint8Array.check(
 /** SHA-384 of the programs found in the kernel, and of a launched guest. */
 export const Measurement = bytes(48)
 /** SNP: 64 bytes; TDX: 16; TPM: SHA-256 of the attestation key; Nitro: the module id in UTF-8. */
-export const ChipId = bytesMax(64)
+export const ChipId = Schema.Uint8Array.check(
+  Schema.makeFilter(
+    (b) => (b.length >= 1 && b.length <= 64 ? undefined : `1 to 64 bytes, not ${b.length}`),
+    length(1, 64),
+  ),
+)
 export const Signature = bytes(64)
 
 const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
