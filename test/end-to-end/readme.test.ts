@@ -27,8 +27,9 @@ const freePort = (): Promise<number> =>
 const exampleWorkflow = (): string => {
   const block = /```yaml\n(.*?)```/s.exec(readme)?.[1] ?? ""
   return block
-    .replaceAll(/(measurements|dataplane): \["\.\.\."\]/g, `$1: ["${"ab".repeat(48)}"]`)
+    .replaceAll('["..."]', `["${"ab".repeat(48)}"]`)
     .replaceAll('sev_snp: "..."', `sev_snp: "${"cd".repeat(64)}"`)
+    .replaceAll('tdx: "..."', `tdx: "${"cd".repeat(16)}"`)
 }
 
 let directory: string
