@@ -4,7 +4,7 @@
 #define VS_CONSTS_H
 
 /* The layout of all maps together. Any change to a struct in types.h raises it: the loader then starts a new epoch. */
-#define VS_LAYOUT 5
+#define VS_LAYOUT 6
 
 /* Sizes of the maps; schemas/limits.ts holds the same bounds for user space. */
 #define VS_MAX_EDGES 1024
@@ -17,9 +17,10 @@
 #define VS_MAX_LANES 16
 #define VS_MAX_PATHS (4 * VS_MAX_SAS)
 
-/* Frame: Ethernet 14, IPv4 20, UDP 8, ESP header 8, IV 8, text, ICV 16. */
+/* Frame: Ethernet 14, IPv4 20 or IPv6 40, UDP 8, ESP header 8, IV 8, text, ICV 16. */
 #define VS_ETH_LEN 14
 #define VS_IP_LEN 20
+#define VS_IP6_LEN 40
 #define VS_UDP_LEN 8
 #define VS_ESP_LEN 8
 #define VS_IV_LEN 8
@@ -27,6 +28,7 @@
 #define VS_TRAILER_LEN 2 /* pad length, next header */
 /* What sealing puts before the inner packet, in place of nothing: everything but the Ethernet header. */
 #define VS_OUTER_LEN (VS_IP_LEN + VS_UDP_LEN + VS_ESP_LEN + VS_IV_LEN)
+#define VS_OUTER6_LEN (VS_IP6_LEN + VS_UDP_LEN + VS_ESP_LEN + VS_IV_LEN)
 /* Smallest text: an inner IPv4 header and the trailer, to a multiple of four. */
 #define VS_TEXT_MIN 24
 
@@ -36,21 +38,35 @@
  */
 #define VS_TEXT_MAX 10240
 #define VS_TEXT_ROOM 16384
-#define VS_HEAD_ROOM 64
-#define VS_FRAME_AT (VS_HEAD_ROOM - VS_OUTER_LEN - VS_ETH_LEN)
+#define VS_HEAD_ROOM 80
+#define VS_FRAME_AT(outer_len) (VS_HEAD_ROOM - (outer_len) - VS_ETH_LEN)
 #define VS_INNER_MAX (VS_TEXT_MAX - 5)
-/* What parsing an inner packet may read. */
-#define VS_INNER_LOOK (VS_IP_LEN + 40)
+/* What parsing an inner packet may read, at most: an ICMPv6 error with the headers that it quotes. */
+#define VS_PARSE_LOOK (VS_IP6_LEN + VS_ICMP_LEN + VS_IP6_LEN + 8)
 
 #define VS_CHACHA_BLOCK 64
 #define VS_POLY_BLOCK 16
 
 #define VS_ETH_P_IP 0x0800
 #define VS_ETH_P_ARP 0x0806
-#define VS_PROTO_ICMP 1
+#define VS_ETH_P_IPV6 0x86dd
+#define VS_PROTO_ANY 0 /* in policies */
+#define VS_PROTO_ICMP 1 /* in policies, flows and tuples also that of IPv6 */
 #define VS_PROTO_TCP 6
 #define VS_PROTO_UDP 17
+#define VS_PROTO_ICMPV6 58
+#define VS_PROTO_SCTP 132
 #define VS_NEXT_IPV4 4 /* RFC 4303 section 2.6: IPv4 in tunnel mode */
+#define VS_NEXT_IPV6 41
+/* IPv6 extension headers (IANA's registry); ESP and AH are protocols like any other here. */
+#define VS_NEXT_HOP_BY_HOP 0
+#define VS_NEXT_ROUTING 43
+#define VS_NEXT_FRAGMENT 44
+#define VS_NEXT_NONE 59
+#define VS_NEXT_DESTINATION 60
+#define VS_NEXT_MOBILITY 135
+#define VS_NEXT_HIP 139
+#define VS_NEXT_SHIM6 140
 #define VS_ICMP_ECHO_REPLY 0
 #define VS_ICMP_ECHO_REQUEST 8
 #define VS_ICMP_UNREACHABLE 3
@@ -58,6 +74,18 @@
 #define VS_ICMP_TIME_EXCEEDED 11
 #define VS_ICMP_PARAMETER 12
 #define VS_ICMP_LEN 8
+#define VS_ICMPV6_UNREACHABLE 1
+#define VS_ICMPV6_TOO_BIG 2
+#define VS_ICMPV6_TIME_EXCEEDED 3
+#define VS_ICMPV6_PARAMETER 4
+#define VS_ICMPV6_ECHO_REQUEST 128
+#define VS_ICMPV6_ECHO_REPLY 129
+#define VS_ICMPV6_SOLICIT 135
+#define VS_ICMPV6_ADVERTISE 136
+#define VS_SCTP_LEN 12
+#define VS_SCTP_INIT 1
+#define VS_SCTP_ABORT 6
+#define VS_SCTP_SHUTDOWN_COMPLETE 14
 #define VS_IP_DF 0x4000
 #define VS_IP_FRAGMENT 0x3fff /* more-fragments flag and offset */
 #define VS_IP_OFFSET 0x1fff
@@ -73,8 +101,11 @@
 #define VS_MTU_FLOOR 576
 #define VS_MTU_LEAST 68 /* RFC 791; less is no MTU */
 #define VS_MTU_SECONDS 600
+/* RFC 8200 section 5: every link of IPv6 carries this much, and nobody may be told less (RFC 8201 section 4). */
+#define VS_MTU_IPV6 1280
 /* An ICMP error is at most this long (RFC 1812 section 4.3.2.3), and quotes one of the packets sealed last. */
 #define VS_ERROR_MAX 576
+#define VS_ERROR6_MAX VS_MTU_IPV6 /* RFC 4443 section 2.4 */
 #define VS_ERROR_RECENT 65536
 /* Sequence numbers come to 1 modulo this when the sealer notes again which edge an SPI belongs to. */
 #define VS_PATH_EVERY 4096
@@ -121,7 +152,9 @@
 #define VS_TCP_CLOSED (30 * VS_SECOND) /* a lost last ACK can still be asked for again */
 #define VS_TCP_RESET (10 * VS_SECOND)
 #define VS_UDP_IDLE (180 * VS_SECOND)
+#define VS_SCTP_IDLE (300 * VS_SECOND) /* ten heartbeats (RFC 9260 section 16) */
 #define VS_ICMP_IDLE (30 * VS_SECOND)
+#define VS_OTHER_IDLE (180 * VS_SECOND)
 /* A live flow's time is written at most this often, so that CPUs do not fight over its cache line. */
 #define VS_FLOW_REFRESH (VS_SECOND / 8)
 

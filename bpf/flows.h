@@ -18,26 +18,19 @@ VS_INLINE u64 vs_flow_idle(u8 protocol, u32 state)
 {
 	if (protocol == VS_PROTO_UDP)
 		return VS_UDP_IDLE;
-	if (protocol != VS_PROTO_TCP)
+	if (protocol == VS_PROTO_ICMP)
 		return VS_ICMP_IDLE;
+	if (protocol != VS_PROTO_TCP && protocol != VS_PROTO_SCTP)
+		return VS_OTHER_IDLE;
 	if (state & VS_FLOW_RESET)
 		return VS_TCP_RESET;
 	if ((state & VS_FLOW_DONE) == VS_FLOW_DONE)
 		return VS_TCP_CLOSED;
 	if (state & VS_FLOW_DONE)
 		return VS_TCP_HALF_CLOSED;
-	return state & VS_FLOW_ANSWERED ? VS_TCP_IDLE : VS_TCP_UNANSWERED;
-}
-
-VS_INLINE void vs_flow_key_set(struct vs_flow_key *key, u32 edge, be16 own_port, be16 peer_port, u8 protocol, u8 role)
-{
-	key->edge = edge;
-	key->own_port = own_port;
-	key->peer_port = peer_port;
-	key->protocol = protocol;
-	key->role = role;
-	key->pad[0] = 0;
-	key->pad[1] = 0;
+	if (!(state & VS_FLOW_ANSWERED))
+		return VS_TCP_UNANSWERED;
+	return protocol == VS_PROTO_TCP ? VS_TCP_IDLE : VS_SCTP_IDLE;
 }
 
 VS_INLINE int vs_flow_expired(const struct vs_flow *flow, u8 protocol, u64 now)
@@ -147,7 +140,7 @@ VS_GLOBAL int vs_flow_open(const struct vs_flow_key *wanted, u64 now)
 	return bpf_map_lookup_elem(&flows, key) ? VS_GO_ON : VS_V_FLOW_TABLE_FULL;
 }
 
-/* Follows a TCP connection as far as its lifetime goes: answered, closed by either side, reset, or begun anew. */
+/* Follows a TCP or SCTP connection as far as its lifetime goes: answered, closed by either side, reset, or begun anew. */
 VS_INLINE void vs_flow_follow(struct vs_flow *flow, u32 tcp_flags, int by_opener)
 {
 	u32 state = *(const volatile u32 *)&flow->state;

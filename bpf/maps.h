@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The maps. Keys and values are declared by size, not by type: a pinned map with BTF types can be read with `cat`, without a
- * bpf() call that anything could refuse. Only `windows` has types, since the kernel must find its lock.
+ * bpf() call that anything could refuse. Only those with a lock have types, since the kernel must find it.
  */
 #ifndef VS_MAPS_H
 #define VS_MAPS_H
@@ -19,6 +19,7 @@
 
 VS_MAP(config, BPF_MAP_TYPE_ARRAY, u32, struct vs_config, 1);
 VS_MAP(policies, BPF_MAP_TYPE_HASH, struct vs_policy_key, struct vs_policy, VS_MAX_POLICIES);
+VS_MAP(policies6, BPF_MAP_TYPE_HASH, struct vs_policy6_key, struct vs_policy, VS_MAX_POLICIES);
 VS_MAP(edges, BPF_MAP_TYPE_HASH, u32, struct vs_edge, VS_MAX_EDGES);
 VS_MAP(outbound, BPF_MAP_TYPE_HASH, struct vs_lane_key, struct vs_outbound, VS_MAX_OUTBOUND);
 VS_MAP(sa_out, BPF_MAP_TYPE_HASH, struct vs_sa_key, struct vs_sa_out, VS_MAX_SAS);
@@ -30,6 +31,7 @@ VS_MAP(flow_counts, BPF_MAP_TYPE_ARRAY, u32, u32, VS_MAX_EDGES);
 VS_MAP(endpoints, BPF_MAP_TYPE_ARRAY, u32, u64, VS_MAX_EDGES *VS_MAX_LANES);
 VS_MAP(path_mtus, BPF_MAP_TYPE_ARRAY, u32, u64, VS_MAX_EDGES);
 VS_MAP(paths, BPF_MAP_TYPE_LRU_HASH, struct vs_path_key, u32, VS_MAX_PATHS);
+VS_MAP(paths6, BPF_MAP_TYPE_LRU_HASH, struct vs_path6_key, u32, VS_MAX_PATHS);
 VS_MAP(rates, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_rate, VS_MAX_RATES);
 VS_MAP(drops, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_drops, 1);
 VS_MAP(edge_stats, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_edge_stats, VS_MAX_EDGES);
@@ -49,6 +51,13 @@ struct {
 	__type(value, struct vs_window);
 	__uint(max_entries, VS_MAX_SAS);
 } windows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, u32);
+	__type(value, struct vs_endpoint6);
+	__uint(max_entries, VS_MAX_EDGES *VS_MAX_LANES);
+} endpoints6 SEC(".maps");
 
 /* The configuration, or NULL while there is none that we understand. */
 VS_INLINE const struct vs_config *vs_configured(void)

@@ -19,6 +19,7 @@ struct vs_opened {
 	u32 lane;
 	u32 newest; /* no higher sequence number was seen before it */
 	u32 inner_len;
+	u32 v6; /* the inner packet is IPv6 */
 };
 
 /* The sequence number is new and the packet authentic: marks it, once. The window goes with its SA; none is none of ours. */
@@ -78,38 +79,51 @@ VS_INLINE u32 vs_open_text(struct vs_work *w, u32 text_len, u64 now, struct vs_o
 	return vs_open_mark(window, spi, seq, &o->newest);
 }
 
-/* Holds the decrypted packet against its edge and the workflow. Gives VS_GO_ON and the inner length, or a verdict. */
-VS_INLINE u32 vs_open_judge(struct vs_work *w, const struct vs_config *c, const struct vs_outer *from, u32 text_len, u64 now,
-			    struct vs_opened *o)
+/*
+ * Holds the decrypted packet against its edge and the workflow. Gives VS_GO_ON and the inner length, or a verdict. A global function, so
+ * that the verifier goes through it once and not for each way in which a packet gets here.
+ */
+VS_GLOBAL int vs_open_judge(struct vs_work *w, const struct vs_config *c, u32 text_len, u64 now, struct vs_opened *o)
 {
-	const struct vs_edge *e = bpf_map_lookup_elem(&edges, &o->edge);
+	const struct vs_ipv6 *ip6;
+	const struct vs_edge *e;
 	struct vs_question q = {};
 	struct vs_answer a = {};
 	struct vs_tuple t = {};
-	u32 len = vs_esp_unpad(w, text_len);
-	u32 verdict;
+	u32 verdict, len, edge;
 
+	if (!w || !c || !o)
+		return VS_V_INTERNAL;
+	ip6 = (const struct vs_ipv6 *)(w->frame + VS_HEAD_ROOM);
+	edge = o->edge;
+	e = bpf_map_lookup_elem(&edges, &edge);
+	len = (u32)vs_esp_unpad(w, text_len);
 	if (!len)
 		return VS_V_BAD_PADDING;
-	verdict = vs_parse_inner(w->frame + VS_HEAD_ROOM, len, &t);
+	o->v6 = len >= VS_UNPAD_V6;
+	len &= VS_UNPAD_V6 - 1;
+	verdict = o->v6 ? vs_parse_inner6(w->frame + VS_HEAD_ROOM, len, &t) : vs_parse_inner(w->frame + VS_HEAD_ROOM, len, &t);
 	if (verdict != VS_GO_ON)
 		return verdict;
 	if (t.total_len != len)
-		return VS_V_BAD_IPV4;
+		return o->v6 ? VS_V_BAD_IPV6 : VS_V_BAD_IPV4;
 	if (!e)
 		return VS_V_NO_ENDPOINT;
-	if (t.saddr != e->peer_inner || t.daddr != c->inner_addr)
+	if (o->v6 ? !vs_same6(ip6->saddr, &e->peer_inner6) || !vs_same6(ip6->daddr, &c->inner_addr6) || vs_none6(&e->peer_inner6) ||
+			    vs_none6(&c->inner_addr6)
+		  : t.saddr != e->peer_inner || t.daddr != c->inner_addr || !t.saddr || !t.daddr)
 		return VS_V_WRONG_INNER;
 	if (o->newest && o->lane < VS_MAX_LANES)
-		vs_endpoint_learn(o->edge, o->lane, e, from, c);
+		vs_endpoint_learn(o->edge, o->lane, e, &w->from, c);
 	q.peer = t.saddr;
 	q.own_port = t.dport;
 	q.peer_port = t.sport;
 	q.protocol = t.protocol;
 	q.way = t.way;
 	q.opens_as = VS_ROLE_RESPONDER;
+	q.v6 = (u8)t.v6;
 	q.edge = o->edge;
-	if (!vs_judge(&q, now, &a))
+	if (!vs_judge(w, &q, now, &a))
 		return t.way == VS_ERROR ? VS_V_STRAY_ICMP : VS_V_NO_POLICY;
 	verdict = vs_answer_use(&a, now, &t);
 	if (verdict != VS_GO_ON)
@@ -119,27 +133,30 @@ VS_INLINE u32 vs_open_judge(struct vs_work *w, const struct vs_config *c, const 
 }
 
 /* Puts the opened packet in place of the sealed one. */
-VS_INLINE u32 vs_open_replace(struct __sk_buff *skb, struct vs_work *w, const struct vs_config *c, u32 inner_len)
+VS_INLINE u32 vs_open_replace(struct __sk_buff *skb, struct vs_work *w, const struct vs_config *c, const struct vs_opened *o)
 {
+	u32 inner_len = o->inner_len, outer_v6 = w->from.v6;
 	u8 *eth = w->frame + VS_HEAD_ROOM - VS_ETH_LEN;
 
 	/*
 	 * Always shorter than it was. Besides cutting, this ends a checksum that a driver computed over the sealed bytes
 	 * (CHECKSUM_COMPLETE becomes NONE): the application's stack computes its own over what we store below.
 	 */
-	if (bpf_skb_change_tail(skb, VS_ETH_LEN + VS_OUTER_LEN + inner_len, 0))
+	if (bpf_skb_change_tail(skb, VS_ETH_LEN + vs_outer_len(outer_v6) + inner_len, 0))
 		return VS_V_INTERNAL;
-	if (bpf_skb_adjust_room(skb, -VS_OUTER_LEN, BPF_ADJ_ROOM_MAC, 0))
+	/* As in vs_seal_replace. */
+	if (outer_v6 != o->v6 && bpf_skb_change_proto(skb, vs_swap16(o->v6 ? VS_ETH_P_IPV6 : VS_ETH_P_IP), 0))
 		return VS_V_INTERNAL;
-	vs_inner_eth(eth, c);
+	if (bpf_skb_adjust_room(skb, -(s32)vs_outer_len(o->v6), BPF_ADJ_ROOM_MAC, 0))
+		return VS_V_INTERNAL;
+	vs_inner_eth(eth, c, o->v6);
 	if (bpf_skb_store_bytes(skb, 0, eth, vs_copy_size(VS_ETH_LEN + inner_len), BPF_F_INVALIDATE_HASH))
 		return VS_V_INTERNAL;
 	return VS_GO_ON;
 }
 
-/* A UDP datagram of `len` bytes, header included, to our ESP port. Gives its verdict. */
-VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, struct vs_work *w, u32 len,
-			     const struct vs_outer *from)
+/* A UDP datagram of `len` bytes, header included, to our ESP port, that begins at `at`. w->from is set. Gives its verdict. */
+VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, struct vs_work *w, u32 at, u32 len)
 {
 	u64 now = bpf_ktime_get_boot_ns();
 	struct vs_edge_stats *stats;
@@ -149,7 +166,7 @@ VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	if (len == VS_UDP_LEN + 1) {
 		u8 byte = 0;
 
-		if (bpf_skb_load_bytes(skb, VS_ETH_LEN + VS_IP_LEN + VS_UDP_LEN, &byte, 1))
+		if (bpf_skb_load_bytes(skb, at + VS_UDP_LEN, &byte, 1))
 			return VS_V_INTERNAL;
 		return byte == 0xff ? VS_V_KEEPALIVE : VS_V_BAD_ESP;
 	}
@@ -161,19 +178,20 @@ VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	/* Merged by receive offload: more than one packet, none of them whole. */
 	if (skb->gso_segs > 1 || skb->gso_size)
 		return VS_V_BAD_ESP;
-	if (bpf_skb_load_bytes(skb, VS_ETH_LEN + VS_IP_LEN, w->frame + VS_UDP_AT, vs_copy_size(len)))
+	if (bpf_skb_load_bytes(skb, at, w->frame + VS_UDP_AT, vs_copy_size(len)))
 		return VS_V_INTERNAL;
 
 	verdict = vs_open_text(w, text_len, now, &o);
 	if (verdict != VS_GO_ON)
 		return verdict;
-	verdict = vs_open_judge(w, c, from, text_len, now, &o);
+	verdict = (u32)vs_open_judge(w, c, text_len, now, &o);
 	if (verdict != VS_GO_ON)
 		return verdict;
-	verdict = vs_ecn_open((struct vs_ipv4 *)(w->frame + VS_HEAD_ROOM), from->tos);
+	verdict = o.v6 ? vs_ecn_open6(w->frame + VS_HEAD_ROOM, w->from.tos)
+		       : vs_ecn_open((struct vs_ipv4 *)(w->frame + VS_HEAD_ROOM), w->from.tos);
 	if (verdict != VS_GO_ON)
 		return verdict;
-	verdict = vs_open_replace(skb, w, c, o.inner_len);
+	verdict = vs_open_replace(skb, w, c, &o);
 	if (verdict != VS_GO_ON)
 		return verdict;
 	skb->mark = c->mark;

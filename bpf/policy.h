@@ -7,13 +7,13 @@
 
 /* A packet seen from this node: the peer, the ports, and which role sends in this direction. */
 struct vs_question {
-	be32 peer;
+	be32 peer; /* IPv4 only; the other is in the packet */
 	be16 own_port;
 	be16 peer_port;
 	u8 protocol;
 	u8 way;      /* VS_EITHER_WAY, VS_REQUEST, VS_REPLY, VS_ERROR */
-	u8 opens_as; /* our role if this packet opens its flow */
-	u8 pad;
+	u8 opens_as; /* our role if this packet opens its flow: its sender's if it is the initiator */
+	u8 v6;
 	u32 edge; /* the only edge that will do, or VS_ANY_EDGE */
 };
 
@@ -24,36 +24,97 @@ struct vs_answer {
 	struct vs_flow *live;
 };
 
-/* The edge that the workflow names for us in `role`, or VS_ANY_EDGE for none. The exact port goes before any port. */
-VS_INLINE u32 vs_policy_edge(const struct vs_question *q, u8 role)
+/* The port that policies speak of. Identifiers of ICMP are none. */
+VS_INLINE be16 vs_policy_port(const struct vs_question *q, u32 role)
 {
-	struct vs_policy_key key = {
-		.peer = q->peer,
-		.port = role == VS_ROLE_INITIATOR ? q->peer_port : q->own_port,
-		.protocol = q->protocol,
-		.role = role,
-	};
+	if (q->protocol == VS_PROTO_ICMP)
+		return 0;
+	return role == VS_ROLE_INITIATOR ? q->peer_port : q->own_port;
+}
+
+/* What the exact port doesn't find: any port of the protocol, then any protocol. Gives an edge, or VS_ANY_EDGE for none. */
+VS_GLOBAL int vs_policy_wider(const struct vs_question *q, u32 role)
+{
+	struct vs_policy_key key = {};
 	const struct vs_policy *policy;
 
-	if (q->protocol == VS_PROTO_ICMP)
-		key.port = 0; /* identifiers are no ports */
-	policy = bpf_map_lookup_elem(&policies, &key);
-	if (!policy && key.port) {
-		key.port = 0;
+	if (!q)
+		return VS_ANY_EDGE;
+	key.peer = q->peer;
+	key.protocol = q->protocol;
+	key.role = (u8)role;
+	policy = vs_policy_port(q, role) ? bpf_map_lookup_elem(&policies, &key) : (void *)0;
+	if (!policy) {
+		key.protocol = VS_PROTO_ANY;
 		policy = bpf_map_lookup_elem(&policies, &key);
 	}
-	if (!policy)
+	return policy ? policy->edge : VS_ANY_EDGE;
+}
+
+/* The same for an IPv6 packet, whose header is in w, from the exact port on. */
+VS_GLOBAL int vs_policy6(const struct vs_work *w, const struct vs_question *q, u32 role)
+{
+	struct vs_policy6_key key = {};
+	const struct vs_policy *policy;
+	const struct vs_ipv6 *ip;
+
+	if (!w || !q)
 		return VS_ANY_EDGE;
-	if (q->edge != VS_ANY_EDGE && policy->edge != q->edge)
-		return VS_ANY_EDGE;
-	return policy->edge;
+	ip = (const struct vs_ipv6 *)(w->frame + VS_HEAD_ROOM);
+	/* The sealer's packets may open flows as the initiator's: the peer is where they go. */
+	__builtin_memcpy(key.peer, q->opens_as == VS_ROLE_INITIATOR ? ip->daddr : ip->saddr, sizeof(key.peer));
+	key.port = vs_policy_port(q, role);
+	key.protocol = q->protocol;
+	key.role = (u8)role;
+	policy = bpf_map_lookup_elem(&policies6, &key);
+	if (!policy && key.port) {
+		key.port = 0;
+		policy = bpf_map_lookup_elem(&policies6, &key);
+	}
+	if (!policy) {
+		key.protocol = VS_PROTO_ANY;
+		policy = bpf_map_lookup_elem(&policies6, &key);
+	}
+	return policy ? policy->edge : VS_ANY_EDGE;
+}
+
+/* The edge that the workflow names for us in `role`, or VS_ANY_EDGE for none. The most specific policy goes first. */
+VS_INLINE u32 vs_policy_edge(const struct vs_work *w, const struct vs_question *q, u8 role)
+{
+	u32 edge;
+
+	if (q->v6) {
+		edge = (u32)vs_policy6(w, q, role);
+	} else {
+		struct vs_policy_key key = {
+			.peer = q->peer,
+			.port = vs_policy_port(q, role),
+			.protocol = q->protocol,
+			.role = role,
+		};
+		const struct vs_policy *policy = bpf_map_lookup_elem(&policies, &key);
+
+		edge = policy ? policy->edge : (u32)vs_policy_wider(q, role);
+	}
+	return q->edge == VS_ANY_EDGE || edge == q->edge ? edge : VS_ANY_EDGE;
+}
+
+VS_INLINE void vs_flow_key_set(struct vs_flow_key *key, u32 edge, const struct vs_question *q, u8 role)
+{
+	key->edge = edge;
+	key->own_port = q->own_port;
+	key->peer_port = q->peer_port;
+	key->protocol = q->protocol;
+	key->role = role;
+	key->v6 = q->v6;
+	key->pad = 0;
 }
 
 /*
  * Gives 1 and fills `a` when an edge allows the packet, else 0. A live flow is stronger than the right to open a new one: where
  * two edges between the same nodes overlap, an answer stays with the edge that its flow began on.
  */
-VS_INLINE int vs_judge(const struct vs_question *q, u64 now, struct vs_answer *a)
+VS_INLINE int vs_judge(const struct vs_work *w, const struct vs_question *q, u64 now, struct vs_answer *a)
 {
 	u8 answers_as = q->opens_as == VS_ROLE_INITIATOR ? VS_ROLE_RESPONDER : VS_ROLE_INITIATOR;
 	u32 forward = VS_ANY_EDGE, back;
@@ -61,9 +122,9 @@ VS_INLINE int vs_judge(const struct vs_question *q, u64 now, struct vs_answer *a
 	a->opens = 0;
 	a->live = (void *)0;
 	if (q->way != VS_REPLY) {
-		forward = vs_policy_edge(q, q->opens_as);
+		forward = vs_policy_edge(w, q, q->opens_as);
 		if (forward != VS_ANY_EDGE) {
-			vs_flow_key_set(&a->key, forward, q->own_port, q->peer_port, q->protocol, q->opens_as);
+			vs_flow_key_set(&a->key, forward, q, q->opens_as);
 			a->opens = 1;
 			a->live = vs_flow_live(&a->key, now);
 			if (a->live)
@@ -71,9 +132,9 @@ VS_INLINE int vs_judge(const struct vs_question *q, u64 now, struct vs_answer *a
 		}
 	}
 	if (q->way != VS_REQUEST) {
-		back = vs_policy_edge(q, answers_as);
+		back = vs_policy_edge(w, q, answers_as);
 		if (back != VS_ANY_EDGE) {
-			vs_flow_key_set(&a->key, back, q->own_port, q->peer_port, q->protocol, answers_as);
+			vs_flow_key_set(&a->key, back, q, answers_as);
 			a->opens = 0;
 			a->live = vs_flow_live(&a->key, now);
 			if (a->live)
@@ -82,7 +143,7 @@ VS_INLINE int vs_judge(const struct vs_question *q, u64 now, struct vs_answer *a
 	}
 	if (forward == VS_ANY_EDGE || q->way == VS_ERROR)
 		return 0;
-	vs_flow_key_set(&a->key, forward, q->own_port, q->peer_port, q->protocol, q->opens_as);
+	vs_flow_key_set(&a->key, forward, q, q->opens_as);
 	a->opens = 1;
 	return 1;
 }

@@ -10,12 +10,34 @@
 #include "maps.h"
 #include "parse.h"
 
-/* An IPv4 header and the ports after it. */
+/* An IP header and the ports after it. */
 struct vs_sampled {
 	struct vs_ipv4 ip;
 	be16 sport;
 	be16 dport;
 };
+
+struct vs_sampled6 {
+	struct vs_ipv6 ip;
+	be16 sport;
+	be16 dport;
+};
+
+/* Takes what is told from the 44 bytes at `from`, which are an IPv6 packet's if v6. */
+VS_INLINE void vs_sample_packet(struct vs_drop *d, const u64 *from, u32 v6)
+{
+	const struct vs_sampled *s = (const struct vs_sampled *)from;
+	const struct vs_sampled6 *s6 = (const struct vs_sampled6 *)from;
+
+	d->known = v6 ? 6 : 4;
+	d->sport = v6 ? s6->sport : s->sport;
+	d->dport = v6 ? s6->dport : s->dport;
+	d->protocol = v6 ? s6->ip.next : s->ip.protocol;
+	d->saddr.word[0] = v6 ? from[1] : s->ip.saddr;
+	d->saddr.word[1] = v6 ? from[2] : 0;
+	d->daddr.word[0] = v6 ? from[3] : s->ip.daddr;
+	d->daddr.word[1] = v6 ? from[4] : 0;
+}
 
 #define vs_ordered() __asm__ volatile("" ::: "memory")
 
@@ -35,10 +57,10 @@ VS_GLOBAL int vs_sample(struct __sk_buff *skb, u32 verdict, u32 whose)
 {
 	u64 now = bpf_ktime_get_boot_ns();
 	struct vs_work *w = vs_work();
-	struct vs_sampled s = {};
+	u64 start[6] = {};
 	struct vs_drops *all;
 	struct vs_drop *d;
-	u32 zero = 0, inner = 0, known = 0;
+	u32 zero = 0, inner = 0, known = 0, v6 = skb->protocol == vs_swap16(VS_ETH_P_IPV6);
 	u64 number;
 
 	if (!w || !vs_rate_ok(verdict, now, VS_DROP_SAMPLES))
@@ -47,9 +69,11 @@ VS_GLOBAL int vs_sample(struct __sk_buff *skb, u32 verdict, u32 whose)
 	if (!all)
 		return 0;
 	if (whose && w->opened) {
-		__builtin_memcpy(&s, w->frame + VS_HEAD_ROOM, sizeof(s));
+		__builtin_memcpy(start, w->frame + VS_HEAD_ROOM, sizeof(struct vs_sampled6));
 		inner = known = 1;
-	} else if (skb->protocol == vs_swap16(VS_ETH_P_IP) && !bpf_skb_load_bytes(skb, VS_ETH_LEN, &s, sizeof(s))) {
+		v6 = ((const u8 *)start)[0] >> 4 == 6;
+	} else if (v6 ? !bpf_skb_load_bytes(skb, VS_ETH_LEN, start, sizeof(struct vs_sampled6))
+		      : skb->protocol == vs_swap16(VS_ETH_P_IP) && !bpf_skb_load_bytes(skb, VS_ETH_LEN, start, sizeof(struct vs_sampled))) {
 		inner = whose == VS_OF_APPLICATION;
 		known = 1;
 	}
@@ -62,13 +86,10 @@ VS_GLOBAL int vs_sample(struct __sk_buff *skb, u32 verdict, u32 whose)
 	d->verdict = verdict;
 	d->edge = whose ? w->edge : VS_ANY_EDGE;
 	d->spi = whose ? w->spi : 0;
-	d->saddr = s.ip.saddr;
-	d->daddr = s.ip.daddr;
-	d->sport = s.sport;
-	d->dport = s.dport;
-	d->protocol = s.ip.protocol;
+	vs_sample_packet(d, start, v6);
 	d->inner = (u8)inner;
-	d->known = (u8)known;
+	if (!known)
+		d->known = 0;
 	vs_ordered();
 	d->check = number;
 	vs_ordered();

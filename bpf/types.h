@@ -11,6 +11,11 @@
 #include "consts.h"
 #include "platform.h"
 
+/* An IPv6 address as on the wire. */
+struct vs_addr6 {
+	u64 word[2];
+};
+
 struct vs_config {
 	u32 layout; /* VS_LAYOUT, or nothing passes */
 	be32 inner_addr;
@@ -23,16 +28,29 @@ struct vs_config {
 	u32 mark; /* not zero; how sealer and opener tell the guards what is theirs */
 	u8 inner_mac[6];
 	u8 pad[2];
+	/* All zeros, like an IPv4 address of zero: none. */
+	struct vs_addr6 inner_addr6;
+	struct vs_addr6 wire_addr6;
+	struct vs_addr6 bus_addr6;
 };
-_Static_assert(sizeof(struct vs_config) == 40, "ABI");
+_Static_assert(sizeof(struct vs_config) == 88, "ABI");
 
 struct vs_policy_key {
 	be32 peer;
 	be16 port; /* the responder's port; zero: any */
-	u8 protocol;
+	u8 protocol; /* zero: any, with port zero */
 	u8 role;
 };
 _Static_assert(sizeof(struct vs_policy_key) == 8, "ABI");
+
+/* The same for a peer's IPv6 address, in a map of its own: so one for IPv4 is looked up by eight bytes. */
+struct vs_policy6_key {
+	be32 peer[4];
+	be16 port;
+	u8 protocol;
+	u8 role;
+};
+_Static_assert(sizeof(struct vs_policy6_key) == 20, "ABI");
 
 struct vs_policy {
 	u32 edge;
@@ -42,12 +60,23 @@ _Static_assert(sizeof(struct vs_policy) == 8, "ABI");
 
 struct vs_edge {
 	be32 peer_inner;
-	be32 peer_wire;
+	be32 peer_wire; /* zero: the peer is reached over IPv6 */
 	be16 peer_port;
 	u16 lanes;
 	u32 mtu;
+	struct vs_addr6 peer_inner6;
+	struct vs_addr6 peer_wire6;
 };
-_Static_assert(sizeof(struct vs_edge) == 16, "ABI");
+_Static_assert(sizeof(struct vs_edge) == 48, "ABI");
+
+/* Where a peer was last seen, over IPv6. Without a port: nowhere. */
+struct vs_endpoint6 {
+	struct bpf_spin_lock lock;
+	be16 port;
+	u16 pad;
+	struct vs_addr6 addr;
+};
+_Static_assert(sizeof(struct vs_endpoint6) == 24, "ABI");
 
 struct vs_lane_key {
 	u32 edge;
@@ -98,7 +127,8 @@ struct vs_flow_key {
 	be16 peer_port;
 	u8 protocol;
 	u8 role;
-	u8 pad[2];
+	u8 v6; /* 1: between the IPv6 addresses */
+	u8 pad;
 };
 _Static_assert(sizeof(struct vs_flow_key) == 12, "ABI");
 
@@ -123,6 +153,12 @@ struct vs_path_key {
 };
 _Static_assert(sizeof(struct vs_path_key) == 8, "ABI");
 
+struct vs_path6_key {
+	be32 addr[4];
+	be32 spi;
+};
+_Static_assert(sizeof(struct vs_path6_key) == 20, "ABI");
+
 /* A flow's place in the queue of those to be looked at. */
 struct vs_flow_note {
 	struct vs_flow_key key;
@@ -145,23 +181,34 @@ struct vs_drop {
 	u32 verdict;
 	u32 edge; /* VS_ANY_EDGE: not known */
 	be32 spi; /* zero: not known */
-	be32 saddr;
-	be32 daddr;
 	be16 sport;
 	be16 dport;
+	struct vs_addr6 saddr; /* an IPv4 address has the first four bytes */
+	struct vs_addr6 daddr;
 	u8 protocol;
 	u8 inner; /* 1: the addresses are those of the inner packet; of the outer, or of a foreign frame */
-	u8 known; /* 1: it was an IPv4 packet, and the addresses are there */
+	u8 known; /* 4 or 6: it was a packet of that version, and the addresses are there */
 	u8 pad[5];
 	u64 check;
 };
-_Static_assert(sizeof(struct vs_drop) == 56, "ABI");
+_Static_assert(sizeof(struct vs_drop) == 80, "ABI");
 
 struct vs_drops {
 	u64 last; /* number of the newest */
 	struct vs_drop place[VS_DROP_PLACES];
 };
-_Static_assert(sizeof(struct vs_drops) == 8 + 56 * VS_DROP_PLACES, "ABI");
+_Static_assert(sizeof(struct vs_drops) == 8 + 80 * VS_DROP_PLACES, "ABI");
+
+/* Where a sealed packet came from, as its outer headers say: nobody has authenticated that. */
+struct vs_outer {
+	struct vs_addr6 addr6;
+	be32 addr;
+	be16 port;
+	u8 tos;
+	u8 v6; /* 1: it came over IPv6, and addr6 counts */
+	u16 len; /* of the UDP datagram */
+	u8 pad[6];
+};
 
 /* Where one packet is worked on, one per CPU: too large for the stack, and free of the limits of packet pointers. */
 struct vs_work {
@@ -174,11 +221,12 @@ struct vs_work {
 	u64 pad[2];
 	u64 aad[2];     /* associated data, zero-padded */
 	u64 tag[2];
+	struct vs_outer from; /* of a sealed packet that arrived */
 	u32 aad_len;    /* 0..16 */
 	u32 opened;     /* the text is an authentic inner packet */
 	u32 edge;       /* what is known of the packet so far, for samples */
 	be32 spi;
-	u8 frame[VS_HEAD_ROOM + VS_TEXT_ROOM + VS_ICV_LEN]; /* begins at VS_FRAME_AT, its text at VS_HEAD_ROOM */
+	u8 frame[VS_HEAD_ROOM + VS_TEXT_ROOM + VS_ICV_LEN]; /* begins at VS_FRAME_AT of its outer header, its text at VS_HEAD_ROOM */
 };
 _Static_assert(__builtin_offsetof(struct vs_work, frame) % 8 == 0, "words of the text are aligned");
 

@@ -42,36 +42,19 @@ int vs_open(struct __sk_buff *skb)
 {
 	const struct vs_config *c = vs_configured();
 	struct vs_work *w = vs_work();
-	struct vs_frame_start f;
-	u32 verdict, total;
+	u32 verdict;
 
 	if (!c || !w) {
 		vs_count(VS_V_NOT_CONFIGURED);
 		return VS_DROP;
 	}
 	vs_work_begin(w);
-	verdict = vs_guard_start(skb, &f, VS_V_FOREIGN_IN);
-	if (verdict == VS_GO_ON) {
-		total = vs_swap16(f.ip.total_len);
-		verdict = VS_V_FOREIGN_IN;
-		if (f.ip.daddr != c->wire_addr) {
-			/* Not for us: promiscuous neighbours, multicast, a forged destination. */
-		} else if (f.ip.protocol == VS_PROTO_TCP) {
-			if (f.ip.saddr == c->bus_addr && f.sport == c->bus_port)
-				verdict = VS_V_CONTROL;
-		} else if (f.ip.protocol == VS_PROTO_ICMP) {
-			/* Type and code stand where UDP has its source port. */
-			if (f.sport == (VS_ICMP_UNREACHABLE | VS_ICMP_FRAG_NEEDED << 8))
-				verdict = vs_path_report(skb, c, w, total - VS_IP_LEN);
-		} else if (f.ip.protocol == VS_PROTO_UDP && (u16)(vs_swap16(f.dport) - vs_swap16(c->esp_port)) < VS_MAX_LANES) {
-			/* To a lane's own port comes what a NAT before us has translated back. */
-			struct vs_outer from = { .addr = f.ip.saddr, .port = f.sport, .tos = f.ip.tos };
-
-			verdict = VS_V_BAD_ESP;
-			if (total >= VS_IP_LEN + VS_UDP_LEN && vs_swap16(f.udp_len) == total - VS_IP_LEN)
-				verdict = vs_open_packet(skb, c, w, total - VS_IP_LEN, &from);
-		}
-	}
+	if (skb->protocol == vs_swap16(VS_ETH_P_IPV6))
+		verdict = (u32)vs_guard_in6(skb, c, w);
+	else
+		verdict = vs_guard_in(skb, c, w);
+	if (verdict == VS_GO_ON)
+		verdict = vs_open_packet(skb, c, w, VS_ETH_LEN + (w->from.v6 ? VS_IP6_LEN : VS_IP_LEN), w->from.len);
 	vs_end(skb, verdict, VS_OF_WIRE);
 	if (verdict == VS_V_NEIGHBOUR || verdict == VS_V_CONTROL)
 		return VS_PASS;

@@ -47,7 +47,7 @@ test("what is told of a drop: verdict, edge, key, and the packet as far as it wa
   expect(said("vs_seal", frame(request(bytes(1500))))).toEqual([
     { verdict: "TOO_LONG", edge: 1, text: "udp 10.77.0.1:40000 > 10.77.0.2:5432 inside spi 0x00001001" },
   ])
-  expect(said("vs_seal", arpFrame())).toEqual([{ verdict: "NOT_IPV4", edge: undefined, text: "no IPv4" }])
+  expect(said("vs_seal", arpFrame())).toEqual([{ verdict: "NOT_IPV4", edge: undefined, text: "no IP" }])
   expect(said("vs_open", forged())).toEqual([
     { verdict: "BAD_TAG", edge: 2, text: "udp 192.0.2.2:4500 > 192.0.2.1:4500 spi 0x00002002" },
   ])
@@ -108,9 +108,9 @@ test("a ring that has been overwritten, and one that is written while it is read
   if (ring === undefined) throw new Error("no CPU")
   const view = new DataView(ring.buffer, ring.byteOffset)
   const put = (number: bigint, check = number): void => {
-    const at = 8 + Number(number % 32n) * 56
+    const at = 8 + Number(number % 32n) * 80
     view.setBigUint64(at, number, true)
-    view.setBigUint64(at + 48, check, true)
+    view.setBigUint64(at + 72, check, true)
   }
   for (let number = 1n; number <= 40n; number++) put(number)
   put(41n, 0n)

@@ -7,6 +7,8 @@ export const OUTER = 44
 export const ICMP = 1
 export const TCP = 6
 export const UDP = 17
+export const ICMPV6 = 58
+export const SCTP = 132
 
 export const concat = (...parts: ReadonlyArray<Uint8Array>): Uint8Array =>
   Uint8Array.from(Buffer.concat(parts))
@@ -91,6 +93,86 @@ export const tcpPacket = (
   return ipv4(ip, concat(head, u16(sum), u16(0), payload))
 }
 
+export interface Ipv6Fields {
+  readonly source: Uint8Array
+  readonly target: Uint8Array
+  readonly next: number
+  readonly trafficClass?: number
+  readonly label?: number
+  readonly hopLimit?: number
+  readonly version?: number
+  /** What the header claims; by default what is true. */
+  readonly payloadLength?: number
+}
+
+export const ipv6 = (fields: Ipv6Fields, payload: Uint8Array): Uint8Array =>
+  concat(
+    u32((((fields.version ?? 6) << 28) | ((fields.trafficClass ?? 0) << 20) | (fields.label ?? 0)) >>> 0),
+    u16(fields.payloadLength ?? payload.length),
+    Uint8Array.of(fields.next, fields.hopLimit ?? 64),
+    fields.source,
+    fields.target,
+    payload,
+  )
+
+/** A checksum with the pseudo-header of RFC 8200, section 8.1; `parts` have zeros where it goes. */
+export const checksum6 = (
+  pair: { readonly source: Uint8Array; readonly target: Uint8Array },
+  next: number,
+  ...parts: ReadonlyArray<Uint8Array>
+): number => {
+  const all = concat(...parts)
+  return checksum(pair.source, pair.target, u32(all.length), u32(next), all)
+}
+
+export interface Flow6 {
+  readonly source: Uint8Array
+  readonly target: Uint8Array
+  readonly from: number
+  readonly to: number
+}
+
+export const udpPacket6 = (flow: Flow6, payload: Uint8Array, more: Partial<Ipv6Fields> = {}): Uint8Array => {
+  const head = concat(u16(flow.from), u16(flow.to), u16(8 + payload.length))
+  const sum = checksum6(flow, UDP, head, Uint8Array.of(0, 0), payload)
+  return ipv6({ ...flow, next: UDP, ...more }, concat(head, u16(sum || 0xffff), payload))
+}
+
+export const tcpPacket6 = (
+  flow: Flow6,
+  payload: Uint8Array,
+  more: Partial<Ipv6Fields> & { readonly flags?: number } = {},
+): Uint8Array => {
+  const head = concat(
+    u16(flow.from),
+    u16(flow.to),
+    u32(1),
+    u32(0),
+    Uint8Array.of(0x50, more.flags ?? 0x18),
+    u16(512),
+  )
+  const sum = checksum6(flow, TCP, head, Uint8Array.of(0, 0, 0, 0), payload)
+  return ipv6({ ...flow, next: TCP, ...more }, concat(head, u16(sum), u16(0), payload))
+}
+
+/** An ICMPv6 message; `rest` is what follows the checksum. */
+export const icmpPacket6 = (
+  pair: { readonly source: Uint8Array; readonly target: Uint8Array },
+  type: number,
+  rest: Uint8Array,
+  more: Partial<Ipv6Fields> & { readonly code?: number } = {},
+): Uint8Array => {
+  const head = Uint8Array.of(type, more.code ?? 0)
+  const sum = checksum6(pair, ICMPV6, head, Uint8Array.of(0, 0), rest)
+  return ipv6({ ...pair, next: ICMPV6, ...more }, concat(head, u16(sum), rest))
+}
+
+/** An SCTP packet of one chunk (RFC 9260), without a right CRC: nobody on the way looks at it. */
+export const sctpSegment = (from: number, to: number, chunk: number, value = new Uint8Array(4)): Uint8Array =>
+  concat(u16(from), u16(to), u32(0x01020304), u32(0), Uint8Array.of(chunk, 0), u16(4 + value.length), value)
+
+export const frame6 = (packet: Uint8Array): Uint8Array => frame(packet, 0x86dd)
+
 /** ICMP echo: type 8 asks, 0 answers. */
 export const icmpPacket = (
   pair: { readonly source: number; readonly target: number },
@@ -129,11 +211,11 @@ const u64 = (value: bigint): Uint8Array =>
   concat(u32(Number((value >> 32n) & 0xffffffffn)), u32(Number(value & 0xffffffffn)))
 
 /** The trailer of RFC 4303 section 2.4 for an inner packet of this length: to a multiple of four, next header IPv4. */
-export const trailerFor = (length: number): Uint8Array => {
+export const trailerFor = (length: number, next = 4): Uint8Array => {
   const pad = (4 - ((length + 2) % 4)) % 4
   return concat(
     Uint8Array.from({ length: pad }, (_, i) => i + 1),
-    Uint8Array.of(pad, 4),
+    Uint8Array.of(pad, next),
   )
 }
 
@@ -147,7 +229,8 @@ export const esp = (
   const iv = options.iv ?? u64(sequence)
   const low = u64(sequence).subarray(4)
   const associated = concat(u32(sa.spi), sa.esn ? u64(sequence) : low)
-  const text = concat(inner, options.trailer ?? trailerFor(inner.length))
+  const next = (inner[0] ?? 0) >> 4 === 6 ? 41 : 4
+  const text = concat(inner, options.trailer ?? trailerFor(inner.length, next))
   const sealed = chacha20poly1305(sa.key, concat(sa.salt, iv), associated).encrypt(text)
   return concat(u32(sa.spi), low, iv, sealed)
 }
@@ -166,6 +249,15 @@ export const outerPacket = (outer: Outer, payload: Uint8Array): Uint8Array =>
     { source: outer.source, target: outer.target, protocol: UDP, tos: outer.tos ?? 0 },
     concat(u16(outer.from), u16(outer.to), u16(8 + payload.length), u16(0), payload),
   )
+
+export interface Outer6 extends Flow6 {
+  readonly tos?: number
+  readonly label?: number
+}
+
+/** The IPv6 packet that carries an ESP packet: hop limit 64, UDP with a checksum (RFC 8200, section 8.1). */
+export const outerPacket6 = (outer: Outer6, payload: Uint8Array): Uint8Array =>
+  udpPacket6(outer, payload, { trafficClass: outer.tos ?? 0, label: outer.label ?? 0 })
 
 /** A request to the programs of bpf/aead-test.bpf.c: `struct vs_request`, then text and room for, or, the tag. */
 export const REQUEST = 72

@@ -16,6 +16,7 @@ import {
   decodeCount,
   decodeEdgeStats,
   decodeEndpoint,
+  decodeEndpoint6,
   decodeFlow,
   decodeFlowCount,
   decodePathMtu,
@@ -43,10 +44,12 @@ import {
   inSaKey,
   laneKey,
   noEndpoint,
+  noEndpoint6,
   outSaKey,
   type PathMtu,
   type PolicyKey,
   parseIpv4,
+  policyMap,
   type shapes,
   VS_LAYOUT,
 } from "../../services/common/kernel/records.ts"
@@ -150,7 +153,7 @@ export class Plane {
   }
 
   allow(key: PolicyKey, edge: number): this {
-    this.map("policies").update(encodePolicyKey(key), encodePolicy({ edge, flags: 0 }))
+    this.map(policyMap(key)).update(encodePolicyKey(key), encodePolicy({ edge, flags: 0 }))
     return this
   }
 
@@ -242,6 +245,10 @@ export class Plane {
     return decodeEndpoint(this.map("endpoints").lookup(endpointKey(edge, lane)) ?? new Uint8Array(0))
   }
 
+  learnt6(edge: number, lane = 0): EndpointRecord | undefined {
+    return decodeEndpoint6(this.map("endpoints6").lookup(endpointKey(edge, lane)) ?? new Uint8Array(0))
+  }
+
   /** The MTU that the network reported for an edge, or 0. */
   reportedMtu(edge: number): PathMtu {
     return decodePathMtu(this.map("path_mtus").lookup(edgeKey(edge)) ?? new Uint8Array(0))
@@ -254,7 +261,11 @@ export class Plane {
     for (const { edge } of [edge1, edge2, edge3]) {
       this.setFlowCount(edge, 0)
       for (let lane = 0; lane < LANES; lane++)
-        this.map("endpoints").update(endpointKey(edge, lane), noEndpoint())
+        for (const [map, none] of [
+          ["endpoints", noEndpoint()],
+          ["endpoints6", noEndpoint6()],
+        ] as const)
+          this.map(map).update(endpointKey(edge, lane), none)
     }
     return this
   }

@@ -122,10 +122,16 @@ const cases: ReadonlyArray<Case> = [
   },
   { name: "ARP from the application", program: seal, packet: () => arpFrame(), verdict: "NOT_IPV4" },
   {
-    name: "IPv6 from the application",
+    name: "IPv6 from the application with a header that says that nothing follows",
     program: seal,
     packet: () => frame(concat(hex("60000000 0000 3b 40"), new Uint8Array(40)), 0x86dd),
-    verdict: "NOT_IPV4",
+    verdict: "EXTENSION",
+  },
+  {
+    name: "IPv6 from the application of another version",
+    program: seal,
+    packet: () => frame(concat(hex("50000000 0000 11 40"), new Uint8Array(40)), 0x86dd),
+    verdict: "BAD_IPV6",
   },
   {
     name: "a VLAN tag",
@@ -623,10 +629,10 @@ const cases: ReadonlyArray<Case> = [
     verdict: "BAD_PADDING",
   },
   {
-    name: "next header IPv6",
+    name: "next header IPv6, and an IPv4 packet",
     program: open,
     packet: () => sealedBy(edge2, 1n, incoming(bytes(34)), { trailer: hex("00 29") }),
-    verdict: "BAD_PADDING",
+    verdict: "BAD_IPV6",
   },
   {
     name: "a dummy packet (next header 59)",

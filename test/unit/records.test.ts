@@ -12,6 +12,16 @@ import {
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
 
+const noConfig = {
+  layout: 0,
+  busPort: 0,
+  espPort: 0,
+  wireIfindex: 0,
+  innerIfindex: 0,
+  mark: 0,
+  innerMac: new Uint8Array(6),
+}
+
 describe("records", () => {
   test("addresses, ports and SPIs are big endian, the rest little endian", () => {
     const config = {
@@ -27,10 +37,14 @@ describe("records", () => {
       innerMac: Uint8Array.of(2, 0, 0, 0, 0, 5),
     }
     const bytes = records.encodeConfig(config)
-    expect(hex(bytes)).toBe(
-      `01000000${"0a010203"}c0000201${"c00002fa"}${"107e"}${"1194"}0700000009000000${"44332211"}0200000000050000`,
-    )
+    const start = `01000000${"0a010203"}c0000201${"c00002fa"}${"107e"}${"1194"}0700000009000000${"44332211"}0200000000050000`
+    expect(hex(bytes)).toBe(start + "00".repeat(48))
     expect(records.decodeConfig(bytes)).toEqual(config)
+    const six = (last: number): Uint8Array =>
+      Uint8Array.from({ length: 16 }, (_, i) => (i === 15 ? last : 0xfd))
+    const both = { ...config, innerAddress6: six(1), wireAddress6: six(2), busAddress6: six(3) }
+    expect(hex(records.encodeConfig(both))).toBe(start + hex(six(1)) + hex(six(2)) + hex(six(3)))
+    expect(records.decodeConfig(records.encodeConfig(both))).toEqual(both)
     expect(hex(records.outSaKey(3, 0x01020304))).toBe("0300000001020304")
     expect(hex(records.inSaKey(0x01020304))).toBe("01020304")
     expect(hex(records.encodeOutbound(0x01020304))).toBe("0102030400000000")
@@ -44,9 +58,15 @@ describe("records", () => {
     expect(records.decodePolicy(records.encodePolicy(policy))).toEqual(policy)
     const edge = { peerInner: 0xfffefdfc, peerWire: 1, peerPort: 4500, lanes: 16, mtu: 1500 }
     expect(records.decodeEdge(records.encodeEdge(edge))).toEqual(edge)
+    const [one, two] = [new Uint8Array(16).fill(1), new Uint8Array(16).fill(2)]
+    const edge6 = { ...edge, peerInner6: one, peerWire: two }
+    expect(records.decodeEdge(records.encodeEdge(edge6))).toEqual(edge6)
+    const policyKey6 = { peer: one, port: 443, protocol: 132, role: 0 } as const
+    expect(records.decodePolicyKey(records.encodePolicyKey(policyKey6))).toEqual(policyKey6)
+    expect([policyKey, policyKey6].map(records.policyMap)).toEqual(["policies", "policies6"])
     expect(records.decodeLaneKey(records.laneKey(5, 15))).toEqual({ edge: 5, lane: 15 })
     expect(records.decodeOutSaKey(records.outSaKey(5, 0xffffffff))).toEqual({ edge: 5, spi: 0xffffffff })
-    const flow = { edge: 2, ownPort: 1, peerPort: 65535, protocol: 17, role: 0 }
+    const flow = { edge: 2, ownPort: 1, peerPort: 65535, protocol: 17, role: 0, v6: true }
     expect(records.decodeFlowKey(records.encodeFlowKey(flow))).toEqual(flow)
     const secret = { key: new Uint8Array(32).fill(7), salt: Uint8Array.of(1, 2, 3, 4), esn: true }
     expect(records.decodeSaIn(records.encodeSaIn(3, 2, secret))).toEqual({ ...secret, edge: 3, lane: 2 })
@@ -73,6 +93,14 @@ describe("records", () => {
     ["a deadline of 65 bits", () => records.encodeDeadline(1n << 64n)],
     ["a record that is too short", () => records.decodeConfig(new Uint8Array(39))],
     ["a role of 2", () => records.decodePolicyKey(Uint8Array.of(1, 2, 3, 4, 0, 0, 6, 2))],
+    [
+      "an IPv6 address of 15 bytes",
+      () => records.encodeConfig({ ...noConfig, wireAddress6: new Uint8Array(15) }),
+    ],
+    [
+      "a policy of 5 bytes of peer",
+      () => records.encodePolicyKey({ peer: new Uint8Array(5), port: 0, protocol: 0, role: 0 }),
+    ],
     ["an octet of 256", () => records.parseIpv4("10.0.0.256")],
     ["a leading zero", () => records.parseIpv4("10.0.0.01")],
     ["three octets", () => records.parseIpv4("10.0.0")],

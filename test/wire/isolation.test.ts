@@ -234,7 +234,7 @@ describe("from the applications' namespace", () => {
     // What the edge allows is sealed also from a packet socket, to whichever address the frame goes.
     expect(counted.SEALED).toBe(4 * 4 * 2)
     expect(Object.keys(counted).sort()).toEqual(
-      ["BAD_IPV4", "FRAGMENT", "NO_POLICY", "NOT_IPV4", "SEALED", "WRONG_SOURCE"].sort(),
+      ["BAD_IPV4", "BAD_IPV6", "FRAGMENT", "NO_POLICY", "NOT_IPV4", "SEALED", "WRONG_SOURCE"].sort(),
     )
     expect(Object.values(counted).reduce((sum, rise) => sum + rise, 0)).toBe(4 * perDevice)
   })

@@ -285,7 +285,7 @@ describe.each([
     expect(tally(plane, await craft(keys, beyond))).toEqual({ BAD_PADDING: 189 })
   })
 
-  test("every next header but IPv4; the dummy packet (59) is one of them", async () => {
+  test("every next header but IPv4 and IPv6; the dummy packet (59) is one of them", async () => {
     const plane = ready(keys)
     const payload = await one(66)
     const others = range(0, 255).filter((next) => next !== 4)
@@ -293,7 +293,7 @@ describe.each([
       keys,
       others.map((next, i) => ({ sequence: BigInt(i + 1), payload, trailer: Uint8Array.of(0, next) })),
     )
-    expect(tally(plane, crafted)).toEqual({ BAD_PADDING: 255 })
+    expect(tally(plane, crafted)).toEqual({ BAD_PADDING: 254, BAD_IPV6: 1 })
     const dummy = { trailer: Uint8Array.of(0, 59), payload: bytes(1002), sequence: 500n }
     expect(tally(plane, await craft(keys, [dummy]))).toEqual({ BAD_PADDING: 1 })
     // A dummy's number is used up: it was authentic.

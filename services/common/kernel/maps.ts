@@ -4,8 +4,8 @@ import { fromErrno, invalid } from "./errors.ts"
 
 /** Map types that we use, numbered as in <linux/bpf.h>. */
 export const mapType = { HASH: 1, ARRAY: 2, PERCPU_ARRAY: 6, ARRAY_OF_MAPS: 12 } as const
-/** How an update treats an entry that exists. */
-export const updateFlag = { ANY: 0, NOEXIST: 1, EXIST: 2 } as const
+/** How an update treats an entry that exists; LOCK takes the lock in the value, so that no program sees half of it. */
+export const updateFlag = { ANY: 0, NOEXIST: 1, EXIST: 2, LOCK: 4 } as const
 export type UpdateFlag = (typeof updateFlag)[keyof typeof updateFlag]
 
 export const MAP_FLAG_NO_PREALLOC = 1

@@ -1,3 +1,4 @@
+import { formatIpv6 } from "../../../schemas/address.ts"
 import { VERDICTS_MAX } from "../../../schemas/verdicts.ts"
 import { invalid } from "./errors.ts"
 import { type MapShape, mapType } from "./maps.ts"
@@ -7,7 +8,7 @@ import { type MapShape, mapType } from "./maps.ts"
  * on the wire, so in TypeScript they are plain numbers (10.0.0.1 is 0x0a000001) written big endian. Offsets are explicit:
  * the C structs have no hidden padding, and a plane is opened only if the kernel reports these very sizes.
  */
-export const VS_LAYOUT = 5
+export const VS_LAYOUT = 6
 export const EDGES_MAX = 1024
 export const LANES_MAX = 16
 /** RFC 4303 section 2.1: SPIs 0 to 255 are reserved. */
@@ -33,9 +34,10 @@ const shape = (type: number, keySize: number, valueSize: number, maxEntries: num
 
 /** Every map that the programs share with this side, as the kernel must report it. */
 export const shapes = {
-  config: shape(ARRAY, 4, 40, 1),
+  config: shape(ARRAY, 4, 88, 1),
   policies: shape(HASH, 8, 8, 4096),
-  edges: shape(HASH, 4, 16, EDGES_MAX),
+  policies6: shape(HASH, 20, 8, 4096),
+  edges: shape(HASH, 4, 48, EDGES_MAX),
   outbound: shape(HASH, 8, 8, 16384),
   sa_out: shape(HASH, 8, 48, 4096),
   sa_in: shape(HASH, 4, 48, 4096),
@@ -46,10 +48,12 @@ export const shapes = {
   flow_counts: shape(ARRAY, 4, 4, EDGES_MAX),
   flow_queue: shape(QUEUE, 0, 16, 131072),
   endpoints: shape(ARRAY, 4, 8, EDGES_MAX * LANES_MAX),
+  endpoints6: shape(ARRAY, 4, 24, EDGES_MAX * LANES_MAX),
   path_mtus: shape(ARRAY, 4, 8, EDGES_MAX),
   paths: shape(LRU_HASH, 8, 4, 16384),
+  paths6: shape(LRU_HASH, 20, 4, 16384),
   rates: shape(PERCPU_ARRAY, 4, 16, VERDICTS_MAX + 1),
-  drops: shape(PERCPU_ARRAY, 4, 8 + 56 * 32, 1),
+  drops: shape(PERCPU_ARRAY, 4, 8 + 80 * 32, 1),
   edge_stats: shape(PERCPU_ARRAY, 4, 32, EDGES_MAX),
   verdicts: shape(PERCPU_ARRAY, 4, 8, VERDICTS_MAX),
 } as const satisfies Record<string, MapShape>
@@ -87,6 +91,18 @@ const reading = (bytes: Uint8Array, size: number, what: string): DataView => {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
+const IPV6_SIZE = 16
+
+/** No address is one of zeros. */
+const optional6 = (bytes: Uint8Array, at: number): Uint8Array | undefined => {
+  const address = bytes.slice(at, at + IPV6_SIZE)
+  return address.some((byte) => byte !== 0) ? address : undefined
+}
+
+const set6 = (bytes: Uint8Array, at: number, address: Uint8Array | undefined, what: string): void => {
+  if (address !== undefined) bytes.set(sized(address, IPV6_SIZE, what), at)
+}
+
 /** A map key that is one little-endian u32: an index or an edge. */
 export const indexKey = (index: number): Uint8Array =>
   record(4, (v) => v.setUint32(0, u32(index, "index"), true))
@@ -116,8 +132,6 @@ export interface ConfigRecord {
 export const encodeConfig = (config: ConfigRecord): Uint8Array =>
   record(shapes.config.valueSize, (v, bytes) => {
     v.setUint32(0, u32(config.layout, "layout"), true)
-    for (const name of ["innerAddress6", "wireAddress6", "busAddress6"] as const)
-      if (config[name] !== undefined) throw invalid("encode", name, "has no place in this layout")
     v.setUint32(4, u32(config.innerAddress ?? 0, "innerAddress"))
     v.setUint32(8, u32(config.wireAddress ?? 0, "wireAddress"))
     v.setUint32(12, u32(config.busAddress ?? 0, "busAddress"))
@@ -127,6 +141,9 @@ export const encodeConfig = (config: ConfigRecord): Uint8Array =>
     v.setUint32(24, u32(config.innerIfindex, "innerIfindex"), true)
     v.setUint32(28, u32(config.mark, "mark"), true)
     bytes.set(sized(config.innerMac, 6, "innerMac"), 32)
+    set6(bytes, 40, config.innerAddress6, "innerAddress6")
+    set6(bytes, 56, config.wireAddress6, "wireAddress6")
+    set6(bytes, 72, config.busAddress6, "busAddress6")
   })
 
 export const decodeConfig = (bytes: Uint8Array): ConfigRecord => {
@@ -142,6 +159,9 @@ export const decodeConfig = (bytes: Uint8Array): ConfigRecord => {
     innerIfindex: v.getUint32(24, true),
     mark: v.getUint32(28, true),
     innerMac: bytes.slice(32, 38),
+    innerAddress6: optional6(bytes, 40),
+    wireAddress6: optional6(bytes, 56),
+    busAddress6: optional6(bytes, 72),
   }
 }
 
@@ -157,24 +177,31 @@ export interface PolicyKey {
   readonly role: 0 | 1
 }
 
-const onlyIpv4 = (address: Address, what: string): number => {
-  if (typeof address === "number") return address
-  throw invalid("encode", what, "has no place in this layout")
+/** The map that has the policies of a peer's address. */
+export const policyMap = ({ peer }: PolicyKey): "policies" | "policies6" =>
+  typeof peer === "number" ? "policies" : "policies6"
+
+/** `struct vs_policy_key` or `struct vs_policy6_key`, as `policyMap` says. */
+export const encodePolicyKey = (key: PolicyKey): Uint8Array => {
+  const { peer } = key
+  const size = typeof peer === "number" ? 4 : IPV6_SIZE
+  return record(size + 4, (v, bytes) => {
+    if (typeof peer === "number") v.setUint32(0, u32(peer, "peer"))
+    else set6(bytes, 0, peer, "peer")
+    v.setUint16(size, u16(key.port, "port"))
+    v.setUint8(size + 2, u8(key.protocol, "protocol"))
+    v.setUint8(size + 3, bounded(key.role, 1, "role"))
+  })
 }
 
-export const encodePolicyKey = (key: PolicyKey): Uint8Array =>
-  record(shapes.policies.keySize, (v) => {
-    v.setUint32(0, u32(onlyIpv4(key.peer, "peer"), "peer"))
-    v.setUint16(4, u16(key.port, "port"))
-    v.setUint8(6, u8(key.protocol, "protocol"))
-    v.setUint8(7, bounded(key.role, 1, "role"))
-  })
-
 export const decodePolicyKey = (bytes: Uint8Array): PolicyKey => {
-  const v = reading(bytes, shapes.policies.keySize, "policy key")
-  const role = v.getUint8(7)
+  const six = bytes.length === shapes.policies6.keySize
+  const v = reading(bytes, six ? bytes.length : shapes.policies.keySize, "policy key")
+  const at = bytes.length - 4
+  const role = v.getUint8(at + 3)
   if (role !== 0 && role !== 1) throw invalid("decode", "role", `is ${role}`)
-  return { peer: v.getUint32(0), port: v.getUint16(4), protocol: v.getUint8(6), role }
+  const peer = six ? bytes.slice(0, IPV6_SIZE) : v.getUint32(0)
+  return { peer, port: v.getUint16(at), protocol: v.getUint8(at + 2), role }
 }
 
 /** `struct vs_policy`. */
@@ -218,11 +245,12 @@ const spiValue = (spi: number): number => {
 export const edgeKey = (edge: number): Uint8Array => indexKey(edgeIndex(edge))
 
 export const encodeEdge = (edge: EdgeRecord): Uint8Array =>
-  record(shapes.edges.valueSize, (v) => {
+  record(shapes.edges.valueSize, (v, bytes) => {
     if (edge.lanes < 1) throw invalid("encode", "lanes", "is below 1")
-    if (edge.peerInner6 !== undefined) throw invalid("encode", "peerInner6", "has no place in this layout")
     v.setUint32(0, u32(edge.peerInner ?? 0, "peerInner"))
-    v.setUint32(4, u32(onlyIpv4(edge.peerWire, "peerWire"), "peerWire"))
+    if (typeof edge.peerWire === "number") v.setUint32(4, u32(edge.peerWire, "peerWire"))
+    else set6(bytes, 32, edge.peerWire, "peerWire")
+    set6(bytes, 16, edge.peerInner6, "peerInner6")
     v.setUint16(8, u16(edge.peerPort, "peerPort"))
     v.setUint16(10, bounded(edge.lanes, LANES_MAX, "lanes"), true)
     v.setUint32(12, u32(edge.mtu, "mtu"), true)
@@ -232,7 +260,9 @@ export const decodeEdge = (bytes: Uint8Array): EdgeRecord => {
   const v = reading(bytes, shapes.edges.valueSize, "edge")
   return {
     peerInner: v.getUint32(0),
-    peerWire: v.getUint32(4),
+    peerInner6: optional6(bytes, 16),
+    // Zero over IPv4 too: nothing was written.
+    peerWire: v.getUint32(4) || (optional6(bytes, 32) ?? 0),
     peerPort: v.getUint16(8),
     lanes: v.getUint16(10, true),
     mtu: v.getUint32(12, true),
@@ -344,6 +374,8 @@ export interface FlowKey {
   readonly peerPort: number
   readonly protocol: number
   readonly role: number
+  /** Between the IPv6 addresses. */
+  readonly v6?: boolean
 }
 
 export const encodeFlowKey = (key: FlowKey): Uint8Array =>
@@ -353,6 +385,7 @@ export const encodeFlowKey = (key: FlowKey): Uint8Array =>
     v.setUint16(6, u16(key.peerPort, "peerPort"))
     v.setUint8(8, u8(key.protocol, "protocol"))
     v.setUint8(9, bounded(key.role, 1, "role"))
+    v.setUint8(10, key.v6 === true ? 1 : 0)
   })
 
 export const decodeFlowKey = (bytes: Uint8Array): FlowKey => {
@@ -363,6 +396,7 @@ export const decodeFlowKey = (bytes: Uint8Array): FlowKey => {
     peerPort: v.getUint16(6),
     protocol: v.getUint8(8),
     role: v.getUint8(9),
+    v6: v.getUint8(10) === 1,
   }
 }
 
@@ -401,7 +435,7 @@ export const endpointKey = (edge: number, lane: number): Uint8Array =>
 
 /** Value of `endpoints`: where a peer's packets come from. */
 export interface EndpointRecord {
-  readonly address: number
+  readonly address: Address
   readonly port: number
 }
 
@@ -414,6 +448,14 @@ export const decodeEndpoint = (bytes: Uint8Array): EndpointRecord | undefined =>
 
 /** What makes the programs go by the document's address again. */
 export const noEndpoint = (): Uint8Array => new Uint8Array(shapes.endpoints.valueSize)
+
+/** Value of `endpoints6`. Undefined: nothing was learnt. */
+export const decodeEndpoint6 = (bytes: Uint8Array): EndpointRecord | undefined => {
+  const port = reading(bytes, shapes.endpoints6.valueSize, "endpoint").getUint16(4)
+  return port === 0 ? undefined : { address: bytes.slice(8, 24), port }
+}
+
+export const noEndpoint6 = (): Uint8Array => new Uint8Array(shapes.endpoints6.valueSize)
 
 /** Value of `path_mtus`: an MTU that the network reported, and when it ends, in units of 2^30 ns of the boot clock. */
 export interface PathMtu {
@@ -440,8 +482,8 @@ export interface DropRecord {
   readonly packet:
     | {
         readonly inner: boolean
-        readonly source: number
-        readonly target: number
+        readonly source: Address
+        readonly target: Address
         readonly sourcePort: number
         readonly targetPort: number
         readonly protocol: number
@@ -449,29 +491,34 @@ export interface DropRecord {
     | undefined
 }
 
-const DROP_SIZE = 56
+const DROP_SIZE = 80
 const UNKNOWN_EDGE = 0xffffffff
 
 const decodeDrop = (v: DataView, at: number): DropRecord | undefined => {
   const number = v.getBigUint64(at, true)
   // Not there yet, or being written while it was read.
-  if (number === 0n || v.getBigUint64(at + 48, true) !== number) return undefined
+  if (number === 0n || v.getBigUint64(at + 72, true) !== number) return undefined
   const [edge, spi] = [v.getUint32(at + 20, true), v.getUint32(at + 24)]
+  const version = v.getUint8(at + 66)
+  const address = (from: number): Address =>
+    version === 6
+      ? new Uint8Array(v.buffer.slice(v.byteOffset + from, v.byteOffset + from + IPV6_SIZE))
+      : v.getUint32(from)
   return {
     number,
     verdict: v.getUint32(at + 16, true),
     edge: edge === UNKNOWN_EDGE ? undefined : edge,
     spi: spi === 0 ? undefined : spi,
     packet:
-      v.getUint8(at + 42) === 0
+      version === 0
         ? undefined
         : {
-            inner: v.getUint8(at + 41) === 1,
-            source: v.getUint32(at + 28),
-            target: v.getUint32(at + 32),
-            sourcePort: v.getUint16(at + 36),
-            targetPort: v.getUint16(at + 38),
-            protocol: v.getUint8(at + 40),
+            inner: v.getUint8(at + 65) === 1,
+            source: address(at + 32),
+            target: address(at + 48),
+            sourcePort: v.getUint16(at + 28),
+            targetPort: v.getUint16(at + 30),
+            protocol: v.getUint8(at + 64),
           },
   }
 }
@@ -515,6 +562,9 @@ export const parseIpv4 = (text: string): number => {
     throw invalid("parse", "address", "is not IPv4")
   return text.split(".").reduce((sum, octet) => sum * 256 + u8(Number(octet), "octet"), 0)
 }
+
+export const formatAddress = (address: Address): string =>
+  typeof address === "number" ? formatIpv4(address) : formatIpv6(address)
 
 export const formatIpv4 = (address: number): string =>
   [24, 16, 8, 0].map((shift) => (u32(address, "address") >>> shift) & 0xff).join(".")

@@ -1,6 +1,12 @@
 import { verdicts } from "../../../schemas/verdicts.ts"
 import type { BpfMap } from "../../common/kernel/maps.ts"
-import { type DropRecord, decodeDrops, formatIpv4, indexKey } from "../../common/kernel/records.ts"
+import {
+  type Address,
+  type DropRecord,
+  decodeDrops,
+  formatAddress,
+  indexKey,
+} from "../../common/kernel/records.ts"
 
 /** A sample of what was dropped, for people. */
 export interface Drop {
@@ -17,15 +23,25 @@ const protocols = new Map([
   [1, "icmp"],
   [6, "tcp"],
   [17, "udp"],
+  [58, "icmp6"],
+  [132, "sctp"],
 ])
+const WITH_PORTS: ReadonlySet<number> = new Set([6, 17, 132])
+
+/** The brackets keep an IPv6 address's last group and a port apart (RFC 3986). */
+const endpoint = (address: Address, port: number | undefined): string => {
+  const text = formatAddress(address)
+  if (port === undefined) return text
+  return typeof address === "number" ? `${text}:${port}` : `[${text}]:${port}`
+}
 
 const describe = ({ packet, spi }: DropRecord): string => {
   const key = spi === undefined ? "" : ` spi 0x${spi.toString(16).padStart(8, "0")}`
-  if (packet === undefined) return `no IPv4${key}`
+  if (packet === undefined) return `no IP${key}`
   const { inner, source, target, sourcePort, targetPort, protocol } = packet
-  const ports = protocol === 6 || protocol === 17
-  const from = formatIpv4(source) + (ports ? `:${sourcePort}` : "")
-  const to = formatIpv4(target) + (ports ? `:${targetPort}` : "")
+  const ports = WITH_PORTS.has(protocol)
+  const from = endpoint(source, ports ? sourcePort : undefined)
+  const to = endpoint(target, ports ? targetPort : undefined)
   const name = protocols.get(protocol) ?? `protocol ${protocol}`
   return `${name} ${from} > ${to}${inner ? " inside" : ""}${key}`
 }

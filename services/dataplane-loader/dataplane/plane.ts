@@ -2,6 +2,7 @@ import { crypto } from "../../common/crypto/index.ts"
 import { KernelError } from "../../common/kernel/errors.ts"
 import { createGrace } from "../../common/kernel/grace.ts"
 import { type HookKind, hooksOf } from "../../common/kernel/links.ts"
+import { updateFlag } from "../../common/kernel/maps.ts"
 import { type Measurement, measureAttached, measureObject } from "../../common/kernel/measure.ts"
 import { ifIndex } from "../../common/kernel/netdev.ts"
 import * as records from "../../common/kernel/records.ts"
@@ -141,19 +142,22 @@ const readEdges = (maps: Maps): EdgeState => {
       })
   }
   const policies: Array<Policy> = []
-  for (const key of maps.policies.keys()) {
-    const value = maps.policies.lookup(key)
-    if (value !== undefined)
-      policies.push({ ...records.decodePolicyKey(key), ...records.decodePolicy(value) })
-  }
+  for (const map of [maps.policies, maps.policies6])
+    for (const key of map.keys()) {
+      const value = map.lookup(key)
+      if (value !== undefined)
+        policies.push({ ...records.decodePolicyKey(key), ...records.decodePolicy(value) })
+    }
   return { edges, policies }
 }
 
 const NO_PATH_MTU = records.encodePathMtu({ mtu: 0, ends: 0n })
 
 const forgetEndpoint = (maps: Maps, edge: number): void => {
-  for (let lane = 0; lane < records.LANES_MAX; lane++)
+  for (let lane = 0; lane < records.LANES_MAX; lane++) {
     maps.endpoints.update(records.endpointKey(edge, lane), records.noEndpoint())
+    maps.endpoints6.update(records.endpointKey(edge, lane), records.noEndpoint6(), updateFlag.LOCK)
+  }
 }
 
 /** What the programs know of an edge must not pass to the next that gets its index: a flow's entry lets replies in. */
@@ -171,7 +175,7 @@ const forgetEdges = (maps: Maps, edges: ReadonlySet<number>): void => {
 const applyEdges = (maps: Maps, associations: Associations, desired: EdgeState): void => {
   const present = readEdges(maps)
   const plan = reconcile(present, desired)
-  for (const key of plan.removePolicies) maps.policies.delete(records.encodePolicyKey(key))
+  for (const key of plan.removePolicies) maps[records.policyMap(key)].delete(records.encodePolicyKey(key))
   for (const edge of plan.purge) associations.revoke(edge)
   forgetEdges(maps, new Set(plan.purge))
   for (const edge of plan.removeEdges) {
@@ -188,7 +192,7 @@ const applyEdges = (maps: Maps, associations: Associations, desired: EdgeState):
       forgetEndpoint(maps, edge.index)
   }
   for (const policy of plan.putPolicies)
-    maps.policies.update(records.encodePolicyKey(policy), records.encodePolicy(policy))
+    maps[records.policyMap(policy)].update(records.encodePolicyKey(policy), records.encodePolicy(policy))
 }
 
 const writeConfig = (maps: Maps, config: PlaneConfig, wireIfindex: number, innerIfindex: number): void => {

@@ -5,6 +5,7 @@ import {
   encodePolicyKey,
   type PolicyKey,
   type PolicyRecord,
+  policyMap,
   sameAddress,
   shapes,
 } from "../../common/kernel/records.ts"
@@ -70,8 +71,9 @@ export const checkState = (state: EdgeState): void => {
     indexes.add(edge.index)
     ids.add(id)
   }
-  if (state.policies.length > shapes.policies.maxEntries)
-    throw refuse("policies", `are more than ${shapes.policies.maxEntries}`)
+  for (const map of ["policies", "policies6"] as const)
+    if (state.policies.filter((policy) => policyMap(policy) === map).length > shapes[map].maxEntries)
+      throw refuse("policies", `are more than ${shapes[map].maxEntries} of one family`)
   const names = new Set<string>()
   for (const policy of state.policies) {
     const name = policyName(policy)
