@@ -1,0 +1,80 @@
+import { describe, expect, it } from "vitest"
+import { EVENT_LIST_MAX, Event } from "../../schemas/messages/event.ts"
+import { encode } from "../../services/common/codec/index.ts"
+import { eventsOf, sentEvents } from "../../services/key-releaser/events.ts"
+import type { ReleaserEvent } from "../../services/make/releaser.ts"
+import { attest, filled, newReleaser, releasesIn } from "../support/make-lab.ts"
+
+const active = (count: number, term = 5n): ReadonlyArray<ReleaserEvent> =>
+  Array.from({ length: count }, (_, i) => ({
+    kind: "event",
+    event: "edge-active",
+    instance: `e:a${i}:b${i}`,
+    epoch: { term, n: BigInt(i + 1) },
+  }))
+
+const asEvent = (draft: ReturnType<typeof eventsOf>[number]) =>
+  encode(Event, { v: 1, specversion: "1.0", id: "x", source: "/x", time: "now", ...draft })
+
+describe("what the releaser puts on record", () => {
+  it("is an event for each thing while they are few", () => {
+    const events = eventsOf([...active(7), { kind: "event", event: "node-accepted", node: "n1" }])
+    expect(events).toHaveLength(8)
+    expect(events[0]).toEqual({
+      type: "vouchsafe.edge.active",
+      subject: "e:a0:b0",
+      data: { edge: "e:a0:b0", term: 5n, epoch: 1n },
+    })
+    expect(events[7]).toEqual({ type: "vouchsafe.node.accepted", subject: "n1", data: { node: "n1" } })
+  })
+
+  it("shares events when they are many, by kind and term, and names every edge once", () => {
+    const all = [
+      ...active(1_000),
+      ...active(10, 6n),
+      ...active(2).map((one) => ({ ...one, event: "edge-retired" as const })),
+    ]
+    const events = eventsOf(all)
+    for (const event of events) expect(asEvent(event).length).toBeLessThan(65_536)
+    expect(events).toHaveLength(Math.ceil(1_000 / EVENT_LIST_MAX) + 1 + 2)
+    const named = events
+      .filter(({ type }) => type === "vouchsafe.edge.active")
+      .flatMap(({ data }) => (data.edges ?? []).map(({ edge, epoch }) => `${data.term} ${edge} ${epoch}`))
+    expect(new Set(named)).toEqual(
+      new Set(
+        [...active(1_000), ...active(10, 6n)].map(
+          ({ instance, epoch }) => `${epoch?.term} ${instance} ${epoch?.n}`,
+        ),
+      ),
+    )
+    expect(named).toHaveLength(1_010)
+  })
+
+  it("names the nodes of many releases with their numbers", () => {
+    const releaser = newReleaser()
+    const alpha = attest("alpha", releaser.beacon(0))
+    releaser.accept(alpha.result, 0)
+    const nonce = filled(32, 0)
+    nonce[7] = 1
+    const pull = {
+      node: "alpha",
+      session: alpha.result.claims.session,
+      nonce,
+      kem_key: alpha.kemSecret.publicKey,
+    }
+    const [release] = releasesIn(releaser.pull(pull, 1))
+    if (release === undefined) throw new Error("no release")
+    expect(sentEvents([release])).toEqual([
+      {
+        type: "vouchsafe.release.sent",
+        subject: "alpha",
+        data: { node: "alpha", term: 5n, message: "release 1 with 0 edge epochs" },
+      },
+    ])
+    const [together, ...more] = sentEvents(new Array(20).fill(release))
+    expect(more).toEqual([])
+    expect(together?.data.releases).toHaveLength(20)
+    expect(together?.data.releases?.[0]).toEqual({ node: "alpha", sequence: 1n, epochs: 0 })
+    expect(together === undefined ? 0 : asEvent(together).length).toBeGreaterThan(0)
+  })
+})
