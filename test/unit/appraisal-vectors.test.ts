@@ -432,6 +432,9 @@ describe.runIf(haveVectors)("Google's virtual TPM, its key certified", () => {
     expect(checkOf(secure, "tpm-secure-boot")?.found).toMatch(/^(on|off)/)
     const unnamed = { ...policy, roots: policy.roots.filter(({ vendor }) => vendor !== "tpm") }
     expect(outcome(see(unnamed))).toBe("tpm-key")
+    // Named as an attestation key, an issuer's key vouches for no other.
+    const asKey = policy.roots.map((root) => (root.vendor === "tpm" ? { ...root, use: "ak" as const } : root))
+    expect(outcome(see({ ...policy, roots: asKey }))).toBe("tpm-key")
   })
 
   it("with SHA-1 is refused", () => {
