@@ -1,8 +1,8 @@
 /** An AWS Nitro document against a workflow. */
 import { describe, expect, it } from "vitest"
 import type { HardwareRoot, Nitro } from "../../schemas/platforms.ts"
-import type { AppraisalPolicy } from "../../services/evidence/index.ts"
-import { judge, outcome, policyOf } from "./appraisal-support.ts"
+import { type AppraisalPolicy, appraise, NitroError, verifyNitro } from "../../services/evidence/index.ts"
+import { claims, judge, outcome, policyOf } from "./appraisal-support.ts"
 import { documentOf, madeAt, makeNitroLab, plainPcrs } from "./evidence-nitro-support.ts"
 import { flippedAt, reportData } from "./evidence-support.ts"
 
@@ -71,6 +71,15 @@ describe("a Nitro document", () => {
     const appraisal = see(policy({ pcrs: { "0": zeros, "2": zeros } }), debug)
     expect(outcome(appraisal)).toBe("genuine")
     expect(appraisal.reason?.found).toContain("DEBUG_MODE")
+    // Though verification, asked to only look, had let it pass.
+    const verified = verifyNitro(
+      { document: documentBytes(debug) },
+      { now: madeAt, roots: [lab.root], debug: "accept" },
+    )
+    if (verified instanceof NitroError) throw verified
+    const pieces = { platform: "nitro", kinds: ["nitro"], nitro: verified } as const
+    const asked = policy({ pcrs: { "0": zeros, "2": zeros } })
+    expect(outcome(appraise(pieces, asked, claims, madeAt))).toBe("nitro-debug")
   })
 
   it("is refused once its leaf has expired, and where a byte was changed", () => {
