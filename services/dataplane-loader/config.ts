@@ -12,6 +12,11 @@ export const loaderConfig = Config.all({
   guest: guestConfig,
   collateral: collateralConfig,
   metrics: metricsConfig,
+  /** How often to keep a NAT's translations alive (RFC 3948: 20), or 0 where there is none on the way. */
+  keepaliveSeconds: Config.schema(
+    Schema.NumberFromString.check(Schema.isInt(), Schema.isBetween({ minimum: 0, maximum: 3_600 })),
+    "VOUCHSAFE_KEEPALIVE_SECONDS",
+  ).pipe(Config.withDefault(0)),
   /** The compiled BPF object. */
   object: pathConfig("VOUCHSAFE_OBJECT"),
   /** Directory for this node's pins. */

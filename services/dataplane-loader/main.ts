@@ -25,6 +25,10 @@ runService({
     ],
     ["VOUCHSAFE_INNER_DEVICE", "the far end of the internal veth (m1)"],
     ["VOUCHSAFE_INNER_MAC", "Ethernet address of its near end, m0"],
+    [
+      "VOUCHSAFE_KEEPALIVE_SECONDS",
+      "how often to keep a NAT's translations alive: 20 behind one, 0 (the default) elsewhere",
+    ],
     ["VOUCHSAFE_METRICS", "address and port for Prometheus, such as 127.0.0.1:9464; without it, none"],
     ...collateralVariables,
   ],

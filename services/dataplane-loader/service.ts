@@ -11,12 +11,12 @@ import { crypto } from "../common/crypto/index.ts"
 import { KernelError } from "../common/kernel/errors.ts"
 import { probeHooks } from "../common/kernel/links.ts"
 import { ifIndex, mtuOf } from "../common/kernel/netdev.ts"
-import { setLink } from "../common/kernel/rtnetlink.ts"
+import { listAddresses, openNews, setLink } from "../common/kernel/rtnetlink.ts"
 import { controlCollateral } from "../guest/control-collateral.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { MakeError } from "../make/errors.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
-import { busEndpoint, familiesOf, type LoaderConfig, macBytes } from "./config.ts"
+import { busEndpoint, familiesOf, type HostAddresses, type LoaderConfig, macBytes } from "./config.ts"
 import { forbidForwarding } from "./dataplane/forwarding.ts"
 import {
   type Finding,
@@ -27,6 +27,7 @@ import {
 } from "./dataplane/plane.ts"
 import { serveMetrics } from "./metrics.ts"
 import { makeNode } from "./node.ts"
+import { describeAddresses, followAddresses, sameAddresses } from "./own-address.ts"
 import { compileRules, type Rules } from "./rules.ts"
 import { upgradePlane } from "./upgrade.ts"
 import { type Change, LOOK_MS, PlaneWatch } from "./watch.ts"
@@ -60,10 +61,12 @@ export const runLoader = (settings: LoaderSettings) =>
       Effect.sync(() => openOrCutOff(settings)),
       (open) => Effect.sync(open.close),
     )
+    // The device may have got another address since the setting was written, or since the last loader ended.
+    const wire = followAddresses(own.wire, listAddresses(ifIndex(own.wireDevice)))
     const planeConfig: PlaneConfig = {
       innerAddress: NO_ADDRESS,
-      wireAddress: own.wire.ipv4,
-      wireAddress6: own.wire.ipv6,
+      wireAddress: wire.ipv4,
+      wireAddress6: wire.ipv6,
       busAddress: busAt.ipv4,
       busAddress6: busAt.ipv6,
       busPort: busAt.port,
@@ -71,7 +74,8 @@ export const runLoader = (settings: LoaderSettings) =>
       innerMac: macBytes(own.innerMac),
     }
     // A plane that an earlier loader configured goes on as it is until the workflow has been verified again.
-    if (!plane.configured()) plane.configure(planeConfig)
+    if (plane.configured()) plane.moveTo(planeConfig)
+    else plane.configure(planeConfig)
     yield* Effect.logInfo(
       plane.fresh
         ? "data plane loaded, default deny"
@@ -132,6 +136,16 @@ interface Watched {
   readonly changes: Queue.Queue<Change>
 }
 
+/** What the kernel refuses now it may grant the next time. */
+const orLogged = <A, E>(run: Effect.Effect<A, E>) =>
+  run.pipe(
+    Effect.catchDefect((defect) =>
+      defect instanceof KernelError ? Effect.logWarning(defect.message) : Effect.die(defect),
+    ),
+  )
+
+const FOLLOW_MS = 300
+
 /** Of more findings at a time, the first ones say enough. */
 const FINDINGS_TOLD = 8
 
@@ -144,6 +158,7 @@ const live = (
   Effect.gen(function* () {
     const bus = yield* Bus
     const node = own.guest.instance
+    let wire: HostAddresses = { ipv4: planeConfig.wireAddress, ipv6: planeConfig.wireAddress6 }
     let known: { readonly workflow: VerifiedWorkflow; readonly rules: Rules } | undefined
 
     /** What runs and what the object file holds, against what the document lets this node's stage run. */
@@ -165,6 +180,33 @@ const live = (
         })
       })
 
+    const configureFor = ({ address, address6 }: Rules["node"]): void =>
+      plane.configure({
+        ...planeConfig,
+        wireAddress: wire.ipv4,
+        wireAddress6: wire.ipv6,
+        innerAddress: address === undefined ? undefined : readIpv4(address),
+        innerAddress6: address6 === undefined ? undefined : readIpv6(address6),
+      })
+
+    const news = yield* Effect.acquireRelease(
+      Effect.sync(() => openNews("devices")),
+      (open) => Effect.sync(open.close),
+    )
+    /** Peers learn of another address by the first authentic packet from it; the bus connects anew by itself. */
+    const followWire = Effect.suspend(() => {
+      if (news.read()?.length === 0 || !watch.whole) return Effect.void
+      const now = followAddresses(wire, listAddresses(ifIndex(own.wireDevice)))
+      if (sameAddresses(wire, now)) return Effect.void
+      const message = `own address on the wire: ${describeAddresses(wire)}, now ${describeAddresses(now)}`
+      wire = now
+      plane.moveTo({ wireAddress: wire.ipv4, wireAddress6: wire.ipv6 })
+      return Effect.andThen(
+        Effect.logWarning(message),
+        bus.event({ type: "vouchsafe.dataplane.moved", subject: node, data: { node, message } }),
+      )
+    })
+
     /** The kernel follows the document before the node asks for keys: edges that vanished lose theirs here. */
     const enforce = (workflow: VerifiedWorkflow) =>
       Effect.suspend(() => {
@@ -178,12 +220,7 @@ const live = (
             espPort: ESP_PORT,
             present: plane.edges(),
           })
-          const { address, address6 } = rules.node
-          plane.configure({
-            ...planeConfig,
-            innerAddress: address === undefined ? undefined : readIpv4(address),
-            innerAddress6: address6 === undefined ? undefined : readIpv6(address6),
-          })
+          configureFor(rules.node)
           plane.setEdges({
             edges: rules.edges.map((r) => r.record),
             policies: rules.edges.flatMap((r) => r.policies),
@@ -249,6 +286,13 @@ const live = (
         message: plane.fresh ? "data plane loaded, default deny" : "data plane found as it was left",
       },
     })
+    yield* Effect.forkScoped(orLogged(followWire).pipe(Effect.repeat(Schedule.spaced(FOLLOW_MS))))
+    if (own.keepaliveSeconds > 0)
+      yield* Effect.forkScoped(
+        orLogged(Effect.sync(() => plane.keepAlive())).pipe(
+          Effect.repeat(Schedule.spaced(own.keepaliveSeconds * 1_000)),
+        ),
+      )
     yield* Effect.forkScoped(
       lives.tell.pipe(Effect.ignore({ log: true }), Effect.repeat(Schedule.spaced(TELL_MS))),
     )

@@ -103,6 +103,7 @@ export const planeOver = (maps: Maps, digest: Uint8Array): NodePlane => {
     fresh: true,
     forgotten: true,
     measurement: { digest, programs: [], mapIds: new Map() },
+    keepAlive: absent,
     swept: 0,
     configured: () => true,
     configure: (config: PlaneConfig) =>
@@ -116,6 +117,7 @@ export const planeOver = (maps: Maps, digest: Uint8Array): NodePlane => {
           layout: records.VS_LAYOUT,
         }),
       ),
+    moveTo: absent,
     setEdges: (desired) => {
       edges = desired
       for (const edge of desired.edges) {

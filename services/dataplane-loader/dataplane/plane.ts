@@ -20,6 +20,7 @@ import { type Association, Associations, type Maps, type NewAssociation } from "
 import { type Counters, readCounters } from "./counters.ts"
 import { type Drop, DropReader } from "./drops.ts"
 import { type Finding, Integrity } from "./integrity.ts"
+import { sendKeepalives } from "./keepalive.ts"
 import type { AssociationKey } from "./notes.ts"
 import { hasPlane, openPins } from "./pins.ts"
 import { type Edge, type EdgeState, type Policy, reconcile } from "./reconcile.ts"
@@ -86,6 +87,8 @@ export interface Plane {
   readonly configured: () => boolean
   /** Writes the configuration unless it is there already; for the moment of writing everything is dropped. */
   readonly configure: (config: PlaneConfig) => void
+  /** Writes the node's own addresses on the wire into a configuration that is there, if they are others. */
+  readonly moveTo: (wire: Pick<PlaneConfig, "wireAddress" | "wireAddress6">) => void
   /** Full desired state. Keys, leases and flows of edges that vanish or get another peer are removed. */
   readonly setEdges: (desired: EdgeState) => void
   readonly edges: () => EdgeState
@@ -101,6 +104,8 @@ export interface Plane {
   readonly revokeAll: () => void
   readonly associations: () => ReadonlyArray<Association>
   readonly counters: () => Counters
+  /** Sends a NAT keepalive on every lane in use; gives how many. From within the wire's namespace. */
+  readonly keepAlive: () => number
   /** What isn't as it was measured; empty when the plane is whole. Cheap enough for several times a second. */
   readonly inspect: () => ReadonlyArray<Finding>
   /** Nothing flows any more: every key goes, and the internal veth goes down. */
@@ -292,6 +297,14 @@ export const openPlane = (options: PlaneOptions): Plane => {
         writeConfig(maps, config, devices.wireIfindex, devices.innerIfindex)
         integrity.configured()
       },
+      moveTo: ({ wireAddress, wireAddress6 }) => {
+        const value = maps.config.lookup(KEY)
+        const present = value === undefined ? undefined : records.decodeConfig(value)
+        if (present?.layout !== records.VS_LAYOUT) return
+        const moved = { ...present, wireAddress, wireAddress6 }
+        writeConfig(maps, moved, devices.wireIfindex, devices.innerIfindex)
+        integrity.configured()
+      },
       setEdges: (desired) => applyEdges(maps, associations, desired),
       edges: () => readEdges(maps),
       installInbound: (sa) => associations.install("in", sa),
@@ -303,6 +316,7 @@ export const openPlane = (options: PlaneOptions): Plane => {
       revokeAll: () => associations.revokeAll(),
       associations: () => associations.list(),
       counters: () => readCounters(maps),
+      keepAlive: () => sendKeepalives(maps),
       inspect: () => integrity.inspect(),
       cutOff: () => {
         try {

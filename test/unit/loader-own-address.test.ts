@@ -1,0 +1,48 @@
+/** Which of a device's addresses the node goes by. */
+import { expect, test } from "vitest"
+import type { Address } from "../../services/common/kernel/rtnetlink.ts"
+import {
+  describeAddresses,
+  followAddresses,
+  sameAddresses,
+} from "../../services/dataplane-loader/own-address.ts"
+
+const four = (last: number, usable = true): Address => ({
+  ifindex: 2,
+  family: 4,
+  bytes: Uint8Array.of(192, 0, 2, last),
+  usable,
+})
+const six = (last: number, usable = true): Address => ({
+  ifindex: 2,
+  family: 6,
+  bytes: new Uint8Array(16).with(0, 0x20).with(15, last),
+  usable,
+})
+const A1 = 0xc0000201
+const own = { ipv4: A1, ipv6: undefined }
+
+test("an address that is still there stays, also beside others", () => {
+  expect(followAddresses(own, [four(9), four(1)])).toEqual(own)
+})
+
+test("one that is gone gives way to the first that can be used", () => {
+  expect(followAddresses(own, [four(7, false), six(1), four(9)]).ipv4).toBe(0xc0000209)
+})
+
+test("with none in its place it stays, and a family that the node doesn't use is left alone", () => {
+  expect(followAddresses(own, [])).toEqual(own)
+  expect(followAddresses(own, [six(3)])).toEqual(own)
+})
+
+test("IPv6 alike", () => {
+  const before = { ipv4: undefined, ipv6: six(1).bytes }
+  expect(followAddresses(before, [six(1)])).toEqual(before)
+  const after = followAddresses(before, [six(2)])
+  expect(after.ipv6).toEqual(six(2).bytes)
+  expect([sameAddresses(before, after), sameAddresses(before, { ...before })]).toEqual([false, true])
+})
+
+test("said for people", () => {
+  expect(describeAddresses({ ipv4: A1, ipv6: six(2).bytes })).toBe("192.0.2.1 2000::2")
+})
