@@ -12,7 +12,7 @@ beforeAll(async () => {
   nats = await startNats([
     { role: "operator", instance: "lab" },
     { role: "verifier", instance: "v1" },
-    { role: "attester", instance: "n1" },
+    { role: "auditor", instance: "lab" },
   ])
   await withBuses(nats, [["operator", "lab"]], (operator) => operator.ensureStreams)
 }, 60_000)
@@ -32,9 +32,9 @@ describe("the bucket of collateral", () => {
       [
         ["operator", "lab"],
         ["verifier", "v1"],
-        ["attester", "n1"],
+        ["auditor", "lab"],
       ],
-      (operator, verifier, attester) =>
+      (operator, verifier, auditor) =>
         Effect.gen(function* () {
           expect(yield* verifier.collateral.list).toEqual([])
           for (const [key, fill] of [
@@ -52,7 +52,7 @@ describe("the bucket of collateral", () => {
           expect((yield* Effect.flip(verifier.collateral.put("amd-crl-Milan", piece(4)))).reason).toBe(
             "Denied",
           )
-          expect((yield* Effect.flip(attester.collateral.list)).reason).toBe("Denied")
+          expect((yield* Effect.flip(auditor.collateral.list)).reason).toBe("Denied")
         }),
     ))
 
