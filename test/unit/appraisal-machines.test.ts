@@ -119,6 +119,16 @@ describe("a report and a TPM's quote over the same report data", () => {
   })
 })
 
+describe("AMD's revocation lists", () => {
+  it("aren't held against a lab's root, which is never theirs", () => {
+    const strange = { ...collateral, snp: () => ({ crls: [Uint8Array.of(1)] }) }
+    const asked = policy("sev-snp", { sev_snp: hexOf(chip.chipId) })
+    const appraisal = judge({ pieces: [snpPiece(chip)] }, asked, now, { collateral: strange })
+    expect(outcome(appraisal)).toBe("accepted")
+    expect(checkOf(appraisal, "revocation")?.found).toBe("unknown: no list at hand")
+  })
+})
+
 describe("pieces that the stage doesn't ask for", () => {
   it("are refused, whether too many, too few or of two machines", () => {
     const own = { ...snpChip(), ...tdxChip }

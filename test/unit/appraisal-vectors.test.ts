@@ -223,6 +223,21 @@ describe.runIf(haveVectors)("real SNP reports", () => {
   })
 })
 
+describe.runIf(haveVectors)("AMD's revocation lists", () => {
+  it("are looked at where there are any: one that can't be read refuses the report", () => {
+    const [entry] = snpEntries
+    if (entry === undefined) throw new Error("no report")
+    const { piece, at } = snpPieceOf(entry)
+    const machine = machineIn({ name: "", evidence: { pieces: [piece] }, at, collateral: none })
+    const appraisal = judge({ pieces: [piece] }, policyOf(fitting(machine), roots, "any"), at, {
+      claims: claimsOf(machine),
+      collateral: { ...none, snp: () => ({ crls: [Uint8Array.of(1)] }) },
+    })
+    expect(appraisal.reason).toMatchObject({ name: "genuine" })
+    expect(appraisal.reason?.found).toContain("CRL_MALFORMED")
+  })
+})
+
 describe.runIf(haveVectors)("real TDX quotes with their collateral", () => {
   const cases = manifest
     .filter(({ kind, expect: what }) => kind === "tdx-quote" && what === "valid")

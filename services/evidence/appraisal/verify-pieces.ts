@@ -117,7 +117,10 @@ const verifySnp = (piece: SnpPiece, options: VerifyEvidenceOptions): VerifiedSnp
       report: piece.report,
       certificates:
         piece.certificates.length > 0 ? piece.certificates : storedCertificates(piece, collateral),
-      ...(collateral && { collateral: collateral.snp }),
+      // AMD's lists say nothing of what a lab's root has issued.
+      ...(collateral && {
+        collateral: (product, root) => (root.emulated ? {} : collateral.snp(product)),
+      }),
     },
     {
       roots: rootsOf(roots, "amd"),

@@ -17,7 +17,7 @@ export interface SnpEvidence {
   /** DER, leaf first: VCEK or VLEK, ASK or ASVK, ARK. */
   readonly certificates: readonly Uint8Array[]
   /** What AMD says beside it, or where to look for it by product. Without it nothing is known of revocation. */
-  readonly collateral?: SnpCollateral | ((product: SnpProduct) => SnpCollateral)
+  readonly collateral?: SnpCollateral | ((product: SnpProduct, root: HardwareRoot) => SnpCollateral)
 }
 
 export interface VerifyOptions {
@@ -147,7 +147,7 @@ const revocationOf = (evidence: SnpEvidence, chain: Chain, options: VerifyOption
     return cache.crls.of(`${chain.root.key_digest}:${toHex(chosen.sha256(der))}`, make)
   }
   return checkRevocation(
-    typeof collateral === "function" ? collateral(chain.root.product) : collateral,
+    typeof collateral === "function" ? collateral(chain.root.product, chain.root) : collateral,
     chain.certificates.slice(1),
     options,
     verified,
