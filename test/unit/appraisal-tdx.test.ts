@@ -1,6 +1,7 @@
 /** A TDX guest against a workflow: each rule refused by name, and how far behind a platform may be. */
 import { describe, expect, it } from "vitest"
 import type { HardwareRoot, Tdx, TdxTcb } from "../../schemas/platforms.ts"
+import { judgeStatus } from "../../services/evidence/appraisal/drift.ts"
 import {
   type Appraisal,
   type AppraisalPolicy,
@@ -280,6 +281,18 @@ describe("how far behind a TDX platform may be", () => {
     expect(outcome(appraised(old, { tcb: { statuses: ["UpToDate"], grace_days: 112 } }, collateral))).toBe(
       "tcb-status",
     )
+  })
+
+  it("is nothing where no part says that it is behind", () => {
+    const upToDate = { status: "UpToDate", advisories: [] } as const
+    const status = {
+      platform: upToDate,
+      module: { ...upToDate, identity: "TDX_01" },
+      qe: { ...upToDate, isvSvn: 4 },
+      converged: "OutOfDate",
+      advisories: [],
+    } as const
+    expect(judgeStatus({ statuses: ["UpToDate"], grace_days: 365 }, status, now).result).toBe("failed")
   })
 
   describe("advisories", () => {
