@@ -40,8 +40,8 @@ export const limits = {
   leaseMs: 30_000,
   renewEveryMs: 10_000,
   leaseMsMax: 300_000,
-  /** A term may rise by at most this much at once: terms count seconds, and 2^31 such steps fit below the highest term. */
-  termStepMax: 4_294_967_296,
+  /** A term may rise by at most 2^51 at once: some 17 years of 4,096 to the millisecond, and 2^63 has room for 4,096 such steps. */
+  termStepMax: 2_251_799_813_685_248,
   /** Data plane: edge instances of one node, lanes of one edge, flows, security associations. */
   nodeEdges: 1_024,
   lanes: 16,

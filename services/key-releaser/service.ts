@@ -26,6 +26,7 @@ import { KnownBatches, vouchResult } from "../make/result.ts"
 import { isInForce, type VerifiedWorkflow } from "../make/workflow-document.ts"
 import { eventsOf, sentEvents } from "./events.ts"
 import { makeKnownVerifiers } from "./known-verifiers.ts"
+import { nextTerm, randomLow } from "./term.ts"
 
 const TICK_MS = 100
 /** How long a change waits for others, see `release`. */
@@ -33,18 +34,6 @@ const QUIET_MS = 10
 const GATHER_MS_MIN = 20
 const GATHER_MS_MAX = 300
 const nowMs = () => performance.now()
-
-/** Seconds since 2026: rises from one start of the releaser to the next without anything kept, see `nextTerm`. */
-const TERM_ORIGIN_MS = Date.UTC(2026, 0, 1)
-
-/**
- * A term above the last one of this process and, as long as the clock does not go back, of any before it. A clock that
- * did go back makes a term that nodes refuse until they begin a new session: late, never unsafe.
- */
-export const nextTerm = (last: bigint | undefined, wallMs: number): bigint => {
-  const byClock = BigInt(Math.max(1, Math.floor((wallMs - TERM_ORIGIN_MS) / 1000)))
-  return last !== undefined && byClock <= last ? last + 1n : byClock
-}
 
 export interface ReleaserServiceOptions {
   readonly crypto: Crypto
@@ -82,7 +71,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   /** A new document is a new term with an empty core. One that doesn't compile ends the reign: nobody gets keys for it. */
   const begin = (workflow: VerifiedWorkflow) =>
     attempt(() => {
-      const term = nextTerm(last, Date.now())
+      const term = nextTerm({ last, heard: undefined, wallMs: Date.now(), random: randomLow(crypto) })
       last = term
       reign = undefined
       const core = new Releaser({

@@ -112,6 +112,11 @@ export class EdgeMachine {
     }
   }
 
+  /** The node has another result: what was on its way rests on keys that it gives up. What is in use stays. */
+  supersede(node: string): void {
+    for (const record of this.of(node)) this.#drop(record, "pending")
+  }
+
   /** What one end says of a generation that it was told to hold; `found` undefined: it doesn't. */
   heard(
     generation: Generation,

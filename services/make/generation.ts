@@ -89,9 +89,18 @@ export const forgetSecret = (generation: Generation): void => {
 
 export type Agreement = "waiting" | "equal" | "different"
 
-/** Whether both ends have confirmed, and the same thing. The releaser can compare exporters; it can't compute them. */
+/** What a node says that holds an epoch, but no longer knows its exporter: equal at both ends, it confirms nothing. */
+const NO_EXPORTER = new Uint8Array(EXPORTER_BYTES)
+
+/**
+ * Whether both ends have confirmed, and the same thing. The releaser can compare exporters; it can't compute them. An end
+ * that has none differs from everybody.
+ */
 export const agreement = (crypto: Crypto, { edge, exporters }: Generation): Agreement => {
-  const [a, b] = [exporters.get(edge.initiator), exporters.get(edge.responder)]
+  const told = [exporters.get(edge.initiator), exporters.get(edge.responder)]
+  if (told.some((each) => each !== undefined && crypto.equalConstantTime(each, NO_EXPORTER)))
+    return "different"
+  const [a, b] = told
   if (a === undefined || b === undefined) return "waiting"
   return a.length === EXPORTER_BYTES && crypto.equalConstantTime(a, b) ? "equal" : "different"
 }

@@ -103,8 +103,9 @@ export class Releaser {
   }
 
   /**
-   * A node is vouched for. The result in force again changes nothing. New keys begin new epochs on the node's edges;
-   * those in use stay until the new ones are confirmed, unless the node has rebooted and lost them.
+   * A node is vouched for. The result in force again changes nothing. New keys end the epochs on their way, at once, and
+   * begin new ones with the next request; those in use stay until the new ones are confirmed, unless the node has rebooted
+   * and lost them.
    * @throws MakeError NOT_VOUCHED, MISDIRECTED, REVOKED, STALE (old beacon, or older than the result in force),
    *   INCUMBENT (another machine holds the node's place and its lease)
    */
@@ -113,6 +114,7 @@ export class Releaser {
     if (accepted === undefined) return []
     const { node } = result.claims
     if (!accepted.sameBoot) this.#edges.stop(node)
+    this.#edges.supersede(node)
     this.#say({ event: accepted.first ? "node-accepted" : "node-replaced", node })
     return this.#settle(nowMs)
   }

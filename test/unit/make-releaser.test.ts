@@ -164,6 +164,19 @@ describe("an edge", () => {
     expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 2n })
   })
 
+  it("doesn't become active when both ends confirm nothing, in the same words", () => {
+    join("alpha")
+    join("beta")
+    settle(pull("alpha"))
+    const forgotten = (ack: Ack): Ack => ({
+      ...ack,
+      edges: ack.edges.map((edge) => (edge.epoch === 1n ? { ...edge, exporter: filled(16, 0) } : edge)),
+    })
+    settle(pull("beta"), 0, forgotten)
+    expect(eventsIn(log)).toContain("edge-disagrees")
+    expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 2n })
+  })
+
   it("isn't begun anew without end for a node that always lies: each failure waits longer", () => {
     join("alpha")
     join("beta")
@@ -265,6 +278,27 @@ describe("a re-attested node", () => {
     ])
     settle(outputs, 2_000)
     expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 2n })
+  })
+
+  it("ends the epochs on their way, also when nothing can be sealed to its new keys", () => {
+    join("alpha")
+    join("beta")
+    pull("alpha")
+    const first = releasesIn(pull("beta"))
+    const pending = () => releaser.edges().find(({ instance }) => instance === "ask:alpha:beta")?.pending
+    expect(pending()).toEqual({ term: 5n, n: 1n })
+    const broken = filled(1_184, 0xff)
+    const again = attest("alpha", releaser.beacon(0), { kem_key_digest: kemKeyDigest(crypto, broken) })
+    const outputs = releaser.accept(again.result, 0)
+    expect(pending()).toBeUndefined()
+    expect(edgesOf(outputs, "beta")).toEqual([])
+    const { session } = again.result.claims
+    const request = { node: "alpha", session, nonce: newNode(again).ask(0n), kem_key: broken }
+    expect(codeOf(() => releaser.pull(request, 0))).toMatch(/^KEY /)
+    expect(pending()).toBeUndefined()
+    // What beta confirms now is of no use to anybody.
+    settle(first.filter(({ node }) => node === "beta"))
+    expect(current("ask:alpha:beta")).toBeUndefined()
   })
 
   it("has lost everything when it did", () => {
