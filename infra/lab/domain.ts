@@ -74,11 +74,12 @@ export const exampleWorkflow = (order: WorkflowOrder): Workflow => {
     lease_seconds: LEASE_SECONDS,
     roots: [order.root],
     stages: { source: stage, transform: stage, sink: stage },
-    nodes: order.nodes.map(({ id, stage: taken, chip, address, wire }) => ({
+    nodes: order.nodes.map(({ id, stage: taken, chip, address, address6, wire }) => ({
       id,
       stage: taken,
       chip: { sev_snp: chip },
       address,
+      address6,
       wire,
     })),
     edges: [

@@ -118,7 +118,9 @@ export const moveData = async (
   }
   const place = (stage: string) => {
     const id = nodeOf(stage)
-    return { netns: lab.appNetns(id), address: lab.place(id).address }
+    const { address, address6 } = lab.place(id)
+    // One edge by each family, whatever the wire speaks.
+    return { netns: lab.appNetns(id), address: stage === "sink" ? address6 : address }
   }
   const payload = choosePayload(lab.names.directory, lab.marker)
   const began = Date.now()

@@ -89,46 +89,51 @@ const remains = (pid: number): ReadonlyArray<string> => {
 }
 
 describe("npm start -- --once --json", () => {
-  it("attests, refuses, carries, reports one JSON object, and leaves nothing", {
-    timeout: LIMIT_MS,
-  }, async () => {
-    const run = lab("--once", "--json")
-    const { status, stdout, stderr } = await run.ended
-    expect(stderr).toContain("EMULATED")
-    const summary = JSON.parse(stdout) as Summary
-    expect(summary.problems).toEqual([])
-    expect(status).toBe(0)
-    expect(summary).toMatchObject({ ok: true, emulated: true })
-    expect(summary.nodes.map((n) => [n.id, n.stage, n.verdict])).toEqual([
-      ["n1", "source", "accepted"],
-      ["n2", "transform", "accepted"],
-      ["n3", "sink", "accepted"],
-      ["n4", "sink", "refused"],
-    ])
-    for (const node of summary.nodes) {
-      expect(node.platform).toContain("emulated")
-      expect(node.dataplane).toMatch(/^[0-9a-f]{96}$/)
-      expect(node.backend).not.toBe("")
-    }
-    expect(summary.refused.map(({ id, code }) => [id, code])).toEqual([["n4", "DATAPLANE"]])
-    expect(summary.edges.map((e) => [e.id, e.from, e.to, e.epoch])).toEqual([
-      ["raw", "n1", "n2", 1],
-      ["packed", "n2", "n3", 1],
-    ])
-    expect(summary.pipeline.bytes).toBeGreaterThan(1_000_000)
-    expect(summary.pipeline.sha256).toBe(summary.pipeline.sha256_local)
-    expect(summary.wire).toMatchObject({
-      unexpected_frames: 0,
-      marker_hits: 0,
-      lost_frames: 0,
-      intruder_frames: 30,
-    })
-    expect(summary.drops).toMatchObject({ UNKNOWN_SPI: 15, FOREIGN_IN: 15 })
-    for (const name of ["setup", "nats", "attest", "release", "first_packet", "total"] as const) {
-      expect(Number.isInteger(summary.timings_ms[name])).toBe(true)
-    }
-    expect(remains(run.pid)).toEqual([])
-  })
+  it.each([
+    ["ipv4", []],
+    ["ipv6", ["--underlay", "ipv6"]],
+  ] as const)(
+    "%s: attests, refuses, carries, reports one JSON object, and leaves nothing",
+    { timeout: LIMIT_MS },
+    async (underlay, more) => {
+      const run = lab("--once", "--json", ...more)
+      const { status, stdout, stderr } = await run.ended
+      expect(stderr).toContain("EMULATED")
+      const summary = JSON.parse(stdout) as Summary
+      expect(summary.problems).toEqual([])
+      expect(status).toBe(0)
+      expect(summary).toMatchObject({ ok: true, emulated: true, underlay })
+      expect(summary.nodes.map((n) => [n.id, n.stage, n.verdict])).toEqual([
+        ["n1", "source", "accepted"],
+        ["n2", "transform", "accepted"],
+        ["n3", "sink", "accepted"],
+        ["n4", "sink", "refused"],
+      ])
+      for (const node of summary.nodes) {
+        expect(node.platform).toContain("emulated")
+        expect(node.dataplane).toMatch(/^[0-9a-f]{96}$/)
+        expect(node.backend).not.toBe("")
+      }
+      expect(summary.refused.map(({ id, code }) => [id, code])).toEqual([["n4", "DATAPLANE"]])
+      expect(summary.edges.map((e) => [e.id, e.from, e.to, e.epoch])).toEqual([
+        ["raw", "n1", "n2", 1],
+        ["packed", "n2", "n3", 1],
+      ])
+      expect(summary.pipeline.bytes).toBeGreaterThan(1_000_000)
+      expect(summary.pipeline.sha256).toBe(summary.pipeline.sha256_local)
+      expect(summary.wire).toMatchObject({
+        unexpected_frames: 0,
+        marker_hits: 0,
+        lost_frames: 0,
+        intruder_frames: 30,
+      })
+      expect(summary.drops).toMatchObject({ UNKNOWN_SPI: 15, FOREIGN_IN: 15 })
+      for (const name of ["setup", "nats", "attest", "release", "first_packet", "total"] as const) {
+        expect(Number.isInteger(summary.timings_ms[name])).toBe(true)
+      }
+      expect(remains(run.pid)).toEqual([])
+    },
+  )
 })
 
 describe("npm start", () => {
@@ -214,6 +219,7 @@ describe("on a machine that can't", () => {
     const { status, stderr } = await lab("--twice").ended
     expect(status).toBe(2)
     expect(stderr).toMatch(/unknown argument: --twice\nusage: /)
+    expect((await lab("--underlay", "ipx").ended).stderr).toMatch(/unknown argument: --underlay ipx\n/)
   })
 })
 

@@ -75,7 +75,7 @@ const framesOf = (file: string): ReadonlyArray<Buffer> => {
 }
 
 interface Judged {
-  readonly arp: number
+  readonly neighbour: number
   readonly esp: number
   readonly nats: number
   readonly intruder: number
@@ -84,9 +84,11 @@ interface Judged {
   readonly clear: ReadonlyArray<string>
 }
 
+type Kind = "neighbour" | "esp" | "nats" | "other"
+
 /** What a frame says that it is, by its first bytes: EtherType, then protocol and ports. */
-const kindOf = (frame: Buffer): "arp" | "esp" | "nats" | "other" => {
-  if (frame.readUInt16BE(12) === 0x0806) return "arp"
+const kindOf = (frame: Buffer): Kind => {
+  if (frame.readUInt16BE(12) === 0x0806) return "neighbour"
   if (frame.readUInt16BE(12) !== 0x0800 || frame.length < 42 || frame[14] !== 0x45) return "other"
   const [from, to] = [frame.readUInt16BE(34), frame.readUInt16BE(36)]
   const [source, target] = [frame.subarray(26, 30).join("."), frame.subarray(30, 34).join(".")]
@@ -95,15 +97,33 @@ const kindOf = (frame: Buffer): "arp" | "esp" | "nats" | "other" => {
   return `${source}:${from}` === "10.99.0.1:4222" || `${target}:${to}` === "10.99.0.1:4222" ? "nats" : "other"
 }
 
-const judge = (frames: ReadonlyArray<Buffer>, tag: Buffer, pieces: ReadonlyArray<Buffer>): Judged => {
-  const counts = { arp: 0, esp: 0, nats: 0, intruder: 0 }
+const BUS6 = "20010db8009900000000000000000001"
+
+const kindOf6 = (frame: Buffer): Kind => {
+  if (frame.readUInt16BE(12) !== 0x86dd || frame.length < 62 || (frame[14] ?? 0) >> 4 !== 6) return "other"
+  const [next, hops, type] = [frame[20], frame[21], frame[54]]
+  const [from, to] = [frame.readUInt16BE(54), frame.readUInt16BE(56)]
+  if (next === 58) return hops === 255 && (type === 135 || type === 136) ? "neighbour" : "other"
+  if (next === 17) return from >= 4500 && from < 4516 && to === 4500 ? "esp" : "other"
+  const fromBus = frame.toString("hex", 22, 38) === BUS6 && from === 4222
+  const toBus = frame.toString("hex", 38, 54) === BUS6 && to === 4222
+  return next === 6 && (fromBus || toBus) ? "nats" : "other"
+}
+
+const judge = (
+  frames: ReadonlyArray<Buffer>,
+  kind: (frame: Buffer) => Kind,
+  tag: Buffer,
+  pieces: ReadonlyArray<Buffer>,
+): Judged => {
+  const counts = { neighbour: 0, esp: 0, nats: 0, intruder: 0 }
   const other: string[] = []
   const clear: string[] = []
   for (const frame of frames) {
     if (pieces.some((piece) => frame.includes(piece))) clear.push(frame.toString("hex", 0, 96))
-    const kind = frame.includes(tag) ? "intruder" : kindOf(frame)
-    if (kind === "other") other.push(frame.toString("hex", 0, 96))
-    else counts[kind] += 1
+    const its = frame.includes(tag) ? "intruder" : kind(frame)
+    if (its === "other") other.push(frame.toString("hex", 0, 96))
+    else counts[its] += 1
   }
   return { ...counts, other, clear }
 }
@@ -114,25 +134,28 @@ const piecesOf = (marker: string): ReadonlyArray<Buffer> => {
   return Array.from({ length: (marker.length + 1 + 3) >> 2 }, (_, i) => lines.subarray(4 * i, 4 * i + 8))
 }
 
-beforeAll(async () => {
-  directory = mkdtempSync(join(tmpdir(), "vouchsafe-wire-"))
-  const netns = runNames(String(process.pid)).netns(BRIDGE_NS)
-  const edges = [
-    { id: "beat", from: "source", to: "transform", protocol: "udp", port: 6000, lanes: 4 },
-  ] as const
-  lab = await startTestLab({ edges, leaseSeconds: 10 }, (line) => {
-    if (line.startsWith("network:")) startDump(netns)
-  })
-  await untilReleased(lab)
-}, LAB_START_MS)
+describe.each([
+  { underlay: "ipv4", kind: kindOf },
+  { underlay: "ipv6", kind: kindOf6 },
+] as const)("the $underlay wire, over the whole life of a lab", ({ underlay, kind }) => {
+  beforeAll(async () => {
+    directory = mkdtempSync(join(tmpdir(), "vouchsafe-wire-"))
+    const netns = runNames(String(process.pid)).netns(BRIDGE_NS)
+    const edges = [
+      { id: "beat", from: "source", to: "transform", protocol: "udp", port: 6000, lanes: 4 },
+    ] as const
+    lab = await startTestLab({ underlay, edges, leaseSeconds: 10 }, (line) => {
+      if (line.startsWith("network:")) startDump(netns)
+    })
+    await untilReleased(lab)
+  }, LAB_START_MS)
 
-afterAll(async () => {
-  if (dump !== undefined) await endDump()
-  await endTestLab(lab)
-  rmSync(directory, { recursive: true, force: true })
-}, 30_000)
+  afterAll(async () => {
+    if (dump !== undefined) await endDump()
+    await endTestLab(lab)
+    rmSync(directory, { recursive: true, force: true })
+  }, 30_000)
 
-describe("the wire, over the whole life of a lab", () => {
   let intrusion: Intrusion
   let sealedOut = 0
   let whole: WireCounts
@@ -194,14 +217,21 @@ describe("the wire, over the whole life of a lab", () => {
     expect(control_frames).toBeGreaterThan(0)
   })
 
-  it("tcpdump and a judge of its own agree, and find no piece of the marker or of what gzip made of it", () => {
+  it("tcpdump and a judge of its own agree, and find no piece of the marker or of what gzip made of it", async () => {
     if (dump === undefined) throw new Error("tcpdump was not started")
+    const { file } = dump
     const arrived = readFileSync(join(lab.names.directory, "arrived.gz"))
     const packed = [0.1, 0.5, 0.9].map((part) => Math.floor(arrived.length * part))
     const pieces = [...piecesOf(lab.marker), ...packed.map((at) => arrived.subarray(at, at + 16))]
-    const judged = judge(framesOf(dump.file), lab.tag, pieces)
+    // Neighbours ask each other now and then, and tcpdump writes a while later.
+    const frames = await until("tcpdump has written all that the capture counted", 30_000, () => {
+      const written = framesOf(file)
+      whole = lab.capture.counts()
+      return written.length === whole.frames ? written : undefined
+    })
+    const judged = judge(frames, kind, lab.tag, pieces)
     expect(judged).toEqual({
-      arp: whole.neighbour_frames,
+      neighbour: whole.neighbour_frames,
       esp: whole.esp_frames,
       nats: whole.control_frames,
       intruder: whole.intruder_frames,
@@ -215,7 +245,7 @@ describe("the wire, over the whole life of a lab", () => {
     const agent = lab.agent(lab.names.netns(lab.place("n1").wireNs))
     await agent.ask({ op: "frames", device: "wire0", frames: [clear.toString("hex")] })
     await agent.ask({ op: "udp-send", address: lab.place("n2").wire, port: 9, count: 1 })
-    const judgedNow = () => judge(framesOf(join(directory, "wire.pcap")), lab.tag, piecesOf(lab.marker))
+    const judgedNow = () => judge(framesOf(join(directory, "wire.pcap")), kind, lab.tag, piecesOf(lab.marker))
     await until("tcpdump has written both frames", 15_000, () =>
       judgedNow().clear.length === 1 && judgedNow().other.length >= 2 ? true : undefined,
     )
