@@ -92,6 +92,17 @@ describe("a Nitro document", () => {
   it("of a NitroTPM is a TPM's: who can read the instance's memory, it doesn't say", () => {
     const demands = { platforms: ["nitro"], nitro: { ...plain, document: "tpm" } } as const
     expect(() => policyOf({ assurance: "hardware", ...demands }, [root], "any")).toThrow(/never "hardware"/)
-    expect(outcome(see(policy({ document: "tpm" }, "i-0123456789abcdef0"), asTpm))).toBe("accepted")
+    const asked = policy({ document: "tpm" }, "i-0123456789abcdef0")
+    expect(outcome(see(asked, asTpm))).toBe("accepted")
+    // As if the lab's root were AWS's own: no public sample of such a document is known.
+    const genuine = { emulated: false, root: { ...lab.root, emulated: false } }
+    const verified = verifyNitro({ document: documentBytes(asTpm) }, { now: madeAt, roots: [lab.root] })
+    if (verified instanceof NitroError) throw verified
+    const pieces = { platform: "nitro", kinds: ["nitro"], nitro: { ...verified, ...genuine } } as const
+    const real = { ...asked, roots: [{ ...root, emulated: false }] }
+    const as = (assurance: AppraisalPolicy["assurance"]) =>
+      appraise(pieces, { ...real, assurance }, claims, madeAt)
+    expect(as("tpm-only")).toMatchObject({ verdict: "accepted", assurance: "tpm-only" })
+    expect(outcome(as("hardware"))).toBe("assurance")
   })
 })

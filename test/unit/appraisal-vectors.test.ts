@@ -316,6 +316,9 @@ describe.runIf(haveVectors)("Azure's guests: a paravisor's TPM named in the hard
     const appraisal = judge(one.evidence, policy, at, { claims: claimsOf(machine) })
     expect(outcome(appraisal)).toBe("accepted")
     expect(checkOf(appraisal, "binding")?.found).toContain("names the TPM's key")
+    const { tpm = "" } = chipOf(machine)
+    const alone = judge(one.evidence, { ...policy, chips: [{ tpm }] }, at, { claims: claimsOf(machine) })
+    expect(outcome(alone)).toBe("chip-id")
     const other = { ...policy, chips: [{ sev_snp, tpm: "00".repeat(32) }] }
     expect(outcome(judge(one.evidence, other, at, { claims: claimsOf(machine) }))).toBe("chip-id")
   })

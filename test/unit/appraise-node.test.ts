@@ -22,7 +22,7 @@ import {
   type Outstanding,
   type Verdict,
   type Verifier,
-} from "../../services/verifier/appraise-node.ts"
+} from "../../services/guest/appraise-node.ts"
 import { makeTpm, tdxPiece, tpmPiece } from "./appraisal-support.ts"
 import { documentOf, makeNitroLab, madeAt as nitroMadeAt } from "./evidence-nitro-support.ts"
 import { dataplane, hexOf, makeChip, makeRoot, measurement, now as plainNow } from "./evidence-support.ts"
@@ -241,7 +241,10 @@ describe.each(Object.entries(machines))("a node with %s", (_, machine) => {
       stage: "source",
     })
     const sent = encode(AttestationResult, verdict.result)
-    expect(decode(AttestationResult, sent, { subject: "result" })).toEqual({ ok: true, value: verdict.result })
+    expect(decode(AttestationResult, sent, { subject: "result" })).toEqual({
+      ok: true,
+      value: verdict.result,
+    })
   })
 
   it("is refused for claims that its evidence doesn't bind", () => {
@@ -311,5 +314,27 @@ describe.each(Object.entries(machines))("a node with %s", (_, machine) => {
         expect(see((e) => ({ ...e, evidence: { pieces: [piece] } })).accepted).toBe(false)
       expect(see((e) => ({ ...e, evidence: { pieces } })).accepted).toBe(false)
     }
+  })
+})
+
+describe("a machine that can't be told from others", () => {
+  it("is refused, also where the workflow takes any", () => {
+    const long = `i-0123456789abcdef0-enc${"0".repeat(60)}`
+    const machine: Machine = {
+      platform: "nitro",
+      sections: ["nitro"],
+      chip: () => ({ nitro: "i-0123456789abcdef0" }),
+      pieces: (data) => [
+        {
+          kind: "nitro",
+          document: documentOf(nitro, (fields) => fields.set("user_data", data).set("module_id", long)),
+        },
+      ],
+      assurance: "emulated",
+      result: () => ({ platform: "", chip: new Uint8Array(0) }),
+    }
+    const asked = askedOf(machine, "any")
+    const verdict = appraiseNode(verifier, answerOf(machine, asked), asked, nitroMadeAt)
+    expect(codeOf(verdict)).toBe("CHIP_KNOWN")
   })
 })
