@@ -79,25 +79,16 @@ VS_INLINE u32 vs_open_text(struct vs_work *w, u32 text_len, u64 now, struct vs_o
 	return vs_open_mark(window, spi, seq, &o->newest);
 }
 
-/*
- * Holds the decrypted packet against its edge and the workflow. Gives VS_GO_ON and the inner length, or a verdict. A global function, so
- * that the verifier goes through it once and not for each way in which a packet gets here.
- */
-VS_GLOBAL int vs_open_judge(struct vs_work *w, const struct vs_config *c, u32 text_len, u64 now, struct vs_opened *o)
+/* Holds the decrypted packet against its edge and the workflow. Gives VS_GO_ON and the inner length, or a verdict. */
+VS_INLINE u32 vs_open_judge(struct vs_work *w, const struct vs_config *c, u32 text_len, u64 now, struct vs_opened *o)
 {
-	const struct vs_ipv6 *ip6;
-	const struct vs_edge *e;
+	const struct vs_ipv6 *ip6 = (const struct vs_ipv6 *)(w->frame + VS_HEAD_ROOM);
+	const struct vs_edge *e = bpf_map_lookup_elem(&edges, &o->edge);
 	struct vs_question q = {};
 	struct vs_answer a = {};
 	struct vs_tuple t = {};
-	u32 verdict, len, edge;
+	u32 verdict, len = (u32)vs_esp_unpad(w, text_len);
 
-	if (!w || !c || !o)
-		return VS_V_INTERNAL;
-	ip6 = (const struct vs_ipv6 *)(w->frame + VS_HEAD_ROOM);
-	edge = o->edge;
-	e = bpf_map_lookup_elem(&edges, &edge);
-	len = (u32)vs_esp_unpad(w, text_len);
 	if (!len)
 		return VS_V_BAD_PADDING;
 	o->v6 = len >= VS_UNPAD_V6;
@@ -184,7 +175,7 @@ VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	verdict = vs_open_text(w, text_len, now, &o);
 	if (verdict != VS_GO_ON)
 		return verdict;
-	verdict = (u32)vs_open_judge(w, c, text_len, now, &o);
+	verdict = vs_open_judge(w, c, text_len, now, &o);
 	if (verdict != VS_GO_ON)
 		return verdict;
 	verdict = o.v6 ? vs_ecn_open6(w->frame + VS_HEAD_ROOM, w->from.tos)

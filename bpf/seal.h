@@ -47,7 +47,8 @@ VS_INLINE u32 vs_seal_find(struct vs_work *w, const struct vs_tuple *t, u32 edge
 	if (!h->peer_port || !lanes || lanes > VS_MAX_LANES || (h->v6 && vs_none6(&h->peer_wire6)))
 		return VS_V_NO_ENDPOINT;
 	h->edge = edge;
-	h->lane = vs_flow_hash(t) % lanes;
+	/* As a fraction of all hashes: a multiplication, where a remainder takes a division. */
+	h->lane = (u32)((u64)vs_flow_hash(t) * lanes >> 32);
 	if (h->v6)
 		vs_endpoint6_apply(h);
 	else

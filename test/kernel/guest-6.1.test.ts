@@ -47,6 +47,7 @@ describe("kernel 6.1", () => {
       "opening gives them back, over the wrap of the low half",
       "a replay is refused",
       "a forgery is refused",
+      "IPv4 and IPv6 carry each other",
     ])
       expect(run.output).toContain(`held: ${what}\n`)
     expect(run.output).not.toContain("BROKEN")

@@ -10,13 +10,17 @@ import {
   aeadAnswer,
   aeadRequest,
   byteSource,
+  checksum6,
   concat,
   ETHERNET,
   esp,
   frame,
+  frame6,
   OUTER,
   outerPacket,
+  UDP,
   udpPacket,
+  udpPacket6,
 } from "./packets.ts"
 import {
   ESP_PORT,
@@ -31,11 +35,13 @@ import {
   peerWire,
   readyPlane,
 } from "./plane.ts"
+import { families, here, ownWire6, peerWire6, readyPlane6, sender, there } from "./plane6.ts"
 
 const hold = (what: string, held: boolean): void => {
   console.log(`${held ? "held" : "BROKEN"}: ${what}`)
   if (!held) process.exitCode = 1
 }
+const wire6 = { source: ownWire6, target: peerWire6 }
 const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.from(a).equals(b)
 
 console.log(`kernel: ${release()}`)
@@ -78,4 +84,37 @@ hold("a replay is refused", plane.run("vs_open", last).verdict === "REPLAYED")
 const forged = frame(outerPacket(fromPeer(), esp({ ...edge2.in, key: bytes(32) }, 0x1_0000_1000n, bytes(64))))
 hold("a forgery is refused", plane.run("vs_open", forged).verdict === "BAD_TAG")
 plane.close()
+
+/** Every family inside every other: the outer addresses, and an inner packet each way. */
+const both = families.every((outer) => {
+  const other = readyPlane6(outer)
+  const send = sender(outer, edge2)
+  const held = families.every((inner) => {
+    const out = (length: number): Uint8Array =>
+      inner === 4
+        ? frame(udpPacket({ source: own, target: peer, from: 40_000, to: PEER_PORT }, bytes(length)))
+        : frame6(udpPacket6(there, bytes(length)))
+    const back = (length: number): Uint8Array =>
+      inner === 4
+        ? udpPacket({ source: peer, target: own, from: 50_000, to: OWN_PORT }, bytes(length))
+        : udpPacket6(here, bytes(length))
+    return [0, 1, 64, 500, 1370].every((length) => {
+      const sealed = other.run("vs_seal", out(length))
+      const guarded = other.run("vs_guard", sealed.packet, { mark: sealed.mark })
+      const packet = back(length)
+      const opened = other.run("vs_open", send(packet))
+      return (
+        sealed.verdict === "SEALED" &&
+        (outer === 4 || checksum6(wire6, UDP, sealed.packet.subarray(ETHERNET + 40)) === 0) &&
+        guarded.verdict === "SEALED_OUT" &&
+        opened.verdict === "OPENED" &&
+        same(opened.packet.subarray(ETHERNET), packet)
+      )
+    })
+  })
+  const long = other.run("vs_seal", frame6(udpPacket6(there, bytes(1400))))
+  other.close()
+  return held && long.verdict === "TOO_LONG" && long.packet.length === ETHERNET + 1280
+})
+hold("IPv4 and IPv6 carry each other", both)
 ciphers.close()
