@@ -4,7 +4,7 @@ import type { Epoch } from "../make/epoch.ts"
 import { formatEpoch } from "../make/epoch.ts"
 import type { HeldEpoch } from "../make/held.ts"
 import type { TrafficKey } from "../make/keys.ts"
-import type { KernelAction } from "../make/node-state.ts"
+import type { KernelAction, Memory } from "../make/node-state.ts"
 import type { Association, Plane } from "./dataplane/plane.ts"
 import type { Rules } from "./rules.ts"
 
@@ -113,3 +113,21 @@ export const heldEpochs = (plane: Plane, rules: Rules): ReadonlyArray<HeldEpoch>
 
 const earliest = (group: ReadonlyArray<Association>): bigint =>
   group.map(({ deadline }) => deadline).sort((a, b) => (a < b ? -1 : 1))[0] ?? 0n
+
+/**
+ * What the kernel remembers of this boot. Of edges that the workflow doesn't have, the term counts still: a leader that
+ * gave keys for them is older than those that follow it.
+ */
+export const rememberedEpochs = (plane: Pick<Plane, "used">, rules: Rules): Memory => {
+  const instances = new Map(rules.edges.map(({ edge, record }) => [hex(record.id), edge.id]))
+  const tombstones = new Map<string, Epoch>()
+  let term: bigint | undefined
+  for (const { id, epoch } of plane.used()) {
+    if (term === undefined || epoch.term > term) term = epoch.term
+    const instance = instances.get(hex(id))
+    if (instance !== undefined) tombstones.set(instance, epoch)
+  }
+  return { tombstones, term }
+}
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")

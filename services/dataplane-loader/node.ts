@@ -18,13 +18,13 @@ import type { ControlCheckOptions } from "../guest/control-check.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
 import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
-import { type KernelAction, NodeState } from "../make/node-state.ts"
+import { joinMemories, type KernelAction, type Memory, NodeState } from "../make/node-state.ts"
 import type { OpenedRelease } from "../make/release.ts"
 import { KnownBatches, vouchPeer } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { attest } from "./attest.ts"
 import type { Drop, Plane } from "./dataplane/plane.ts"
-import { carryOut, heldEpochs } from "./kernel-actions.ts"
+import { carryOut, heldEpochs, rememberedEpochs } from "./kernel-actions.ts"
 import { openSignedRelease } from "./open-release.ts"
 import type { Rules } from "./rules.ts"
 import { type Attested, beginSession, endSession } from "./session.ts"
@@ -85,6 +85,8 @@ const summaryOf = (actions: ReadonlyArray<KernelAction>): string => {
 export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   const { crypto, trust, node, plane, watch } = options
   let life: Life | undefined
+  /** Of all sessions of this process, and of what the kernel remembers of those before. */
+  let memory: Memory | undefined
   let rules: Rules | undefined
   let state: Stats["state"] = "denied"
   let failures = 0
@@ -192,6 +194,14 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     yield* bus.publish("pull", { node }, sign(crypto, labels.signedPull, session.signing, body))
   })
 
+  /** Another document may name edges again that the kernel remembers from an earlier one. */
+  const recall = (before: Life | undefined, workflow: VerifiedWorkflow, compiled: Rules): Memory => {
+    const known = before === undefined ? memory : before.state.memory
+    if (known !== undefined && before?.workflow === workflow) return known
+    const kernels = rememberedEpochs(plane, compiled)
+    return known === undefined ? kernels : joinMemories(known, kernels)
+  }
+
   /** Attests a fresh session; what the kernel holds stays and is handed to the new core. */
   const begin = Effect.fnUntraced(function* (workflow: VerifiedWorkflow, compiled: Rules) {
     if (life === undefined) state = "attesting"
@@ -217,8 +227,10 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
           dhSecret: session.dh,
           result: attested.result,
           held: before === undefined ? heldEpochs(plane, compiled) : before.state.held,
+          memory: recall(before, workflow, compiled),
         })
         fresh.followTerm(attested.control.term)
+        memory = fresh.memory
         return fresh
       })
       return { attested, core }

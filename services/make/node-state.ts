@@ -59,8 +59,28 @@ export interface NodeOptions {
   readonly result: VouchedResult
   /** What an earlier loader left in the kernel. */
   readonly held?: ReadonlyArray<HeldEpoch>
+  readonly memory?: Memory
+}
+
+/** What outlives a session, and the loader: nothing of it is ever to fall. */
+export interface Memory {
   /** By edge instance, the highest epoch ever installed in this boot. */
-  readonly tombstones?: ReadonlyMap<string, Epoch>
+  readonly tombstones: ReadonlyMap<string, Epoch>
+  /** The highest term that was followed, or that keys were installed of, whatever the edge. */
+  readonly term: bigint | undefined
+}
+
+const highest = (a: bigint | undefined, b: bigint | undefined): bigint | undefined =>
+  a === undefined || (b !== undefined && b > a) ? b : a
+
+/** Both, the higher of what they say. */
+export const joinMemories = (a: Memory, b: Memory): Memory => {
+  const tombstones = new Map(a.tombstones)
+  for (const [instance, epoch] of b.tombstones) {
+    const known = tombstones.get(instance)
+    if (known === undefined || compareEpochs(epoch, known) > 0) tombstones.set(instance, epoch)
+  }
+  return { tombstones, term: highest(a.term, b.term) }
 }
 
 /** Verifies what a release says of a peer, as `vouchPeer`. Called once for each peer that keys are to be derived with. */
@@ -83,9 +103,9 @@ export class NodeState {
   readonly #gone = new Set<string>()
   /** X25519 results by the peer's key; they live as long as this session's own key. */
   readonly #shared = new Map<string, Uint8Array>()
-  /** The term whose Evidence this session has seen; and the highest that the boot has installed keys of. */
+  /** The term whose Evidence this session has seen; and the highest that came before it, see `Memory`. */
   #term: bigint | undefined
-  readonly #termFloor: bigint | undefined
+  #termFloor: bigint | undefined
   #sequence = 0n
   #digest: Uint8Array | undefined
 
@@ -105,13 +125,13 @@ export class NodeState {
       throw new MakeError("NOT_VOUCHED", "result.session", "is not this session's")
     if (!crypto.equalConstantTime(result.claims.dh_key, dhSecret.publicKey))
       throw new MakeError("NOT_VOUCHED", "result.dh_key", "is not this session's")
-    this.#tombstones = new Map(options.tombstones)
+    this.#tombstones = new Map(options.memory?.tombstones)
+    this.#termFloor = options.memory?.term
     for (const held of options.held ?? []) {
       this.#held.set(keyOf(held), held)
       this.#bury(held)
     }
-    for (const { term } of this.#tombstones.values())
-      if (this.#termFloor === undefined || term > this.#termFloor) this.#termFloor = term
+    for (const { term } of this.#tombstones.values()) this.#termFloor = highest(this.#termFloor, term)
   }
 
   /** The compiled edges, by instance id. */
@@ -125,6 +145,11 @@ export class NodeState {
 
   get term(): bigint | undefined {
     return this.#term
+  }
+
+  /** For the next session. */
+  get memory(): Memory {
+    return { tombstones: new Map(this.#tombstones), term: highest(this.#termFloor, this.#term) }
   }
 
   /** A new standing request at `nowBootNs`: its nonce is from now on the only one that a release may answer. */

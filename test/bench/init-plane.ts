@@ -136,6 +136,7 @@ export const planeOver = (maps: Maps, digest: Uint8Array): NodePlane => {
     revoke: (edge) => associations.revoke(edge),
     revokeAll: () => associations.revokeAll(),
     associations: () => associations.list(),
+    used: () => associations.used(),
     counters: () => readCounters(maps),
     drops: () => [],
     inspect: () => [],

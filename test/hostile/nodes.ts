@@ -360,6 +360,7 @@ export const recordedPlane = (): RecordedPlane => {
     revoke: nothing,
     revokeAll: nothing,
     associations: () => [],
+    used: () => [],
     counters: nothing,
     keepAlive: nothing,
     inspect: () => [],

@@ -257,7 +257,9 @@ describe("a release is refused, and changes nothing, when it", () => {
   })
 
   it("goes back to an epoch that was reached before, or into another term", () => {
-    node = newNode(attested, { tombstones: new Map([["ask:alpha:beta", { term: 5n, n: 4n }]]) })
+    node = newNode(attested, {
+      memory: { tombstones: new Map([["ask:alpha:beta", { term: 5n, n: 4n }]]), term: undefined },
+    })
     node.followTerm(5n)
     nonce = node.ask(0n)
     expect(refusal(release([entry({ epoch: 3n })]))).toBe("NOT_RISING edges.epoch")
@@ -358,7 +360,7 @@ describe("a node", () => {
     node.followTerm(6n)
     expect(node.term).toBe(6n)
     const tombstones = new Map([["ask:alpha:beta", { term: 9n, n: 1n }]])
-    const restarted = newNode(attested, { tombstones })
+    const restarted = newNode(attested, { memory: { tombstones, term: undefined } })
     expect(() => restarted.followTerm(8n)).toThrow(/lower/)
     restarted.followTerm(9n)
   })

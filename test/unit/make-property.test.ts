@@ -91,7 +91,10 @@ class World {
       const known = tombstones.get(instance)
       if (known === undefined || compareEpochs(epoch, known) > 0) tombstones.set(instance, epoch)
     }
-    player.state = newNode(player.attested, { held: adopt(player.state), tombstones })
+    player.state = newNode(player.attested, {
+      held: adopt(player.state),
+      memory: { tombstones, term: undefined },
+    })
     player.state.followTerm(this.releaser.term)
   }
 

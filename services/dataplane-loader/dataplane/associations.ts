@@ -17,6 +17,12 @@ export interface NewAssociation extends records.SaSecret {
   readonly deadline: bigint
 }
 
+/** By an edge's id, the highest epoch that was ever installed, in whatever direction and lane. */
+export interface UsedEpoch {
+  readonly id: Uint8Array
+  readonly epoch: notes.Epoch
+}
+
 export interface Association extends notes.AssociationKey, notes.AssociationNote {
   readonly deadline: bigint
   /** Outbound: whether the lane seals with it now. Inbound: always true. */
@@ -215,6 +221,20 @@ export class Associations {
       found.push({ ...key, ...note, deadline: records.decodeDeadline(lease), active })
     }
     return found
+  }
+
+  /** What the tombstones remember: also of edges that are gone. */
+  used(): ReadonlyArray<UsedEpoch> {
+    const highest = new Map<string, UsedEpoch>()
+    for (const key of this.#maps.tombstones.keys()) {
+      const value = this.#maps.tombstones.lookup(key)
+      if (value === undefined) continue
+      const [id, epoch] = [notes.edgeIdOf(key), notes.decodeTombstone(value)]
+      const name = Buffer.from(id).toString("hex")
+      const known = highest.get(name)
+      if (known === undefined || notes.compareEpochs(epoch, known.epoch) > 0) highest.set(name, { id, epoch })
+    }
+    return [...highest.values()]
   }
 
   /**

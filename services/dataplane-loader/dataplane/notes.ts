@@ -101,6 +101,12 @@ export const tombstoneKey = (edgeId: Uint8Array, direction: SaDirection, lane: n
   return bytes
 }
 
+/** The edge that a tombstone's key speaks of. */
+export const edgeIdOf = (key: Uint8Array): Uint8Array => {
+  viewOf(key, noteShapes.tombstones.keySize, "tombstone key")
+  return key.slice(0, EDGE_ID_SIZE)
+}
+
 export const encodeTombstone = (epoch: Epoch): Uint8Array => {
   const bytes = new Uint8Array(noteShapes.tombstones.valueSize)
   setEpoch(new DataView(bytes.buffer), 0, epoch)

@@ -16,7 +16,13 @@ import {
   removeLive,
   removePlane,
 } from "./assemble.ts"
-import { type Association, Associations, type Maps, type NewAssociation } from "./associations.ts"
+import {
+  type Association,
+  Associations,
+  type Maps,
+  type NewAssociation,
+  type UsedEpoch,
+} from "./associations.ts"
 import { type Counters, readCounters } from "./counters.ts"
 import { type Drop, DropReader } from "./drops.ts"
 import { type Finding, Integrity } from "./integrity.ts"
@@ -26,7 +32,7 @@ import { hasPlane, openPins } from "./pins.ts"
 import { type Edge, type EdgeState, type Policy, reconcile } from "./reconcile.ts"
 import { hasOurLayout, renewPlane, replacePrograms } from "./upgrade.ts"
 
-export type { Association, NewAssociation } from "./associations.ts"
+export type { Association, NewAssociation, UsedEpoch } from "./associations.ts"
 export type { Counters } from "./counters.ts"
 export type { Drop } from "./drops.ts"
 export type { Finding } from "./integrity.ts"
@@ -103,6 +109,8 @@ export interface Plane {
   readonly revoke: (edge: number) => void
   readonly revokeAll: () => void
   readonly associations: () => ReadonlyArray<Association>
+  /** What was ever installed in this boot, also by earlier planes and of edges that are gone. */
+  readonly used: () => ReadonlyArray<UsedEpoch>
   readonly counters: () => Counters
   /** Sends a NAT keepalive on every lane in use; gives how many. From within the wire's namespace. */
   readonly keepAlive: () => number
@@ -315,6 +323,7 @@ export const openPlane = (options: PlaneOptions): Plane => {
       revoke: (edge) => associations.revoke(edge),
       revokeAll: () => associations.revokeAll(),
       associations: () => associations.list(),
+      used: () => associations.used(),
       counters: () => readCounters(maps),
       keepAlive: () => sendKeepalives(maps),
       inspect: () => integrity.inspect(),
