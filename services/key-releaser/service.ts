@@ -9,7 +9,7 @@ import type { Signed } from "../../schemas/messages/common.ts"
 import { Ack, Pull, Release, ReleasePayload } from "../../schemas/messages/release.ts"
 import { Bus } from "../common/bus/bus.ts"
 import { Refused } from "../common/bus/types.ts"
-import { encode } from "../common/codec/index.ts"
+import { encodeChecked } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import { writeReleaserKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
@@ -28,11 +28,11 @@ import { eventsOf, sentEvents } from "./events.ts"
 import { makeKnownVerifiers } from "./known-verifiers.ts"
 import { nextTerm, randomLow } from "./term.ts"
 
-const TICK_MS = 100
+const TICK_MS = 250
 /** How long a change waits for others, see `release`. */
 const QUIET_MS = 10
 const GATHER_MS_MIN = 20
-const GATHER_MS_MAX = 300
+const GATHER_MS_MAX = 1_000
 const nowMs = () => performance.now()
 
 export interface ReleaserServiceOptions {
@@ -91,10 +91,15 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     )
 
   const sealed = ({ header, payload, recipient }: ReleaseOutput): Signed => {
-    const packed = encode(ReleasePayload, { v: 1, ...payload })
+    const packed = encodeChecked(ReleasePayload, { v: 1, ...payload })
     const { enc, ciphertext } = sealRelease(crypto, recipient, header, packed)
     packed.fill(0)
-    return sign(crypto, labels.signedRelease, key, encode(Release, { v: 1, ...header, enc, ciphertext }))
+    return sign(
+      crypto,
+      labels.signedRelease,
+      key,
+      encodeChecked(Release, { v: 1, ...header, enc, ciphertext }),
+    )
   }
 
   const send = Effect.fnUntraced(function* (output: ReleaseOutput) {
@@ -127,7 +132,8 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     touched.closeUnsafe()
     const since = nowMs()
     const most = Math.min(GATHER_MS_MAX, Math.max(GATHER_MS_MIN, 2 * costMs))
-    while (nowMs() - changedMs < QUIET_MS && nowMs() - since < most) yield* Effect.sleep(QUIET_MS / 2)
+    const quiet = Math.max(QUIET_MS, costMs / 4)
+    while (nowMs() - changedMs < quiet && nowMs() - since < most) yield* Effect.sleep(QUIET_MS / 2)
     const core = reigning()?.core
     if (core === undefined) return
     const from = nowMs()

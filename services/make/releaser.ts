@@ -10,10 +10,16 @@ import { suiteOf, type Workflow } from "./edges.ts"
 import { type Epoch, expectTermMayFollow } from "./epoch.ts"
 import { MakeError } from "./errors.ts"
 import { type EdgeRecord, peersFor, releaseFor } from "./generation.ts"
-import { keyOf } from "./held.ts"
 import { leaseDeadline } from "./lease.ts"
 import { NodeBook, type Request, type VouchedNode } from "./node-book.ts"
-import type { Ack, AckEdge, Recipient, ReleaseHeader, ReleasePayload } from "./release.ts"
+import {
+  type Ack,
+  type AckEdge,
+  GENERATIONS_MAX,
+  type Recipient,
+  type ReleaseHeader,
+  type ReleasePayload,
+} from "./release.ts"
 import type { VouchedResult } from "./result.ts"
 import type { SuiteId } from "./suites.ts"
 
@@ -146,7 +152,8 @@ export class Releaser {
     node.acknowledged = ack.sequence
     const touched = new Set<EdgeRecord>()
     for (const { generation, state } of sent) {
-      const found = held.get(keyOf({ instance: generation.edge.id, epoch: generation.epoch }))
+      const { term, n } = generation.epoch
+      const found = held.get(generation.edge.id)?.find((one) => one.epoch === n && one.term === term)
       const record = this.#edges.heard(generation, state, node.id, found, nowMs)
       if (record !== undefined) touched.add(record)
     }
@@ -261,12 +268,21 @@ export class Releaser {
   }
 }
 
-const heldEdges = (edges: ReadonlyArray<AckEdge>): ReadonlyMap<string, AckEdge> => {
-  const held = new Map<string, AckEdge>()
+const heldEdges = (edges: ReadonlyArray<AckEdge>): ReadonlyMap<string, ReadonlyArray<AckEdge>> => {
+  const held = new Map<string, Array<AckEdge>>()
   for (const edge of edges) {
-    const key = keyOf({ instance: edge.instance, epoch: { term: edge.term, n: edge.epoch } })
-    if (held.has(key)) throw new MakeError("MALFORMED", "edges", "an epoch is named twice")
-    held.set(key, edge)
+    const known = held.get(edge.instance)
+    if (known === undefined) {
+      held.set(edge.instance, [edge])
+      continue
+    }
+    // No release names more than three epochs of an edge: an acknowledgement of more is not of one.
+    if (
+      known.length >= GENERATIONS_MAX ||
+      known.some(({ term, epoch }) => term === edge.term && epoch === edge.epoch)
+    )
+      throw new MakeError("MALFORMED", "edges", "an epoch is named twice, or too many of one edge")
+    known.push(edge)
   }
   return held
 }

@@ -28,6 +28,8 @@ export interface NodeTimes {
   release: number
   /** All its edges in use. */
   active: number
+  /** How many releases it was sent until then. */
+  releases: number
 }
 
 export type FromWorker =

@@ -111,6 +111,7 @@ const run = (order: WorkerOrder) =>
       yield* loader.subscribe("release", { node: id }, (signed) => {
         if (!started) return Effect.void
         member.times.release ??= nowMs()
+        if (member.left > 0) member.times.releases = (member.times.releases ?? 0) + 1
         return member.node?.onRelease(signed) ?? Effect.void
       })
       return member

@@ -55,6 +55,8 @@ export interface Round {
   readonly cpu_s: number
   readonly cpu_by_process: Readonly<Record<string, number>>
   readonly peak_rss_mb: number
+  /** To each node until all its edges were in use, on average: two are the least. */
+  readonly releases_per_node: number
 }
 
 const within = <A>(what: string, ms: number, promise: Promise<A>): Promise<A> => {
@@ -82,6 +84,7 @@ const playRound = async (lab: Lab, timeoutMs: number): Promise<Round> => {
   const round: Round = {
     seconds: rounded((Math.max(...times.map(({ active }) => active)) - from) / 1_000),
     phases: phasesOf(times, from),
+    releases_per_node: rounded(times.reduce((sum, { releases }) => sum + releases, 0) / times.length, 1),
     cpu_s: rounded(used.reduce((sum, each) => sum + each, 0)),
     cpu_by_process: Object.fromEntries(processes.map(([who], i) => [who, rounded(used[i] ?? 0)])),
     peak_rss_mb: Math.round(processes.reduce((sum, [, pid]) => sum + peakMbOf(pid), 0)),
@@ -192,11 +195,12 @@ const isTopology = (text: string): text is Topology => (topologies as readonly s
 const linesOf = (result: InitResult): readonly string[] => [
   `${result.nodes} nodes, ${result.topology}, ${result.edges} pairs: ${result.seconds} s (first round ${result.cold_seconds} s), ${result.cpu_s} s of CPU, ${result.peak_rss_mb} MB at most, load ${result.machine.load.join(" ")}`,
   ...table(
-    ["round", "seconds", ...phases, "cpu s", ...Object.keys(result.cpu_by_process)],
+    ["round", "seconds", ...phases, "releases", "cpu s", ...Object.keys(result.cpu_by_process)],
     result.rounds.map((round, i) => [
       String(i + 1),
       round.seconds,
       ...phases.map((phase) => round.phases[phase]),
+      round.releases_per_node,
       round.cpu_s,
       ...Object.values(round.cpu_by_process),
     ]),
