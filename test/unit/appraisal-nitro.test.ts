@@ -56,6 +56,13 @@ describe("a Nitro document", () => {
   it("is refused for other report data, or without any", () => {
     for (const wrong of [new Uint8Array(64), reportData.subarray(1), null])
       expect(outcome(see(policy(), (fields) => fields.set("user_data", wrong)))).toBe("report-data")
+    // Short data that fits short claims is nobody's report data.
+    const short = Uint8Array.of(1, 2, 3)
+    const document = documentBytes((fields) => fields.set("user_data", short))
+    const fitting = { claims: { reportData: short } }
+    expect(outcome(judge({ pieces: [{ kind: "nitro", document }] }, policy(), madeAt, fitting))).toBe(
+      "report-data",
+    )
     // A nonce that is right doesn't make up for it.
     const nonce = (fields: Map<string, unknown>) => {
       fields.set("user_data", null)

@@ -236,6 +236,14 @@ describe("how far behind a TDX platform may be", () => {
     expect(outcome(see({ grace_days: 20 }, two))).toBe("tcb-status")
   })
 
+  it("counts from the oldest better level, though it be no younger than the platform's own", () => {
+    const same = plainComponents.map((svn, i) => (i === 1 ? svn + 1 : svn))
+    const [newest, own] = levels
+    const three = behind([newest, level("UpToDate", { sgx: same }), own].filter((one) => one !== undefined))
+    expect(outcome(see({ grace_days: 112 }, three))).toBe("tcb-status")
+    expect(outcome(see({ grace_days: 113 }, three))).toBe("accepted")
+  })
+
   it("is nothing more for a status that no update would mend", () => {
     const configuration = behind([
       level("UpToDate", { sgx: newer, date: iso(-20) }),

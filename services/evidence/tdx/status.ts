@@ -34,7 +34,7 @@ export interface PartStatus<S> {
   readonly advisories: readonly string[]
   /** Better levels than this one that the collateral knows, and the date of the best. */
   readonly levelsBehind?: number
-  /** The day of the first better level that is younger than this one: since then it has been behind. */
+  /** The day of the oldest of the better levels: since then it has been behind. */
   readonly behindSince?: Date
   readonly newestTcbDate?: Date
 }
@@ -61,10 +61,10 @@ const levelOf = <L extends SvnLevel | PlatformTcbLevel>(
   const level = levels[at]
   if (level === undefined || newest === undefined) return noLevel
   const { status, tcbDate, advisories } = level
-  const behindSince = firstAfter(
-    tcbDate,
-    levels.slice(0, at).map((better) => better.tcbDate),
-  )
+  const [behindSince] = levels
+    .slice(0, at)
+    .map((better) => better.tcbDate)
+    .toSorted((a, b) => a.getTime() - b.getTime())
   return {
     status,
     tcbDate,
@@ -73,13 +73,6 @@ const levelOf = <L extends SvnLevel | PlatformTcbLevel>(
     newestTcbDate: newest.tcbDate,
     ...(behindSince && { behindSince }),
   }
-}
-
-const firstAfter = (own: Date, better: readonly Date[]): Date | undefined => {
-  const [first] = better
-    .filter((date) => date.getTime() > own.getTime())
-    .toSorted((a, b) => a.getTime() - b.getTime())
-  return first
 }
 
 /**
