@@ -3,10 +3,10 @@
  * in a namespace behind it that forwards with all offloads on. Every inner checksum on the wire is judged by somebody else.
  */
 import { execFile, execFileSync } from "node:child_process"
-import { writeFileSync } from "node:fs"
+import { mkdirSync, writeFileSync } from "node:fs"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { readIpv6 } from "../../schemas/address.ts"
-import { BPFFS, ensureBpffs } from "../../services/common/kernel/bpffs.ts"
+import { BPFFS, ensureBpffs, removePins } from "../../services/common/kernel/bpffs.ts"
 import { bootNow } from "../../services/common/kernel/clock.ts"
 import { macOf } from "../../services/common/kernel/netdev.ts"
 import { parseIpv4 } from "../../services/common/kernel/records.ts"
@@ -69,6 +69,8 @@ describe.each([4, 6] as const)("over IPv%i", (underlay) => {
   let watcher: Script
   const mtu = underlay === 4 ? 1438 : 1418
   const script = "test/wire/traffic.py"
+  const root = `${BPFFS}/vsunderlay-${process.pid}-${underlay}`
+  world.later(() => removePins(root))
 
   const makeSide = (i: number, space: Space, out: Association, into: Association): Side => {
     const app = world.space()
@@ -83,8 +85,9 @@ describe.each([4, 6] as const)("over IPv%i", (underlay) => {
       for (const feature of ["tso", "gso", "sg", "tx"]) ethtool("m0", feature)
       ip("link", "set", "m0", "arp", "off", "mtu", String(mtu), "up")
     })
-    const pins = `${BPFFS}/vsfamilies-${process.pid}/${underlay}-${i}`
+    const pins = `${root}/${i}`
     ensureBpffs()
+    mkdirSync(root, { recursive: true })
     const plane = space.inside(() => openPlane({ pins, object: realObject, wire: "wire0", inner: "m1" }))
     world.later(() => space.inside(() => plane.teardown()))
     plane.configure({
