@@ -208,6 +208,7 @@ describe("refused by name", () => {
   it("a root, or a platform, that the policy doesn't list", () => {
     expectRefused(judge(guest(), {}, { roots: amdRoots }), "root")
     expectRefused(judge(guest(), {}, { roots: [] }), "root")
+    expectRefused(judge(guest(), {}, { roots: [{ ...root.hardwareRoot, emulated: false }] }), "root")
     expectRefused(judge(guest(), {}, { roots: [{ ...root.hardwareRoot, product: "Genoa" }] }), "root")
     expectRefused(judge(guest(), {}, { platforms: [] }), "platform")
   })
