@@ -5,6 +5,7 @@ import { applyWorkflow, onBus, showEvents, showStatus } from "./bus-commands.ts"
 import { collateralCommand } from "./collateral-command.ts"
 import { inspectCommand } from "./inspect-command.ts"
 import { checkWorkflow, keygen, makeBus, measureDataplane, measureGuest } from "./local-commands.ts"
+import { measurable, measureCommand } from "./measure-command.ts"
 import { createOutput, type Output, UsageError } from "./output.ts"
 
 const OBJECT = fileURLToPath(new URL("../../bpf/build/vouchsafe.bpf.o", import.meta.url))
@@ -18,6 +19,7 @@ const usage = `vouchsafe: the operator's tool
   status                               nodes, edges, leases and drops, as the loaders tell them
   measure dataplane [OBJECT]           the digest that a workflow names, ahead of time, on this kernel
   measure guest BASE PATH...           the launch measurement of an emulated guest over these files
+  measure snp|tdx|tpm                  what hardware will say of a guest or a boot, computed from its files (--help)
   evidence inspect FILE...             is it genuine, and what does it say (more with --help); exit status 0, 3 or 2
   collateral fetch|status|push         what vendors say beside evidence: have it, look at it, hand it to a cluster (--help)
   bus DIR IDENTITY... [--host A] [--port N]
@@ -90,6 +92,8 @@ const main = async (): Promise<number> => {
   try {
     const [command, subcommand, ...rest] = process.argv.slice(2)
     if (command === "evidence" && subcommand === "inspect") return inspectCommand(rest)
+    const hardware = measurable.find((what) => command === "measure" && subcommand === what)
+    if (hardware !== undefined) return measureCommand(hardware, rest)
     if (command === "collateral") return await collateralCommand(process.argv.slice(3), onBus)
     const { values, positionals } = parse(process.argv.slice(2))
     if (values.help) {
