@@ -22,7 +22,7 @@ import {
   type Outstanding,
   type Verdict,
   type Verifier,
-} from "../../services/guest/appraise-node.ts"
+} from "../../services/verifier/appraise-node.ts"
 import { makeTpm, tdxPiece, tpmPiece } from "./appraisal-support.ts"
 import { documentOf, makeNitroLab, madeAt as nitroMadeAt } from "./evidence-nitro-support.ts"
 import { dataplane, hexOf, makeChip, makeRoot, measurement, now as plainNow } from "./evidence-support.ts"
