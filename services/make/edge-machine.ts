@@ -46,6 +46,10 @@ export interface EdgeMachineOptions {
 
 const BACKOFF_MS_MAX = 30_000
 
+/** In use and nothing else to it: time alone changes nothing until a lease ends. New results come with requests. */
+const isSettled = ({ current, pending, retiring, rotate, failures }: EdgeRecord): boolean =>
+  current !== undefined && pending === undefined && retiring === undefined && !rotate && failures === 0
+
 export class EdgeMachine {
   readonly #options: EdgeMachineOptions
   readonly #edges: ReadonlyMap<string, EdgeRecord>
@@ -136,8 +140,13 @@ export class EdgeMachine {
 
   /** Lets time pass for every edge. */
   age(nowMs: number): void {
-    for (const record of this.#edges.values()) this.#age(record, nowMs)
-    this.reconcile(this.#edges.values(), nowMs)
+    const { nodes, workflow } = this.#options
+    const someOver = workflow.nodes.some(({ id }) => nodes.leaseOver(id, nowMs))
+    for (const record of this.#edges.values()) {
+      if (!someOver && isSettled(record)) continue
+      this.#age(record, nowMs)
+      this.reconcile([record], nowMs)
+    }
   }
 
   /** All generations of the node's edges end. */

@@ -4,7 +4,7 @@
  */
 import { Attr, bpf, command } from "../../services/common/kernel/bpf.ts"
 import { createGrace } from "../../services/common/kernel/grace.ts"
-import { loadObject, openObject, type TestRunResult, testRun } from "../../services/common/kernel/libbpf.ts"
+import { loadObject } from "../../services/common/kernel/libbpf.ts"
 import { BpfMap, createMap, MAP_FLAG_NO_PREALLOC, mapType } from "../../services/common/kernel/maps.ts"
 import * as records from "../../services/common/kernel/records.ts"
 import { Associations, type Maps } from "../../services/dataplane-loader/dataplane/associations.ts"
@@ -149,17 +149,5 @@ export const planeOver = (maps: Maps, digest: Uint8Array): NodePlane => {
       for (const map of Object.values(maps)) map.close()
     },
     teardown: absent,
-  }
-}
-
-/** Loads the programs over one node's maps, so that a packet can be given to them. */
-export const programsOver = (object: string, maps: Maps) => {
-  const loaded = openObject(object)
-  for (const name of names) loaded.reuseMap(name, maps[name].fd)
-  loaded.load()
-  return {
-    run: (program: "vs_seal" | "vs_open", packet: Uint8Array): TestRunResult =>
-      testRun(loaded.programFd(program), packet, { ifindex: 1, ingressIfindex: 1 }),
-    close: () => loaded.close(),
   }
 }

@@ -57,6 +57,8 @@ export interface Round {
   readonly peak_rss_mb: number
   /** To each node until all its edges were in use, on average: two are the least. */
   readonly releases_per_node: number
+  /** Cores that each process takes while leases are renewed; without the nodes' statistics. */
+  readonly steady_cores?: Readonly<Record<string, number>>
 }
 
 const within = <A>(what: string, ms: number, promise: Promise<A>): Promise<A> => {
@@ -67,7 +69,21 @@ const within = <A>(what: string, ms: number, promise: Promise<A>): Promise<A> =>
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
 
-const playRound = async (lab: Lab, timeoutMs: number): Promise<Round> => {
+/** What each process takes of a core while nothing happens but renewals, after a pause for what the start left to do. */
+const restingCpu = async (lab: Lab, seconds: number): Promise<Readonly<Record<string, number>>> => {
+  const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
+  await pause(3_000)
+  const processes = [...lab.pids]
+  const before = processes.map(([, pid]) => cpuOf(pid))
+  const from = nowMs()
+  await pause(seconds * 1_000)
+  const elapsed = (nowMs() - from) / 1_000
+  return Object.fromEntries(
+    processes.map(([who, pid], i) => [who, rounded((cpuOf(pid) - (before[i] ?? 0)) / elapsed, 4)]),
+  )
+}
+
+const playRound = async (lab: Lab, timeoutMs: number, steadySeconds = 0): Promise<Round> => {
   const processes = [...lab.pids]
   for (const worker of lab.workers) worker.send({ kind: "prepare" })
   await Promise.all(lab.workers.map((worker) => worker.next("prepared")))
@@ -89,9 +105,10 @@ const playRound = async (lab: Lab, timeoutMs: number): Promise<Round> => {
     cpu_by_process: Object.fromEntries(processes.map(([who], i) => [who, rounded(used[i] ?? 0)])),
     peak_rss_mb: Math.round(processes.reduce((sum, [, pid]) => sum + peakMbOf(pid), 0)),
   }
+  const steady = steadySeconds === 0 ? undefined : await restingCpu(lab, steadySeconds)
   for (const worker of lab.workers) worker.send({ kind: "rest" })
   await Promise.all(lab.workers.map((worker) => worker.next("rested")))
-  return round
+  return steady === undefined ? round : { ...round, steady_cores: steady }
 }
 
 /** Puts a version in force and waits until all that obey it know it. */
@@ -128,6 +145,8 @@ export interface InitOptions {
   readonly rounds: number
   readonly workers: number
   readonly profile: string | undefined
+  /** How long to watch the renewals after the last round. */
+  readonly steadySeconds: number
 }
 
 export const measureInit = async (options: InitOptions): Promise<InitResult> => {
@@ -142,7 +161,7 @@ export const measureInit = async (options: InitOptions): Promise<InitResult> => 
     object: OBJECT,
     dataplane: Buffer.from(measureObject(OBJECT).digest).toString("hex"),
     mapsOnDemand,
-    leaseSeconds: 120,
+    leaseSeconds: options.steadySeconds > 0 ? 30 : 120,
     profile: options.profile,
   })
   const program = Effect.gen(function* () {
@@ -155,7 +174,8 @@ export const measureInit = async (options: InitOptions): Promise<InitResult> => 
     const rounds: Round[] = []
     for (let version = 1; version <= options.rounds; version++) {
       yield* apply(lab, bus, version)
-      rounds.push(yield* Effect.promise(() => playRound(lab, 120_000)))
+      const steady = version === options.rounds ? options.steadySeconds : 0
+      rounds.push(yield* Effect.promise(() => playRound(lab, 120_000, steady)))
     }
     return rounds
   })
@@ -205,6 +225,9 @@ const linesOf = (result: InitResult): readonly string[] => [
       ...Object.values(round.cpu_by_process),
     ]),
   ),
+  ...result.rounds.flatMap(({ steady_cores: steady = {} }) =>
+    Object.entries(steady).map(([who, cores]) => `steady: ${who} ${(100 * cores).toFixed(2)} % of a core`),
+  ),
 ]
 
 export const benchInit = async (args: readonly string[]): Promise<void> => {
@@ -216,6 +239,7 @@ export const benchInit = async (args: readonly string[]): Promise<void> => {
       rounds: { type: "string", default: "5" },
       workers: { type: "string", default: "2" },
       profile: { type: "string" },
+      steady: { type: "string", default: "0" },
       json: { type: "boolean", default: false },
     },
   })
@@ -227,6 +251,7 @@ export const benchInit = async (args: readonly string[]): Promise<void> => {
     rounds: Number(values.rounds),
     workers: Number(values.workers),
     profile: values.profile,
+    steadySeconds: Number(values.steady),
   })
   process.stdout.write(
     values.json ? `${JSON.stringify(result, null, 2)}\n` : `${linesOf(result).join("\n")}\n`,
