@@ -141,9 +141,10 @@ export class EdgeMachine {
   /** Lets time pass for every edge. */
   age(nowMs: number): void {
     const { nodes, workflow } = this.#options
-    const someOver = workflow.nodes.some(({ id }) => nodes.leaseOver(id, nowMs))
+    const over = new Set(workflow.nodes.filter(({ id }) => nodes.leaseOver(id, nowMs)).map(({ id }) => id))
     for (const record of this.#edges.values()) {
-      if (!someOver && isSettled(record)) continue
+      const { initiator, responder } = record.edge
+      if (isSettled(record) && !over.has(initiator) && !over.has(responder)) continue
       this.#age(record, nowMs)
       this.reconcile([record], nowMs)
     }
