@@ -31,6 +31,9 @@ export const limits = {
   /** A signed result's body; results that others are to follow soon wait this long for one signature over all. */
   resultBytes: 4_096,
   resultGatherMs: 50,
+  /** A packed verdict with all its checks, and a record of one: evidence, workflow document, collateral and verdict. */
+  verdictBytes: 393_216,
+  recordBytes: 2_097_152,
   /** A challenge lives this long and is answered once. */
   challengeMs: 10_000,
   /** The releaser's beacon is renewed this often and believed this long. */

@@ -1,9 +1,11 @@
 /** Every message by name, with an example that fills in every field: golden vectors and tests are made from these. */
 import type { Schema } from "effect"
+import { EAR_PROFILE, Ear } from "../ear.ts"
 import * as attestation from "../messages/attestation.ts"
 import * as collateral from "../messages/collateral.ts"
 import * as common from "../messages/common.ts"
 import * as event from "../messages/event.ts"
+import * as record from "../messages/record.ts"
 import * as release from "../messages/release.ts"
 import * as stats from "../messages/stats.ts"
 import type { SevSnp } from "../platforms.ts"
@@ -375,6 +377,57 @@ export const messages = {
     source: "https://kdsintf.amd.com/vcek/v1/Milan/crl",
     confirmed_ms: 1_790_000_000_000,
   }),
+  "verdict-record": message(record.VerdictRecord, {
+    v: 1,
+    kind: "verdict-record",
+    at_ms: 1_790_000_000_000,
+    workflow: { digest: bytes(32, 9), document: new TextEncoder().encode("workflow: example\n") },
+    subject: {
+      kind: "node",
+      evidence: nodeEvidence,
+      asked: {
+        node: "n1",
+        session: bytes(16, 18),
+        nonce: bytes(32, 16),
+        challenge: bytes(32, 17),
+        control: bytes(32, 15),
+      },
+    },
+    consulted: [
+      { of: "snp Milan", items: [{ name: "crl", bytes: bytes(120, 63) }] },
+      {
+        of: "tdx 00806f050000 platform",
+        items: [],
+        stale: {
+          field: "collateral.tcbInfo",
+          found: "issued 2026-01-01",
+          wanted: "within the last 604800 s",
+        },
+      },
+    ],
+    verdict: bytes(200, 64),
+  }),
+  "recorded-verdict": message(record.RecordedVerdict, {
+    v: 1,
+    verdict: "refused",
+    code: "DEBUG",
+    workflow: bytes(32, 9),
+    stage: "source",
+    node: "n1",
+    at_ms: 1_790_000_000_000,
+    platform: "sev-snp Milan",
+    assurance: "hardware",
+    checks: [check, { ...check, name: "debug", result: "failed" }],
+    collateral: [
+      {
+        kind: "intel-tcb-info",
+        sha256: bytes(32, 65),
+        issued_ms: 1_789_000_000_000,
+        expires_ms: 1_791_000_000_000,
+        number: 20,
+      },
+    ],
+  }),
   "signed-workflow": message(workflow.SignedWorkflow, {
     v: 1,
     document: new TextEncoder().encode("workflow: example\n"),
@@ -384,8 +437,60 @@ export const messages = {
 
 export type MessageName = keyof typeof messages
 
-/** Documents that people write or that are measured: YAML or JSON, never msgpack. */
+/** Documents that people write, that are measured, or that leave for others: YAML or JSON, never msgpack. */
 export const documents = {
+  ear: message(Ear, {
+    eat_profile: EAR_PROFILE,
+    iat: 1_790_000_000,
+    exp: 1_790_000_300,
+    ear_verifier_id: { developer: "vouchsafe", build: "0.1.0" },
+    submods: {
+      n1: {
+        ear_status: "contraindicated",
+        ear_trustworthiness_vector: {
+          "instance-identity": 96,
+          configuration: 2,
+          executables: 3,
+          hardware: 97,
+          "runtime-opaque": 96,
+        },
+        ear_appraisal_policy_ids: ["tag:vouchsafe,2026:workflow/source"],
+        ear_attester_claims: {
+          vouchsafe: {
+            platform: "sev-snp Milan",
+            chip: "0d".repeat(64),
+            domain: "lab",
+            node: "n1",
+            session: "12".repeat(16),
+            boot: "17".repeat(16),
+            signing_key: "13".repeat(32),
+            dh_key: "14".repeat(32),
+            kem_key_digest: "15".repeat(32),
+            dataplane: "0c".repeat(48),
+          },
+        },
+        ear_verifier_claims: {
+          vouchsafe: {
+            verdict: "refused",
+            code: "DEBUG",
+            assurance: "emulated",
+            appraised_at: 1_790_000_000,
+            appraisal: "16".repeat(32),
+            checks: [check],
+            collateral: [
+              {
+                kind: "intel-tcb-info",
+                sha256: "17".repeat(32),
+                issued_at: 1_789_000_000,
+                expires_at: 1_791_000_000,
+                number: 20,
+              },
+            ],
+          },
+        },
+      },
+    },
+  }),
   workflow: message(workflow.Workflow, workflowExample),
   anchors: message(workflow.Anchors, {
     domain: "lab",

@@ -27,6 +27,8 @@ export interface VerifiedWorkflow {
   readonly document: Workflow
   /** 32 bytes, over the received document: what report data, results and keys are bound to. */
   readonly digest: Uint8Array
+  /** The received document, where it is at hand: for records. */
+  readonly bytes?: Uint8Array
 }
 
 export interface WorkflowTrust {
@@ -68,7 +70,7 @@ export const verifyWorkflow = (
       `the workflow ended at ${document.not_after}; sign a new version`,
     )
   }
-  return { document, digest: workflowDigest(crypto, signed.document) }
+  return { document, digest: workflowDigest(crypto, signed.document), bytes: signed.document }
 }
 
 /** Whether the document's end has not come. It comes for a running process too: what has been accepted is asked again. */

@@ -1,4 +1,4 @@
-import { Config, Effect } from "effect"
+import { Config, Effect, Option } from "effect"
 import { Bus, busConfig } from "../common/bus/bus.ts"
 import { loadTrust } from "../common/config/anchors.ts"
 import { openRunDirectory } from "../common/config/guest-keys.ts"
@@ -20,6 +20,7 @@ runService({
       "VOUCHSAFE_ANCHORS",
       "the guest's measured configuration: operators and control plane to believe (JSON)",
     ],
+    ["VOUCHSAFE_RECORDS", "a folder that keeps the last verdicts of each node, to be replayed (none)"],
     ...collateralVariables,
   ],
   main: ({ bus, own }) =>
@@ -34,6 +35,7 @@ runService({
         control: own.control,
         runDirectory,
         collateral: view,
+        ...(Option.isSome(own.records) && { records: own.records.value }),
       })
     }).pipe(Effect.provide(Bus.layer(bus))),
 })

@@ -14,14 +14,15 @@ import type { Trust } from "../common/config/anchors.ts"
 import { writeVerifierKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { type CollateralLookup, EvidenceCaches } from "../evidence/appraisal/verify-pieces.ts"
+import { appraiseNode, type Outstanding, type Verdict } from "../guest/appraise-node.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
 import { ChallengeBook } from "../make/challenge.ts"
 import { controlEvidenceDigest } from "../make/control-plane.ts"
 import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
-import { appraiseNode, type Outstanding, type Verdict } from "./appraise-node.ts"
 import { makeHelloBatch } from "./hello-batch.ts"
+import { makeRecords } from "./records.ts"
 import { makeResultBatch } from "./result-batch.ts"
 
 const ATTEST_TIMEOUT_MS = 3_000
@@ -35,6 +36,8 @@ export interface VerifierOptions {
   readonly runDirectory: string
   /** What vendors say, of that moment; without it TDX is refused, and nothing is known of AMD's revocations. */
   readonly collateral?: (now: Date) => CollateralLookup
+  /** A folder that keeps the last verdicts of each node. */
+  readonly records?: string
   /** Another place to appraise in: a pool of threads. In this one, by default. */
   readonly appraise?: (evidence: NodeEvidence, asked: Outstanding, now: Date) => Effect.Effect<Verdict>
 }
@@ -60,6 +63,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     options.appraise ??
     ((evidence: NodeEvidence, asked: Outstanding, now: Date) =>
       Effect.sync(() => appraiseNode(verifier, evidence, asked, now)))
+  const keep = options.records === undefined ? undefined : yield* makeRecords(options.records)
   let beacon: { readonly nonce: Uint8Array; readonly atMs: number } | undefined
 
   yield* bus.subscribe("beacon", {}, ({ nonce }) =>
@@ -148,15 +152,19 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     )
     outstanding.delete(node)
     if (asked === undefined) return yield* refuse("STALE", "challenge", "is not outstanding for this node")
-    const verdict = yield* appraise(evidence, asked, new Date())
+    const at = new Date()
+    const verdict = yield* appraise(evidence, asked, at)
     yield* report(node, verdict, Math.round(monotonicMs() - started))
+    const given = { verdict, evidence, asked, at }
     if (!verdict.accepted) {
       const { reason } = verdict
+      yield* keep?.(given) ?? Effect.void
       return yield* refuse(verdict.code, reason.name, `found ${reason.found}, wanted ${reason.wanted}`)
     }
     const { domain, workflow, dh_key: dhKey } = verdict.result
     const body = encode(AttestationResult, verdict.result)
     const result = yield* signed({ domain, workflow, node, dhKey, body })
+    yield* keep?.({ ...given, result }) ?? Effect.void
     return { v: 1 as const, kind: "result" as const, result }
   })
 

@@ -14,15 +14,15 @@ import {
   launchGuest,
   tpmExtraData,
 } from "../../services/evidence/index.ts"
-import { challengeValue } from "../../services/make/challenge.ts"
-import { nodeReportData } from "../../services/make/transcript.ts"
-import { parseWorkflow } from "../../services/make/workflow-document.ts"
 import {
   appraiseNode,
   type Outstanding,
   type Verdict,
   type Verifier,
-} from "../../services/verifier/appraise-node.ts"
+} from "../../services/guest/appraise-node.ts"
+import { challengeValue } from "../../services/make/challenge.ts"
+import { nodeReportData } from "../../services/make/transcript.ts"
+import { parseWorkflow } from "../../services/make/workflow-document.ts"
 import { makeTpm, tdxPiece, tpmPiece } from "./appraisal-support.ts"
 import { documentOf, makeNitroLab, madeAt as nitroMadeAt } from "./evidence-nitro-support.ts"
 import { dataplane, hexOf, makeChip, makeRoot, measurement, now as plainNow } from "./evidence-support.ts"

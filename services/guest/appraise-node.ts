@@ -4,6 +4,7 @@
  */
 import type { AttestationResult, NodeEvidence } from "../../schemas/messages/attestation.ts"
 import { type Check, Checks } from "../../schemas/messages/common.ts"
+import type { Consulted } from "../../schemas/messages/record.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { appraise } from "../evidence/appraisal/appraise.ts"
@@ -14,6 +15,7 @@ import {
   type Machine,
   machineOf,
 } from "../evidence/appraisal/machine-rules.ts"
+import type { Appraisal } from "../evidence/appraisal/policy.ts"
 import { tpmExtraData } from "../evidence/appraisal/report-data.ts"
 import {
   type CollateralLookup,
@@ -22,6 +24,7 @@ import {
   verifyPieces,
 } from "../evidence/appraisal/verify-pieces.ts"
 import { EvidenceError } from "../evidence/error.ts"
+import { recordLookup } from "../evidence/record/index.ts"
 import type { Challenge } from "../make/challenge.ts"
 import { MakeError } from "../make/errors.ts"
 import { expectSealable } from "../make/release.ts"
@@ -47,7 +50,7 @@ export interface Verifier {
   readonly collateral?: (now: Date) => CollateralLookup
 }
 
-export type Verdict =
+export type Verdict = (
   | { readonly accepted: true; readonly result: AttestationResult; readonly checks: Checks }
   | {
       readonly accepted: false
@@ -57,6 +60,12 @@ export type Verdict =
       readonly stage: string
       readonly emulated: boolean
     }
+) & {
+  /** Absent where the workflow knows no such node. */
+  readonly appraisal?: Appraisal
+  /** What was asked of the store of collateral. */
+  readonly consulted?: readonly Consulted[]
+}
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
 
@@ -174,12 +183,13 @@ export const appraiseNode = (
     dataplane: claims.dataplane,
     bootId: claims.boot,
   })
+  const recorder = verifier.collateral && recordLookup(verifier.collateral(now))
   const pieces = verifyPieces(evidence.evidence, {
     roots,
     now,
     crypto,
     caches: verifier.caches,
-    ...(verifier.collateral && { collateral: verifier.collateral(now) }),
+    ...(recorder && { collateral: recorder.lookup }),
   })
   const machine = machineOf(pieces)
   const appraisal = appraise(
@@ -191,6 +201,7 @@ export const appraiseNode = (
   const checks = [...claimChecks(crypto, evidence, asked), chipCheck(machine), ...appraisal.checks]
   const reason = checks.find(({ result }) => result === "failed")
   const chip = machine && chipBytesOf(machine)
+  const consulted = recorder?.consulted() ?? []
   if (
     reason !== undefined ||
     appraisal.verdict !== "accepted" ||
@@ -205,16 +216,20 @@ export const appraiseNode = (
     }
     return {
       accepted: false,
-      code: codeOf(failed.name, pieces),
+      code: refusalCode(failed.name, pieces),
       reason: failed,
       checks,
       stage: node.stage,
       emulated: appraisal.assurance === "emulated",
+      appraisal,
+      consulted,
     }
   }
   return {
     accepted: true,
     checks,
+    appraisal,
+    consulted,
     result: {
       v: 1,
       domain: claims.domain,
@@ -241,7 +256,7 @@ export const appraiseNode = (
 }
 
 /** Evidence that isn't genuine is refused by the verification's own code, all else by the name of the check. */
-const codeOf = (check: string, { snp, tdx, tpm, nitro }: VerifiedPieces): string => {
+export const refusalCode = (check: string, { snp, tdx, tpm, nitro }: VerifiedPieces): string => {
   const wrong = check === "genuine" ? (snp ?? tdx ?? nitro ?? tpm) : check === "tpm-genuine" ? tpm : undefined
   return wrong instanceof EvidenceError ? wrong.code : check.toUpperCase().replaceAll("-", "_")
 }

@@ -1,0 +1,27 @@
+export type RecordErrorCode =
+  | "RECORD_UNREADABLE"
+  | "RECORD_TOO_LARGE"
+  | "RECORD_MALFORMED"
+  | "VERDICT_MALFORMED"
+  /** The workflow document isn't in the record and doesn't lie beside it. */
+  | "WORKFLOW_MISSING"
+  /** The document isn't the one that the record names. */
+  | "WORKFLOW_DIGEST"
+  | "WORKFLOW_MALFORMED"
+  | "STAGE_UNKNOWN"
+  | "NODE_UNKNOWN"
+  /** The appraisal asks for collateral that the record doesn't hold. */
+  | "COLLATERAL_UNRECORDED"
+
+/** Why a record of a verdict can't be used. */
+export class RecordError extends Error {
+  override readonly name = "RecordError"
+  readonly code: RecordErrorCode
+  readonly field: string
+
+  constructor(code: RecordErrorCode, field: string, message: string) {
+    super(`${field}: ${message}`)
+    this.code = code
+    this.field = field
+  }
+}

@@ -1,0 +1,12 @@
+/** Verdicts that can be given again: what they were given by, kept beside them. */
+export { type Recorder, recordLookup, replayLookup } from "./consulted.ts"
+export { RecordError, type RecordErrorCode } from "./error.ts"
+export {
+  looksLikeRecord,
+  packRecord,
+  recordEnding,
+  resultEnding,
+  unpackRecord,
+  workflowFile,
+} from "./record.ts"
+export { appraisalDigest, packVerdict, recordedUses, unpackVerdict } from "./verdict.ts"
