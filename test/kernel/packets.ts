@@ -226,11 +226,20 @@ export const esp = (
   inner: Uint8Array,
   options: EspOptions = {},
 ): Uint8Array => {
-  const iv = options.iv ?? u64(sequence)
-  const low = u64(sequence).subarray(4)
-  const associated = concat(u32(sa.spi), sa.esn ? u64(sequence) : low)
   const next = (inner[0] ?? 0) >> 4 === 6 ? 41 : 4
   const text = concat(inner, options.trailer ?? trailerFor(inner.length, next))
+  return sealText(sa, sequence, text, options.iv)
+}
+
+/** The same for a text that has its trailer already, whatever is in it. */
+export const sealText = (
+  sa: Association,
+  sequence: bigint,
+  text: Uint8Array,
+  iv: Uint8Array = u64(sequence),
+): Uint8Array => {
+  const low = u64(sequence).subarray(4)
+  const associated = concat(u32(sa.spi), sa.esn ? u64(sequence) : low)
   const sealed = chacha20poly1305(sa.key, concat(sa.salt, iv), associated).encrypt(text)
   return concat(u32(sa.spi), low, iv, sealed)
 }
