@@ -272,11 +272,13 @@ const tdx = (args: readonly string[]) => {
   }
 }
 
-/** `db=CERTIFICATE`, `SbatLevel=FILE`, `MokListRT=FILE`. */
+/** `db=CERTIFICATE`, or what shim measures of its own: `SbatLevel=FILE`. */
 const authority = (argument: string, values: SecureBootValues): Authority => {
-  const [, variable, path] = /^(db|SbatLevel|MokListRT)=(.+)$/s.exec(argument) ?? []
+  const [, variable, path] = /^(db|SbatLevel|MokListRT|MokListTrusted|Shim)=(.+)$/s.exec(argument) ?? []
   if (variable === undefined || path === undefined)
-    throw new UsageError(`--authority: "${argument}" is not db=FILE, SbatLevel=FILE or MokListRT=FILE`)
+    throw new UsageError(
+      `--authority: "${argument}" is not db=FILE, or SbatLevel, MokListRT, MokListTrusted or Shim`,
+    )
   const content = readWhole(path, `authority.${variable}`, measureLimits.variableBytes)
   if (variable !== "db") return { variable, value: content }
   const certificate = content[0] === 0x30 ? content : Uint8Array.from(derOf(content, path))

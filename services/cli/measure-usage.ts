@@ -44,8 +44,8 @@ const tpm = `vouchsafe measure tpm [--bank sha256|sha384|sha512] [--json]
                     measured twice is named twice: Debian's GRUB 2.06 does so with a kernel
   --failed-options  how many boot options came back before
   --variables       a folder with SecureBoot, PK, KEK, db and dbx as /sys/firmware/efi/efivars has them: PCR 7
-  --authority       what let images run, in their order: db=CERTIFICATE, SbatLevel=FILE, MokListRT=FILE (values as shim
-                    measures them)
+  --authority       what let images run, in their order: db=CERTIFICATE, and of shim SbatLevel=FILE, MokListRT=FILE,
+                    MokListTrusted=FILE, Shim=FILE (values as shim measures them)
   --eventlog        a boot's log: computed registers are compared with it, and those of --pcr are taken from it
 
   Exit status: 3 where the log has something else than was computed.

@@ -11,12 +11,14 @@ export const secureBootVariables = ["SecureBoot", "PK", "KEK", "db", "dbx"] as c
 export type SecureBootVariable = (typeof secureBootVariables)[number]
 
 const shim = "605dab50-e046-4300-abb6-3dd810dd8b23"
+/** `Shim` is the certificate built into it, as shim before 15.3 measures it. */
+const shimVariables: ReadonlySet<string> = new Set(["SbatLevel", "MokListRT", "MokListTrusted", "Shim"])
 
 /** Whose variable it is. @returns undefined for one that isn't known */
 export const vendorOf = (name: string): string | undefined => {
   if (name === "db" || name === "dbx") return guids.security
   if (name === "SecureBoot" || name === "PK" || name === "KEK") return guids.global
-  return ["SbatLevel", "MokListRT", "MokList", "MokListTrusted"].includes(name) ? shim : undefined
+  return shimVariables.has(name) ? shim : undefined
 }
 
 /** UEFI_VARIABLE_DATA: what is hashed of a variable. */
@@ -31,7 +33,7 @@ export const variableData = (vendor: string, name: string, value: Uint8Array): U
 export type SecureBootValues = Readonly<Partial<Record<SecureBootVariable, Uint8Array>>>
 
 export interface Authority {
-  /** `db`, or of shim `SbatLevel`, `MokListRT`. */
+  /** `db`, or one of shim's. */
   readonly variable: string
   /** EFI_SIGNATURE_DATA of `db` and `MokListRT`: owner and certificate; the whole value of `SbatLevel`. */
   readonly value: Uint8Array

@@ -48,6 +48,9 @@ export const readSnpFirmware = (image: Uint8Array): SnpFirmware => {
   const count = reader.u32("count")
   if (count > sectionsMost) throw refuse("firmware.metadata.count", count, `at most ${sectionsMost}`)
   const sections = Array.from({ length: count }, (_, i) => readSection(reader, i))
+  const total = sections.reduce((sum, { size }) => sum + size, 0)
+  if (total > 4 * measureLimits.firmwareBytes)
+    throw refuse("firmware.metadata.sections", `${total} bytes`, `at most ${4 * measureLimits.firmwareBytes}`)
   const hashesAddress = table.has(tableGuids.sevHashTable)
     ? tableNumber(table, tableGuids.sevHashTable, "an address")
     : 0
