@@ -274,10 +274,11 @@ const tdx = (args: readonly string[]) => {
 
 /** `db=CERTIFICATE`, or what shim measures of its own: `SbatLevel=FILE`. */
 const authority = (argument: string, values: SecureBootValues): Authority => {
-  const [, variable, path] = /^(db|SbatLevel|MokListRT|MokListTrusted|Shim)=(.+)$/s.exec(argument) ?? []
+  const [, variable, path] =
+    /^(db|SbatLevel|MokListRT|MokListTrusted|Shim|vendor_db)=(.+)$/s.exec(argument) ?? []
   if (variable === undefined || path === undefined)
     throw new UsageError(
-      `--authority: "${argument}" is not db=FILE, or SbatLevel, MokListRT, MokListTrusted or Shim`,
+      `--authority: "${argument}" is not db=FILE, or SbatLevel, MokListRT, MokListTrusted, Shim or vendor_db`,
     )
   const content = readWhole(path, `authority.${variable}`, measureLimits.variableBytes)
   if (variable !== "db") return { variable, value: content }

@@ -45,7 +45,7 @@ const tpm = `vouchsafe measure tpm [--bank sha256|sha384|sha512] [--json]
   --failed-options  how many boot options came back before
   --variables       a folder with SecureBoot, PK, KEK, db and dbx as /sys/firmware/efi/efivars has them: PCR 7
   --authority       what let images run, in their order: db=CERTIFICATE, and of shim SbatLevel=FILE, MokListRT=FILE,
-                    MokListTrusted=FILE, Shim=FILE (values as shim measures them)
+                    MokListTrusted=FILE, Shim=FILE, vendor_db=FILE (values as shim measures them)
   --eventlog        a boot's log: computed registers are compared with it, and those of --pcr are taken from it
 
   Exit status: 3 where the log has something else than was computed.

@@ -251,7 +251,8 @@ describe("a kernel's header as QEMU fills it in", () => {
 })
 
 const bootLogs = [
-  "cos-85-amd-sev",
+  "keylime-secureboot",
+  "eventlogwithsp800155",
   "rhel8-uefi",
   "ubuntu-2404-amd-sevsnp",
   "cos-101-amd-sev",

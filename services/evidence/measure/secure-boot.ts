@@ -16,7 +16,7 @@ const shimVariables: ReadonlySet<string> = new Set(["SbatLevel", "MokListRT", "M
 
 /** Whose variable it is. @returns undefined for one that isn't known */
 export const vendorOf = (name: string): string | undefined => {
-  if (name === "db" || name === "dbx") return guids.security
+  if (name === "db" || name === "dbx" || name === "vendor_db") return guids.security
   if (name === "SecureBoot" || name === "PK" || name === "KEK") return guids.global
   return shimVariables.has(name) ? shim : undefined
 }
@@ -40,7 +40,8 @@ export interface Authority {
 }
 
 /**
- * @param authorities in the order in which images are verified; each entry once, however many images it lets run
+ * @param authorities as often as they are measured, in their order: firmware measures an entry once, however many images it
+ *   lets run, and shim may measure it again
  * @throws MeasureError VARIABLE
  */
 export const secureBootSteps = (
