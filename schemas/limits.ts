@@ -43,6 +43,9 @@ export const limits = {
   leaseMs: 30_000,
   renewEveryMs: 10_000,
   leaseMsMax: 300_000,
+  /** How often a workflow may want its edges' keys anew. */
+  rotateSecondsMin: 10,
+  rotateSecondsMax: 604_800,
   /** A term may rise by at most 2^51 at once: some 17 years of 4,096 to the millisecond, and 2^63 has room for 4,096 such steps. */
   termStepMax: 2_251_799_813_685_248,
   /** Data plane: edge instances of one node, lanes of one edge, flows, security associations. */

@@ -130,6 +130,15 @@ export const subjects = {
     bytesMax: limits.messageBytes,
     meaning: "what a node holds now, with an exporter per edge to compare both ends",
   },
+  order: {
+    pattern: "order.{domain}",
+    kind: "publish",
+    payload: Signed,
+    publishers: [by("operator")],
+    subscribers: [by("releaser")],
+    bytesMax: 1_024,
+    meaning: "an operator asks for new keys at once",
+  },
   event: {
     pattern: "event.{identity}",
     kind: "event",

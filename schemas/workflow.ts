@@ -59,6 +59,12 @@ export const Workflow = Schema.Struct({
   /** One of `services/make/suites.ts`, the hybrid one first: what seals releases and encrypts packets. */
   suite: Schema.Literals(["xwing-chacha20-poly1305", "chacha20-poly1305"]),
   lease_seconds: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.leaseMsMax / 1000 })),
+  /** Every edge gets new keys this often, whatever else renews them; absent: with each new session of a node only. */
+  rotate_seconds: Schema.optionalKey(
+    Schema.Int.check(
+      Schema.isBetween({ minimum: limits.rotateSecondsMin, maximum: limits.rotateSecondsMax }),
+    ),
+  ),
   roots: HardwareRoots,
   stages: Schema.Record(Token, Stage),
   nodes: list(WorkflowNode, limits.nodes),

@@ -5,6 +5,7 @@ import * as attestation from "../messages/attestation.ts"
 import * as collateral from "../messages/collateral.ts"
 import * as common from "../messages/common.ts"
 import * as event from "../messages/event.ts"
+import * as order from "../messages/order.ts"
 import * as record from "../messages/record.ts"
 import * as release from "../messages/release.ts"
 import * as stats from "../messages/stats.ts"
@@ -127,6 +128,7 @@ const workflowExample: workflow.Workflow = {
   not_after: "2027-01-01T00:00:00Z",
   suite: "xwing-chacha20-poly1305",
   lease_seconds: 30,
+  rotate_seconds: 3_600,
   roots: [
     { vendor: "amd", product: "Milan", key_digest: "0a".repeat(32), emulated: true },
     { vendor: "intel", key_digest: "1d".repeat(32), emulated: false },
@@ -310,6 +312,14 @@ export const messages = {
         secret: bytes(32, 30),
       },
     ],
+  }),
+  order: message(order.Order, {
+    v: 1,
+    domain: "lab",
+    order: "rotate",
+    edge: "raw:n1:n2",
+    issued_ms: 1_790_000_000_000,
+    nonce: bytes(32, 70),
   }),
   ack: message(release.Ack, {
     v: 1,

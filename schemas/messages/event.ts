@@ -14,6 +14,8 @@ export const EventType = Schema.Literals([
   "vouchsafe.attestation.refused",
   "vouchsafe.pull.refused",
   "vouchsafe.ack.refused",
+  "vouchsafe.order.accepted",
+  "vouchsafe.order.refused",
   "vouchsafe.release.sent",
   "vouchsafe.release.accepted",
   "vouchsafe.release.refused",

@@ -4,6 +4,7 @@ import { parseArgs } from "node:util"
 import { applyWorkflow, onBus, showEvents, showStatus } from "./bus-commands.ts"
 import { collateralCommand } from "./collateral-command.ts"
 import { inspectCommand } from "./inspect-command.ts"
+import { lifecycleCommand, lifecycleUsage } from "./lifecycle-command.ts"
 import { checkWorkflow, keygen, makeBus, measureDataplane, measureGuest } from "./local-commands.ts"
 import { measurable, measureCommand } from "./measure-command.ts"
 import { createOutput, type Output, UsageError } from "./output.ts"
@@ -22,7 +23,7 @@ const usage = `vouchsafe: the operator's tool
   measure snp|tdx|tpm                  what hardware will say of a guest or a boot, computed from its files (--help)
   evidence inspect FILE...             is it genuine, and what does it say (more with --help); exit status 0, 3 or 2
   collateral fetch|status|push         what vendors say beside evidence: have it, look at it, hand it to a cluster (--help)
-  bus DIR IDENTITY... [--host A] [--port N]
+${lifecycleUsage}  bus DIR IDENTITY... [--host A] [--port N]
                                        a NATS server's configuration with exactly these identities' permissions,
                                        and their seeds; an identity is <role>-<instance>, such as loader-n1
 
@@ -95,6 +96,7 @@ const main = async (): Promise<number> => {
     const hardware = measurable.find((what) => command === "measure" && subcommand === what)
     if (hardware !== undefined) return measureCommand(hardware, rest)
     if (command === "collateral") return await collateralCommand(process.argv.slice(3), onBus)
+    if (await lifecycleCommand(process.argv.slice(2))) return 0
     const { values, positionals } = parse(process.argv.slice(2))
     if (values.help) {
       process.stdout.write(usage)

@@ -26,6 +26,7 @@ import { KnownBatches, vouchResult } from "../make/result.ts"
 import { isInForce, type VerifiedWorkflow } from "../make/workflow-document.ts"
 import { eventsOf, sentEvents } from "./events.ts"
 import { makeKnownVerifiers } from "./known-verifiers.ts"
+import { hearOrders } from "./orders.ts"
 import { nextTerm, randomLow } from "./term.ts"
 
 const TICK_MS = 250
@@ -43,6 +44,10 @@ export interface ReleaserServiceOptions {
   readonly runDirectory: string
   readonly collateral?: ControlCheckOptions["collateral"]
 }
+
+/** Without it, edges get new keys with each new session of one of their nodes. */
+const rotation = ({ document: { rotate_seconds: seconds } }: VerifiedWorkflow) =>
+  seconds === undefined ? {} : { rotateMs: seconds * 1_000 }
 
 interface Reign {
   readonly workflow: VerifiedWorkflow
@@ -80,6 +85,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
         releaser: instance,
         term,
         leaseMs: workflow.document.lease_seconds * 1000,
+        ...rotation(workflow),
         gather: true,
       })
       writeReleaserKey(options.runDirectory, { instance, key: key.publicKey, term })
@@ -212,6 +218,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   yield* bus.subscribe("ack", {}, (signed, { tokens }) =>
     guarded("vouchsafe.ack.refused", tokens.node, onAck(signed, tokens.node)),
   )
+  yield* hearOrders(bus, { crypto, trust, core: () => reigning()?.core, take })
   yield* bus.event({
     type: "vouchsafe.service.ready",
     data: { node: options.control, message: "key-releaser" },

@@ -38,6 +38,8 @@ export interface EdgeMachineOptions {
   readonly term: bigint
   readonly leaseMs: number
   readonly graceMs: number
+  /** The age at which an epoch in use is replaced. */
+  readonly rotateMs: number
   readonly nodes: Pick<NodeBook, "live" | "leaseOver">
   readonly say: (event: EdgeEvent) => void
   /** The desired state of this node has changed. */
@@ -75,11 +77,15 @@ export class EdgeMachine {
     return this.#edges.values()
   }
 
-  /** @throws MakeError NO_SUCH_EDGE */
-  get(instance: string): EdgeRecord {
-    const record = this.#edges.get(instance)
-    if (record === undefined) throw new MakeError("NO_SUCH_EDGE", "instance", "is not in the workflow")
-    return record
+  /**
+   * The instance with this id, or all of the edge with it.
+   * @throws MakeError NO_SUCH_EDGE
+   */
+  named(id: string): ReadonlyArray<EdgeRecord> {
+    const one = this.#edges.get(id)
+    const found = one === undefined ? [...this.#edges.values()].filter(({ edge }) => edge.edge === id) : [one]
+    if (found.length === 0) throw new MakeError("NO_SUCH_EDGE", "edge", "is not in the workflow")
+    return found
   }
 
   of(node: string): ReadonlyArray<EdgeRecord> {
@@ -144,6 +150,7 @@ export class EdgeMachine {
     const over = new Set(workflow.nodes.filter(({ id }) => nodes.leaseOver(id, nowMs)).map(({ id }) => id))
     for (const record of this.#edges.values()) {
       const { initiator, responder } = record.edge
+      if (this.#isOld(record, nowMs)) record.rotate = true
       if (isSettled(record) && !over.has(initiator) && !over.has(responder)) continue
       this.#age(record, nowMs)
       this.reconcile([record], nowMs)
@@ -166,6 +173,12 @@ export class EdgeMachine {
     if (record.current !== undefined && nowMs - record.current.startedMs >= leaseMs) record.failures = 0
     if (record.pending !== undefined && nowMs - record.pending.startedMs >= leaseMs)
       this.#fail(record, "edge-overdue", nowMs)
+  }
+
+  /** Only of an edge at rest: an epoch that takes its time must not be overtaken by the next. */
+  #isOld(record: EdgeRecord, nowMs: number): boolean {
+    const { current } = record
+    return current !== undefined && isSettled(record) && nowMs - current.startedMs >= this.#options.rotateMs
   }
 
   #confirm(

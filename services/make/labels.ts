@@ -35,6 +35,7 @@ export const labels = {
   signedPull: "vouchsafe/v1/signed-pull",
   signedRelease: "vouchsafe/v1/signed-release",
   signedAck: "vouchsafe/v1/signed-ack",
+  signedOrder: "vouchsafe/v1/signed-order",
   signedLeave: "vouchsafe/v1/signed-leave",
   signedRevocation: "vouchsafe/v1/signed-revocation",
   signedEvent: "vouchsafe/v1/signed-event",

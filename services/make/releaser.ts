@@ -32,6 +32,8 @@ export interface ReleaserOptions {
   readonly leaseMs?: number
   /** How long an old generation still receives after both ends have switched. */
   readonly graceMs?: number
+  /** The age at which an epoch in use is replaced; absent: none is for its age. */
+  readonly rotateMs?: number
   /** How long a release may go unacknowledged before it is sent again. */
   readonly resendMs?: number
   /**
@@ -72,11 +74,18 @@ export class Releaser {
   /** @throws MakeError for a workflow that doesn't compile, a lease or term outside the limits */
   constructor(options: ReleaserOptions) {
     const { crypto, workflow } = options
-    this.#options = { leaseMs: limits.leaseMs, graceMs: 2_000, resendMs: 1_000, gather: false, ...options }
+    this.#options = {
+      leaseMs: limits.leaseMs,
+      graceMs: 2_000,
+      resendMs: 1_000,
+      rotateMs: Number.POSITIVE_INFINITY,
+      gather: false,
+      ...options,
+    }
     leaseDeadline(0n, this.#options.leaseMs)
     expectTermMayFollow(undefined, options.term)
     this.#suite = suiteOf(workflow)
-    const { leaseMs, graceMs, term } = this.#options
+    const { leaseMs, graceMs, rotateMs, term } = this.#options
     this.#nodes = new NodeBook({ crypto, workflow, suite: this.#suite, leaseMs })
     this.#edges = new EdgeMachine({
       crypto,
@@ -84,6 +93,7 @@ export class Releaser {
       term,
       leaseMs,
       graceMs,
+      rotateMs,
       nodes: this.#nodes,
       say: (event) => this.#say(event),
       touch: (node) => this.#dirty.add(node),
@@ -172,12 +182,14 @@ export class Releaser {
     return outputs
   }
 
-  /** A new epoch for one edge instance, or for all; the old one stays in use until the new one is confirmed. */
-  rotate(instance: string | undefined, nowMs: number): ReadonlyArray<ReleaserOutput> {
-    for (const record of instance === undefined ? this.#edges.all() : [this.#edges.get(instance)]) {
-      record.rotate = true
-      this.#edges.reconcile([record], nowMs)
-    }
+  /**
+   * New epochs for one edge instance, all instances of an edge, or all; the old ones stay in use until theirs are confirmed.
+   * @throws MakeError NO_SUCH_EDGE
+   */
+  rotate(which: string | undefined, nowMs: number): ReadonlyArray<ReleaserOutput> {
+    const records = which === undefined ? [...this.#edges.all()] : this.#edges.named(which)
+    for (const record of records) record.rotate = true
+    this.#edges.reconcile(records, nowMs)
     return this.#settle(nowMs)
   }
 

@@ -220,7 +220,30 @@ describe("an edge", () => {
     ])
     expect(eventsIn(releaser.tick(2_099))).not.toContain("edge-retired")
     expect(eventsIn(releaser.tick(2_200))).toContain("edge-retired")
-    expect(codeOf(() => releaser.rotate("none:a:b", 0))).toBe("NO_SUCH_EDGE instance")
+    expect(codeOf(() => releaser.rotate("none:a:b", 0))).toBe("NO_SUCH_EDGE edge")
+  })
+
+  it("rotates all instances of an edge, and those whose epoch has reached its age, without a gap", () => {
+    established()
+    settle(releaser.rotate("ask", 100), 100)
+    expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 2n })
+    expect(current("bulk:alpha:beta")).toEqual({ term: 5n, n: 1n })
+
+    releaser = newReleaser({ rotateMs: 12_000 })
+    established()
+    settle(releaser.tick(11_999), 11_999)
+    expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 1n })
+    const outputs = releaser.tick(12_000)
+    expect(edgesOf(outputs, "alpha").map(({ state, epoch }) => `${state} ${epoch}`)).toEqual([
+      "active 1",
+      "install 2",
+      "active 1",
+      "install 2",
+    ])
+    settle(outputs, 12_000)
+    expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 2n })
+    settle(releaser.tick(23_999), 23_999)
+    expect(current("bulk:alpha:beta")).toEqual({ term: 5n, n: 2n })
   })
 
   it("stops for both when the lease of either is over, and begins anew when it asks again", () => {
