@@ -1,6 +1,6 @@
 /** `vouchsafe measure snp`. */
 import { parseArgs } from "node:util"
-import { measureLimits, measureSnp, vcpuTypes, vmms } from "../evidence/measure/index.ts"
+import { measureLimits, measureSnp, vmms } from "../evidence/measure/index.ts"
 import { hashFile, hashInitrd, readFirmware } from "./measure-files.ts"
 import {
   hex,
@@ -37,7 +37,7 @@ export const snp = (args: readonly string[]): Measurement => {
   const type = values["vcpu-type"]
   const measurement = measureSnp(readFirmware(needed(values.ovmf, "--ovmf FILE")), {
     vcpus: whole(needed(values.vcpus, "--vcpus N"), "--vcpus", measureLimits.vcpus),
-    ...(vmm === "qemu" && { vcpuType: oneOf(needed(type, "--vcpu-type TYPE"), "--vcpu-type", vcpuTypes) }),
+    ...(vmm === "qemu" && { vcpuType: needed(type, "--vcpu-type TYPE") }),
     features: BigInt(features),
     vmm,
     ...(kernel !== undefined && {

@@ -7,7 +7,8 @@ const snp = `vouchsafe measure snp --ovmf FILE --vcpus N --vcpu-type TYPE [--ker
 
   --ovmf            the firmware that the VMM maps below 4 GiB, with its table for SEV-SNP
   --vcpus           how many: each is measured
-  --vcpu-type       QEMU's processor model, such as EPYC-v4, EPYC-Milan, EPYC-Genoa (qemu only)
+  --vcpu-type       QEMU's processor model, such as EPYC-v4, EPYC-Milan, EPYC-Genoa; or family, model and stepping of
+                    another, such as 25.17.1 (qemu only)
   --kernel          what QEMU loads beside the firmware with kernel-hashes=on; the firmware must have a place for it
   --guest-features  SEV_FEATURES as the VMM sets them: 0x1 with current kernels, 0x21 with some older ones
   --vmm             who starts the guest: the processors' first state differs

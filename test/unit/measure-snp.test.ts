@@ -150,7 +150,19 @@ describe("the launch measurement that others publish", () => {
       "EPYC-Turin": 0xb0_0f00,
     }
     for (const [type, signature] of Object.entries(wanted)) expect(vcpuSignature(type), type).toBe(signature)
-    for (const type of ["", "epyc", "toString", "Skylake"]) expect(vcpuSignature(type)).toBeUndefined()
+    expect(vcpuSignature("25.17.1")).toBe(0xa1_0f11)
+    for (const type of [
+      "",
+      "epyc",
+      "toString",
+      "Skylake",
+      "271.0.0",
+      "25.256.0",
+      "25.1.16",
+      "25.1",
+      "25.1.1.1",
+    ])
+      expect(vcpuSignature(type)).toBeUndefined()
     expect(vcpuTypes).toContain("EPYC-Turin")
   })
 })

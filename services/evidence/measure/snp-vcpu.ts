@@ -15,17 +15,21 @@ const models = {
   "EPYC-v2": [23, 1, 2],
   "EPYC-v3": [23, 1, 2],
   "EPYC-v4": [23, 1, 2],
+  "EPYC-v5": [23, 1, 2],
   "EPYC-IBPB": [23, 1, 2],
   "EPYC-Rome": [23, 49, 0],
   "EPYC-Rome-v1": [23, 49, 0],
   "EPYC-Rome-v2": [23, 49, 0],
   "EPYC-Rome-v3": [23, 49, 0],
   "EPYC-Rome-v4": [23, 49, 0],
+  "EPYC-Rome-v5": [23, 49, 0],
   "EPYC-Milan": [25, 1, 1],
   "EPYC-Milan-v1": [25, 1, 1],
   "EPYC-Milan-v2": [25, 1, 1],
+  "EPYC-Milan-v3": [25, 1, 1],
   "EPYC-Genoa": [25, 17, 0],
   "EPYC-Genoa-v1": [25, 17, 0],
+  "EPYC-Genoa-v2": [25, 17, 0],
   "EPYC-Turin": [26, 0, 0],
   "EPYC-Turin-v1": [26, 0, 0],
 } as const satisfies Record<string, readonly [number, number, number]>
@@ -35,16 +39,23 @@ export const vcpuTypes: readonly string[] = Object.keys(models)
 /**
  * EAX of CPUID 1: family above 15 in bits 20 to 27, model in 4 to 7 and 16 to 19, stepping in 0 to 3 (AMD's CPUID
  * Specification, publication 25481).
- * @param type a name of `vcpuTypes`
- * @returns undefined for another
+ * @param type a name of `vcpuTypes`, or numbers for another processor (`-cpu host`): `25.17.1`
+ * @returns undefined for anything else
  */
 export const vcpuSignature = (type: string): number | undefined => {
-  if (!Object.hasOwn(models, type)) return undefined
-  const [family, model, stepping] = models[type as keyof typeof models]
+  const numbers = Object.hasOwn(models, type) ? models[type as keyof typeof models] : written(type)
+  if (numbers === undefined) return undefined
+  const [family, model, stepping] = numbers
   const extended = Math.max(0, family - 15)
   return (
     (extended << 20) | ((model >> 4) << 16) | (Math.min(family, 15) << 8) | ((model & 15) << 4) | stepping
   )
+}
+
+const written = (type: string): readonly [number, number, number] | undefined => {
+  const [, family, model, stepping] = /^(\d{1,3})\.(\d{1,3})\.(\d{1,2})$/.exec(type) ?? []
+  const numbers = [Number(family), Number(model), Number(stepping)] as const
+  return numbers[0] <= 270 && numbers[1] <= 255 && numbers[2] <= 15 ? numbers : undefined
 }
 
 export interface VcpuState {

@@ -7,7 +7,7 @@ import { resetVector, type Vmm, vcpuPage, vcpuSignature, vcpuTypes } from "./snp
 
 export interface SnpLaunch {
   readonly vcpus: number
-  /** One of `vcpuTypes`. EC2 and GCE don't show it: only `qemu` needs it. */
+  /** See `vcpuSignature`. EC2 and GCE don't show it: only `qemu` needs it. */
   readonly vcpuType?: string
   /** SEV_FEATURES, as the VMM sets them. Default: 1, SNP alone. */
   readonly features?: bigint
@@ -65,7 +65,12 @@ const signatureFor = (vmm: Vmm, type: string | undefined): number => {
   if (vmm !== "qemu") return 0
   const signature = type === undefined ? undefined : vcpuSignature(type)
   if (signature === undefined)
-    throw new MeasureError("VCPUS", "vcpuType", type ?? "none", `one of ${vcpuTypes.join(", ")}`)
+    throw new MeasureError(
+      "VCPUS",
+      "vcpuType",
+      type ?? "none",
+      `one of ${vcpuTypes.join(", ")}, or such as 25.17.1`,
+    )
   return signature
 }
 
