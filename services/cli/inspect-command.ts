@@ -4,6 +4,7 @@ import { exitStatusOf, inspectPaths } from "./inspect/inspect.ts"
 import type { Inspection } from "./inspect/inspection.ts"
 import { tableOf } from "./inspect/table.ts"
 import { createOutput, UsageError } from "./output.ts"
+import { parseTime } from "./time.ts"
 
 const usage = `vouchsafe evidence inspect FILE... [--collateral DIR] [--at TIME] [--nonce HEX] [--json]
 
@@ -35,16 +36,6 @@ const options = {
   nonce: { type: "string" },
 } as const
 
-/** RFC 3339, or a date alone. */
-const timeShape = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d))?$/
-
-const parseTime = (text: string): Date => {
-  const time = new Date(text)
-  if (!timeShape.test(text) || Number.isNaN(time.getTime()))
-    throw new UsageError(`--at: "${text}" is no time such as 2025-06-01T00:00:00Z`)
-  return time
-}
-
 const parseNonce = (text: string): Uint8Array => {
   if (!/^(?:[0-9a-f]{2}){1,1024}$/i.test(text))
     throw new UsageError("--nonce: must be 1 to 1024 bytes in hex")
@@ -69,7 +60,7 @@ export const inspectCommand = (args: readonly string[]): 0 | 2 | 3 => {
   }
   if (positionals.length === 0) throw new UsageError("FILE is missing")
   const inspections = inspectPaths(positionals, {
-    at: values.at === undefined ? new Date() : parseTime(values.at),
+    at: values.at === undefined ? new Date() : parseTime("at", values.at),
     ...(values.collateral !== undefined && { collateral: values.collateral }),
     ...(values.nonce !== undefined && { nonce: parseNonce(values.nonce) }),
   })

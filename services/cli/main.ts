@@ -1,6 +1,7 @@
 /** `vouchsafe`: the operator's tool. Exit status 0 done, 1 failed, 64 wrong usage. */
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
+import { appraiseCommand } from "./appraise-command.ts"
 import { applyWorkflow, onBus, showEvents, showStatus } from "./bus-commands.ts"
 import { collateralCommand } from "./collateral-command.ts"
 import { inspectCommand } from "./inspect-command.ts"
@@ -8,6 +9,7 @@ import { lifecycleCommand, lifecycleUsage } from "./lifecycle-command.ts"
 import { checkWorkflow, keygen, makeBus, measureDataplane, measureGuest } from "./local-commands.ts"
 import { measurable, measureCommand } from "./measure-command.ts"
 import { createOutput, type Output, UsageError } from "./output.ts"
+import { resultCommand } from "./result-command.ts"
 
 const OBJECT = fileURLToPath(new URL("../../bpf/build/vouchsafe.bpf.o", import.meta.url))
 
@@ -22,6 +24,9 @@ const usage = `vouchsafe: the operator's tool
   measure guest BASE PATH...           the launch measurement of an emulated guest over these files
   measure snp|tdx|tpm                  what hardware will say of a guest or a boot, computed from its files (--help)
   evidence inspect FILE...             is it genuine, and what does it say (more with --help); exit status 0, 3 or 2
+  appraise --workflow FILE --evidence FILE...
+                                       would it be accepted, and why (not); --replay RECORD, --fleet DIR (--help)
+  result show|export|keygen            signed results, records and EARs: print them, export them (--help)
   collateral fetch|status|push         what vendors say beside evidence: have it, look at it, hand it to a cluster (--help)
 ${lifecycleUsage}  bus DIR IDENTITY... [--host A] [--port N]
                                        a NATS server's configuration with exactly these identities' permissions,
@@ -95,6 +100,8 @@ const main = async (): Promise<number> => {
     if (command === "evidence" && subcommand === "inspect") return inspectCommand(rest)
     const hardware = measurable.find((what) => command === "measure" && subcommand === what)
     if (hardware !== undefined) return measureCommand(hardware, rest)
+    if (command === "appraise") return appraiseCommand(process.argv.slice(3))
+    if (command === "result") return resultCommand(process.argv.slice(3))
     if (command === "collateral") return await collateralCommand(process.argv.slice(3), onBus)
     if (await lifecycleCommand(process.argv.slice(2))) return 0
     const { values, positionals } = parse(process.argv.slice(2))

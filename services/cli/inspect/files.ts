@@ -1,6 +1,7 @@
 /** Files that were named, and those that lie about them: read once, bounded, regular files only. */
 import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, statSync } from "node:fs"
 import { basename, dirname, join } from "node:path"
+import { limits } from "../../../schemas/limits.ts"
 import { UnusableError } from "./inspection.ts"
 
 export interface Item {
@@ -15,8 +16,11 @@ const entriesMost = 512
 const codeOf = (error: unknown): string =>
   error instanceof Error && "code" in error ? String(error.code) : "can't be read"
 
+/** Records hold evidence, its collateral and a workflow document. */
+export const readRecordItem = (path: string): Item => readItem(path, limits.recordBytes)
+
 /** @throws UnusableError FILE_UNREADABLE, FILE_TOO_LARGE */
-export const readItem = (path: string): Item => {
+export const readItem = (path: string, most: number = bytesMost): Item => {
   let file: number
   try {
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
@@ -26,8 +30,8 @@ export const readItem = (path: string): Item => {
   try {
     const stat = fstatSync(file)
     if (!stat.isFile()) throw new UnusableError("FILE_UNREADABLE", "file", "isn't a regular file")
-    if (stat.size > bytesMost)
-      throw new UnusableError("FILE_TOO_LARGE", "file", `${stat.size} bytes, at most ${bytesMost}`)
+    if (stat.size > most)
+      throw new UnusableError("FILE_TOO_LARGE", "file", `${stat.size} bytes, at most ${most}`)
     const bytes = new Uint8Array(stat.size)
     let length = 0
     for (let read = -1; read !== 0 && length < bytes.length; length += read)
@@ -50,13 +54,17 @@ export const isFolder = (path: string): boolean => {
 }
 
 /** Names of files (or folders) in a folder, sorted; none where it can't be read. */
-export const namesIn = (folder: string, wanted: "files" | "folders" = "files"): readonly string[] => {
+export const namesIn = (
+  folder: string,
+  wanted: "files" | "folders" = "files",
+  most: number = entriesMost,
+): readonly string[] => {
   try {
     return readdirSync(folder, { withFileTypes: true })
       .filter((entry) => entry.isDirectory() === (wanted === "folders"))
       .map(({ name }) => name)
       .sort()
-      .slice(0, entriesMost)
+      .slice(0, most)
   } catch {
     return []
   }

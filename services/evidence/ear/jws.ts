@@ -7,7 +7,7 @@ import {
   createPrivateKey,
   createPublicKey,
   generateKeyPairSync,
-  type JsonWebKey,
+  type JsonWebKeyInput,
   type KeyObject,
   sign,
   verify,
@@ -96,7 +96,7 @@ export const readJwks = (text: string): readonly EarKey[] => {
   return decoded.success.keys.map(({ kty, crv, x, y }, i) => {
     try {
       return earKeyOf(
-        createPublicKey({ key: { kty, crv, x, y } as unknown as JsonWebKey, format: "jwk" }),
+        createPublicKey({ key: { kty, crv, x, y } as JsonWebKeyInput["key"], format: "jwk" }),
         `keys[${i}]`,
       )
     } catch (error) {

@@ -8,6 +8,8 @@ export type RecordErrorCode =
   /** The document isn't the one that the record names. */
   | "WORKFLOW_DIGEST"
   | "WORKFLOW_MALFORMED"
+  /** Replayed, it comes out as another. */
+  | "VERDICT_DIFFERS"
   | "STAGE_UNKNOWN"
   | "NODE_UNKNOWN"
   /** The appraisal asks for collateral that the record doesn't hold. */
