@@ -4,7 +4,7 @@
 #define VS_CONSTS_H
 
 /* The layout of all maps together. Any change to a struct in types.h raises it: the loader then starts a new epoch. */
-#define VS_LAYOUT 6
+#define VS_LAYOUT 7
 
 /* Sizes of the maps; schemas/limits.ts holds the same bounds for user space. */
 #define VS_MAX_EDGES 1024
@@ -31,6 +31,8 @@
 #define VS_OUTER6_LEN (VS_IP6_LEN + VS_UDP_LEN + VS_ESP_LEN + VS_IV_LEN)
 /* Smallest text: an inner IPv4 header and the trailer, to a multiple of four. */
 #define VS_TEXT_MIN 24
+/* Shortest UDP datagram that carries one, header included. */
+#define VS_SEALED_MIN (VS_UDP_LEN + VS_ESP_LEN + VS_IV_LEN + VS_TEXT_MIN + VS_ICV_LEN)
 
 /*
  * Longest text (ciphertext without ICV): 160 ChaCha20 blocks, enough for a wire with an MTU of 9,000. The room is the next

@@ -139,6 +139,21 @@ VS_INLINE u32 vs_guard_start6(struct __sk_buff *skb, struct vs_frame_start6 *f, 
 	return verdict == VS_V_EXTENSION ? foreign : verdict;
 }
 
+/*
+ * A marked UDP datagram from a lane's port, whose payload begins at `at`: a frame of the sealer's, or, under the complement of its mark,
+ * what user space may send beside it, a keepalive of one byte (RFC 3948 section 2.3) and nothing else. Gives its verdict.
+ */
+VS_INLINE u32 vs_guard_marked(struct __sk_buff *skb, const struct vs_config *c, u32 at, u32 udp_len)
+{
+	u8 byte = 0;
+
+	if (skb->mark == c->mark)
+		return udp_len >= VS_SEALED_MIN ? VS_V_SEALED_OUT : VS_V_FOREIGN_OUT;
+	if (udp_len != VS_UDP_LEN + 1 || skb->len != at + 1 || bpf_skb_load_bytes(skb, at, &byte, 1) || byte != 0xff)
+		return VS_V_FOREIGN_OUT;
+	return VS_V_KEEPALIVE_OUT;
+}
+
 /* An IPv6 frame on its way out. Gives its verdict. */
 VS_GLOBAL int vs_guard_out6(struct __sk_buff *skb, const struct vs_config *c)
 {
@@ -162,8 +177,9 @@ VS_GLOBAL int vs_guard_out6(struct __sk_buff *skb, const struct vs_config *c)
 	}
 	if (!vs_same6(f.ip.saddr, &c->wire_addr6))
 		return VS_V_FOREIGN_OUT;
-	if (f.ip.next == VS_PROTO_UDP && skb->mark == c->mark && (u16)(vs_swap16(f.sport) - vs_swap16(c->esp_port)) < VS_MAX_LANES)
-		return VS_V_SEALED_OUT;
+	if (f.ip.next == VS_PROTO_UDP && (skb->mark == c->mark || skb->mark == ~c->mark) &&
+	    (u16)(vs_swap16(f.sport) - vs_swap16(c->esp_port)) < VS_MAX_LANES)
+		return vs_guard_marked(skb, c, VS_START6_LEN, vs_swap16(f.udp_len));
 	if (f.ip.next == VS_PROTO_TCP && f.dport == c->bus_port && !vs_none6(&c->bus_addr6) &&
 	    vs_same6(f.ip.daddr, &c->bus_addr6))
 		return VS_V_CONTROL;
@@ -248,7 +264,7 @@ VS_INLINE u32 vs_guard_in(struct __sk_buff *skb, const struct vs_config *c, stru
 	return VS_GO_ON;
 }
 
-/* On its way out: the sealer's frame, by its mark and by what the sealer writes, or a segment to the bus. */
+/* On its way out: the sealer's frame, by its mark and by what the sealer writes, a keepalive, or a segment to the bus. */
 VS_INLINE u32 vs_guard_out(struct __sk_buff *skb, const struct vs_config *c)
 {
 	struct vs_frame_start f;
@@ -263,9 +279,9 @@ VS_INLINE u32 vs_guard_out(struct __sk_buff *skb, const struct vs_config *c)
 		return verdict;
 	if (f.ip.saddr != c->wire_addr || !f.ip.saddr)
 		return VS_V_FOREIGN_OUT;
-	if (f.ip.protocol == VS_PROTO_UDP && skb->mark == c->mark &&
+	if (f.ip.protocol == VS_PROTO_UDP && (skb->mark == c->mark || skb->mark == ~c->mark) &&
 	    (u16)(vs_swap16(f.sport) - vs_swap16(c->esp_port)) < VS_MAX_LANES)
-		return VS_V_SEALED_OUT;
+		return vs_guard_marked(skb, c, VS_START_LEN, vs_swap16(f.udp_len));
 	if (f.ip.protocol == VS_PROTO_TCP && f.ip.daddr == c->bus_addr && f.ip.daddr && f.dport == c->bus_port)
 		return VS_V_CONTROL;
 	return VS_V_FOREIGN_OUT;

@@ -34,7 +34,8 @@ VS_MAP(paths, BPF_MAP_TYPE_LRU_HASH, struct vs_path_key, u32, VS_MAX_PATHS);
 VS_MAP(paths6, BPF_MAP_TYPE_LRU_HASH, struct vs_path6_key, u32, VS_MAX_PATHS);
 VS_MAP(rates, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_rate, VS_MAX_RATES);
 VS_MAP(drops, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_drops, 1);
-VS_MAP(edge_stats, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_edge_stats, VS_MAX_EDGES);
+VS_MAP(edge_stats, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_edge_stats, VS_MAX_EDGES *VS_MAX_LANES);
+VS_MAP(edge_drops, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_edge_drops, VS_MAX_EDGES);
 VS_MAP(verdicts, BPF_MAP_TYPE_PERCPU_ARRAY, u32, u64, VS_MAX_VERDICTS);
 VS_MAP(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, u32, struct vs_work, 1);
 

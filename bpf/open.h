@@ -59,6 +59,8 @@ VS_INLINE u32 vs_open_text(struct vs_work *w, u32 text_len, u64 now, struct vs_o
 	sa = bpf_map_lookup_elem(&sa_in, &spi);
 	if (!sa)
 		return VS_V_UNKNOWN_SPI;
+	o->edge = w->edge = sa->edge;
+	o->lane = sa->lane;
 	if (!vs_lease_good(bpf_map_lookup_elem(&lease_in, &spi), now))
 		return VS_V_LEASE_OVER;
 	window = bpf_map_lookup_elem(&windows, &spi);
@@ -71,8 +73,6 @@ VS_INLINE u32 vs_open_text(struct vs_work *w, u32 text_len, u64 now, struct vs_o
 		return VS_V_REPLAYED;
 	vs_chacha20_init(w, sa->key, sa->salt, iv);
 	vs_esp_aad(w, spi, seq, sa->flags);
-	o->edge = w->edge = sa->edge;
-	o->lane = sa->lane;
 	if (vs_aead_open(w, text_len))
 		return VS_V_BAD_TAG;
 	w->opened = 1;
@@ -152,7 +152,7 @@ VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	u64 now = bpf_ktime_get_boot_ns();
 	struct vs_edge_stats *stats;
 	struct vs_opened o = {};
-	u32 verdict, text_len;
+	u32 verdict, text_len, index;
 
 	if (len == VS_UDP_LEN + 1) {
 		u8 byte = 0;
@@ -161,7 +161,7 @@ VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, s
 			return VS_V_INTERNAL;
 		return byte == 0xff ? VS_V_KEEPALIVE : VS_V_BAD_ESP;
 	}
-	if (len < VS_UDP_LEN + VS_ESP_LEN + VS_IV_LEN + VS_TEXT_MIN + VS_ICV_LEN)
+	if (len < VS_SEALED_MIN)
 		return VS_V_BAD_ESP;
 	text_len = len - (VS_UDP_LEN + VS_ESP_LEN + VS_IV_LEN + VS_ICV_LEN);
 	if (text_len > VS_TEXT_MAX || text_len % 4)
@@ -186,7 +186,8 @@ VS_INLINE u32 vs_open_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	if (verdict != VS_GO_ON)
 		return verdict;
 	skb->mark = c->mark;
-	stats = bpf_map_lookup_elem(&edge_stats, &o.edge);
+	index = o.edge * VS_MAX_LANES + o.lane;
+	stats = bpf_map_lookup_elem(&edge_stats, &index);
 	if (stats) {
 		stats->opened_packets += 1;
 		stats->opened_bytes += o.inner_len;

@@ -105,9 +105,10 @@ VS_INLINE u32 vs_seal_number(struct vs_work *w, struct vs_seal_by *by)
 	return VS_GO_ON;
 }
 
-VS_INLINE void vs_seal_account(u32 edge, u32 bytes)
+VS_INLINE void vs_seal_account(u32 edge, u32 lane, u32 bytes)
 {
-	struct vs_edge_stats *stats = bpf_map_lookup_elem(&edge_stats, &edge);
+	u32 index = edge * VS_MAX_LANES + lane;
+	struct vs_edge_stats *stats = bpf_map_lookup_elem(&edge_stats, &index);
 
 	if (!stats)
 		return;
@@ -221,7 +222,7 @@ VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	if (verdict != VS_GO_ON)
 		return verdict;
 	skb->mark = c->mark;
-	vs_seal_account(a.key.edge, t.total_len);
+	vs_seal_account(a.key.edge, by.headers.lane, t.total_len);
 	return VS_V_SEALED;
 }
 

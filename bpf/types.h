@@ -166,6 +166,7 @@ struct vs_flow_note {
 };
 _Static_assert(sizeof(struct vs_flow_note) == 16, "ABI");
 
+/* Of one lane; the key is edge * VS_MAX_LANES + lane. */
 struct vs_edge_stats {
 	u64 sealed_packets;
 	u64 sealed_bytes; /* of inner IP packets */
@@ -173,6 +174,12 @@ struct vs_edge_stats {
 	u64 opened_bytes;
 };
 _Static_assert(sizeof(struct vs_edge_stats) == 32, "ABI");
+
+/* Packets of an edge that were dropped, by verdict. */
+struct vs_edge_drops {
+	u64 packets[VS_MAX_VERDICTS];
+};
+_Static_assert(sizeof(struct vs_edge_drops) == 8 * VS_MAX_VERDICTS, "ABI");
 
 /* One packet that was dropped. `number` and `check` are equal once it is all there. */
 struct vs_drop {

@@ -10,6 +10,7 @@
 #define VS_V_SEALED_OUT       4 /* pass: a frame that the sealer made left through the wire's guard */
 #define VS_V_DELIVERED        5 /* pass: a packet that the opener released reached the workflow device */
 #define VS_V_NOTIFIED         6 /* pass: an ICMP error of the sealer's reached the workflow device */
+#define VS_V_KEEPALIVE_OUT    7 /* pass: a NAT keepalive, one byte, left through the wire's guard */
 #define VS_V_NOT_CONFIGURED  16 /* drop: the data plane has no configuration yet, or one of another layout */
 #define VS_V_NOT_IPV4        17 /* drop: an application's frame is neither IPv4 nor IPv6 */
 #define VS_V_BAD_IPV4        18 /* drop: an IPv4 header is malformed, carries options, or disagrees with the frame's length */

@@ -70,7 +70,7 @@ int vs_guard(struct __sk_buff *skb)
 	u32 verdict = c ? vs_guard_out(skb, c) : VS_V_NOT_CONFIGURED;
 
 	vs_end(skb, verdict, VS_OF_NOBODY);
-	if (verdict != VS_V_NEIGHBOUR && verdict != VS_V_CONTROL && verdict != VS_V_SEALED_OUT)
+	if (verdict != VS_V_NEIGHBOUR && verdict != VS_V_CONTROL && verdict != VS_V_SEALED_OUT && verdict != VS_V_KEEPALIVE_OUT)
 		return VS_DROP;
 	skb->mark = 0;
 	return VS_PASS;

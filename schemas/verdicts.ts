@@ -41,6 +41,7 @@ export const verdicts: ReadonlyArray<Verdict> = [
   row(4, "SEALED_OUT", "pass", "guard", "a frame that the sealer made left through the wire's guard"),
   row(5, "DELIVERED", "pass", "guard", "a packet that the opener released reached the workflow device"),
   row(6, "NOTIFIED", "pass", "guard", "an ICMP error of the sealer's reached the workflow device"),
+  row(7, "KEEPALIVE_OUT", "pass", "guard", "a NAT keepalive, one byte, left through the wire's guard"),
   row(
     16,
     "NOT_CONFIGURED",

@@ -102,6 +102,7 @@ const wireProblems = (s: Facts): string[] => {
     wire.esp_frames +
     wire.control_frames +
     wire.neighbour_frames +
+    wire.keepalive_frames +
     wire.intruder_frames +
     wire.unexpected_frames
   if (sum !== wire.frames) problems.push(`the capture's kinds add up to ${sum}, not to ${wire.frames}`)

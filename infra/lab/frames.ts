@@ -12,7 +12,7 @@ export interface WireView {
   readonly mtu: number
 }
 
-export type FrameClass = "esp" | "control" | "neighbour" | "unexpected"
+export type FrameClass = "esp" | "control" | "neighbour" | "keepalive" | "unexpected"
 
 const ETHERNET = 14
 const IPV4 = 20
@@ -66,10 +66,10 @@ const parseIpv6 = (frame: Buffer, mtu: number): Packet | undefined => {
 const sumIsRight = ({ source, target, protocol, payload }: Packet): boolean =>
   payloadChecksum(Buffer.concat([source, target]), protocol, payload) === 0
 
-/** UDP from a lane's port to the ESP port, holding at least SPI, sequence, IV, one block of padding and the tag. */
-const isEsp = (packet: Packet, view: WireView): boolean => {
+/** A UDP datagram from a lane's port to the ESP port. */
+const isOnLane = (packet: Packet, view: WireView): boolean => {
   const { protocol, payload } = packet
-  if (protocol !== UDP || payload.length < 8 + 8 + 8 + 4 + 16) return false
+  if (protocol !== UDP || payload.length < 8) return false
   const from = payload.readUInt16BE(0)
   return (
     from >= view.espPort &&
@@ -77,10 +77,19 @@ const isEsp = (packet: Packet, view: WireView): boolean => {
     payload.readUInt16BE(2) === view.espPort &&
     payload.readUInt16BE(4) === payload.length &&
     // Over IPv6 a tunnel may leave it out too (RFC 6935), but who sends one must send a right one.
-    (payload.readUInt16BE(6) === 0 || sumIsRight(packet)) &&
-    payload.readUInt32BE(8) >= 256
+    (payload.readUInt16BE(6) === 0 || sumIsRight(packet))
   )
 }
+
+/** Holding at least SPI, sequence, IV, one block of padding and the tag. */
+const isEsp = (packet: Packet, view: WireView): boolean =>
+  packet.payload.length >= 8 + 8 + 8 + 4 + 16 &&
+  isOnLane(packet, view) &&
+  packet.payload.readUInt32BE(8) >= 256
+
+/** RFC 3948, section 2.3: one byte 0xff, which says nothing. */
+const isKeepalive = (packet: Packet, view: WireView): boolean =>
+  packet.payload.length === 9 && packet.payload[8] === 0xff && isOnLane(packet, view)
 
 const isControl = ({ protocol, payload, source, target }: Packet, view: WireView): boolean => {
   if (protocol !== TCP || payload.length < 20) return false
@@ -119,7 +128,7 @@ const isNeighbour6 = (packet: Packet): boolean => {
   return sumIsRight(packet)
 }
 
-/** `frame`: from the destination MAC on. What isn't plainly one of the three permitted kinds is `unexpected`. */
+/** `frame`: from the destination MAC on. What isn't plainly one of the permitted kinds is `unexpected`. */
 export const classify = (frame: Buffer, view: WireView): FrameClass => {
   if (frame.length < ETHERNET) return "unexpected"
   const type = frame.readUInt16BE(12)
@@ -130,15 +139,17 @@ export const classify = (frame: Buffer, view: WireView): FrameClass => {
   if (packet === undefined) return "unexpected"
   if (isEsp(packet, view)) return "esp"
   if (isControl(packet, view)) return "control"
+  if (isKeepalive(packet, view)) return "keepalive"
   return six && isNeighbour6(packet) ? "neighbour" : "unexpected"
 }
 
-/** What a capture counted. Every frame is in exactly one of the five kinds. */
+/** What a capture counted. Every frame is in exactly one of the six kinds. */
 export interface WireCounts {
   readonly frames: number
   readonly esp_frames: number
   readonly control_frames: number
   readonly neighbour_frames: number
+  readonly keepalive_frames: number
   /** Frames with the tag that the lab's intruder puts into its own: sent on purpose, to be dropped by every node. */
   readonly intruder_frames: number
   readonly unexpected_frames: number
@@ -157,7 +168,7 @@ const SAMPLES = 4
 
 /** Counts frames as they come. `markers` and `tag` are searched in every frame, whatever its class. */
 export const createTally = (view: WireView, markers: ReadonlyArray<Buffer>, tag: Buffer) => {
-  const kinds = { esp: 0, control: 0, neighbour: 0, unexpected: 0, intruder: 0 }
+  const kinds = { esp: 0, control: 0, neighbour: 0, keepalive: 0, unexpected: 0, intruder: 0 }
   const samples: string[] = []
   let frames = 0
   let bytes = 0
@@ -186,6 +197,7 @@ export const createTally = (view: WireView, markers: ReadonlyArray<Buffer>, tag:
       esp_frames: kinds.esp,
       control_frames: kinds.control,
       neighbour_frames: kinds.neighbour,
+      keepalive_frames: kinds.keepalive,
       intruder_frames: kinds.intruder,
       unexpected_frames: kinds.unexpected,
       marker_hits: hits,

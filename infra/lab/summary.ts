@@ -170,7 +170,7 @@ export const renderSummary = (s: Summary): string => {
     ]),
     ...block("wire", [
       `${UNDERLAY[s.underlay].name}, ${count(s.wire.frames)} frames: ${count(s.wire.esp_frames)} sealed, ${count(s.wire.control_frames)} to the bus, ${count(s.wire.neighbour_frames)} ${UNDERLAY[s.underlay].neighbours},`,
-      `${count(s.wire.intruder_frames)} of the lab's own intruder, ${count(s.wire.unexpected_frames)} unexpected, ${count(s.wire.lost_frames)} lost`,
+      `${count(s.wire.keepalive_frames)} keepalives, ${count(s.wire.intruder_frames)} of the lab's own intruder, ${count(s.wire.unexpected_frames)} unexpected, ${count(s.wire.lost_frames)} lost`,
       `the marker in the data was seen in the clear ${count(s.wire.marker_hits)} times`,
     ]),
     "",

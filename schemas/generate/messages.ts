@@ -377,6 +377,7 @@ export const messages = {
         opened_packets: 0,
         opened_bytes: 9_007_199_254_740_991,
         rekeys: 3,
+        drops: { REPLAYED: 2 },
       },
     ],
     verdicts: { SEALED: 127, NO_POLICY: 128 },

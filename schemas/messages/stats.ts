@@ -2,6 +2,12 @@
 import { Schema } from "effect"
 import { Count, InstanceId, list, Token, text, U64, Version } from "../fields.ts"
 import { limits } from "../limits.ts"
+import { VERDICTS_MAX } from "../verdicts.ts"
+
+/** Packets by verdict. */
+const Verdicts = Schema.Record(Schema.String.check(Schema.isPattern(/^[A-Z][A-Z0-9_]{1,31}$/)), Count).check(
+  Schema.isMaxProperties(VERDICTS_MAX),
+)
 
 export const EdgeStats = Schema.Struct({
   instance: InstanceId,
@@ -19,6 +25,8 @@ export const EdgeStats = Schema.Struct({
   opened_bytes: Count,
   /** Switches to new keys since the loader started. */
   rekeys: Count,
+  /** What was dropped of packets that were known to be the edge's; verdicts at 0 are left out. */
+  drops: Verdicts,
 })
 export type EdgeStats = typeof EdgeStats.Type
 
@@ -30,6 +38,6 @@ export const Stats = Schema.Struct({
   backend: text(32),
   dataplane: text(96),
   edges: list(EdgeStats, limits.nodeEdges),
-  verdicts: Schema.Record(Schema.String.check(Schema.isPattern(/^[A-Z][A-Z0-9_]{1,31}$/)), Count),
+  verdicts: Verdicts,
 })
 export type Stats = typeof Stats.Type

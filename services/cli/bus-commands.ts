@@ -1,7 +1,7 @@
 /** Commands that go over the bus as the operator: apply and show the workflow, read events, watch nodes. */
 import { readFileSync } from "node:fs"
 import { Effect, Logger } from "effect"
-import type { Stats } from "../../schemas/messages/stats.ts"
+import type { EdgeStats, Stats } from "../../schemas/messages/stats.ts"
 import { verdicts } from "../../schemas/verdicts.ts"
 import { Bus, busConfig } from "../common/bus/bus.ts"
 import type { StoredEvent } from "../common/bus/types.ts"
@@ -82,18 +82,26 @@ const LISTEN_MS = 1_200
 
 const passing = new Set(verdicts.filter(({ outcome }) => outcome === "pass").map(({ name }) => name))
 
-const statusLines = (stats: ReadonlyArray<Stats>): ReadonlyArray<string> =>
+const countsOf = (counts: Stats["verdicts"]): string =>
+  Object.entries(counts)
+    .map(([name, count]) => `${name} ${count}`)
+    .join(", ")
+
+const edgeLines = (edge: EdgeStats): ReadonlyArray<string> => [
+  `  ${edge.instance.padEnd(28)} ${edge.state.padEnd(8)} epoch ${edge.term}.${edge.epoch}  lease ${(edge.lease_left_ms / 1000).toFixed(1)} s  sealed ${edge.sealed_packets}  opened ${edge.opened_packets}`,
+  ...(Object.keys(edge.drops).length === 0 ? [] : [`    drops of it: ${countsOf(edge.drops)}`]),
+]
+
+/** A node's state, its edges, and what was dropped: of each edge where that was known, and in all. */
+export const statusLines = (stats: ReadonlyArray<Stats>): ReadonlyArray<string> =>
   stats.flatMap((node) => {
-    const drops = Object.entries(node.verdicts).filter(([name, count]) => count > 0 && !passing.has(name))
+    const drops = Object.fromEntries(
+      Object.entries(node.verdicts).filter(([name, count]) => count > 0 && !passing.has(name)),
+    )
     return [
       `${node.node.padEnd(12)} ${node.stage.padEnd(14)} ${node.state.padEnd(10)} ${node.backend}  data plane ${node.dataplane.slice(0, 12)}`,
-      ...node.edges.map(
-        (edge) =>
-          `  ${edge.instance.padEnd(28)} ${edge.state.padEnd(8)} epoch ${edge.term}.${edge.epoch}  lease ${(edge.lease_left_ms / 1000).toFixed(1)} s  sealed ${edge.sealed_packets}  opened ${edge.opened_packets}`,
-      ),
-      ...(drops.length === 0
-        ? []
-        : [`  drops: ${drops.map(([name, count]) => `${name} ${count}`).join(", ")}`]),
+      ...node.edges.flatMap(edgeLines),
+      ...(Object.keys(drops).length === 0 ? [] : [`  drops: ${countsOf(drops)}`]),
     ]
   })
 

@@ -12,7 +12,7 @@ export const loaderConfig = Config.all({
   guest: guestConfig,
   collateral: collateralConfig,
   metrics: metricsConfig,
-  /** How often to keep a NAT's translations alive (RFC 3948: 20), or 0 where there is none on the way. */
+  /** How long a lane may be silent before a keepalive goes out (RFC 3948: 20), or 0 where no NAT or firewall is on the way. */
   keepaliveSeconds: Config.schema(
     Schema.NumberFromString.check(Schema.isInt(), Schema.isBetween({ minimum: 0, maximum: 3_600 })),
     "VOUCHSAFE_KEEPALIVE_SECONDS",

@@ -52,10 +52,12 @@ interface Metric {
   readonly samples: (stats: Stats) => ReadonlyArray<Sample>
 }
 
+const labelsOf = ({ instance, peer, role }: EdgeStats): Labels => ({ edge: instance, peer, role })
+
 const byEdge =
   (value: (edge: EdgeStats) => number | bigint) =>
   ({ edges }: Stats): ReadonlyArray<Sample> =>
-    edges.map((edge) => [{ edge: edge.instance, peer: edge.peer, role: edge.role }, value(edge)])
+    edges.map((edge) => [labelsOf(edge), value(edge)])
 
 const STATES = ["denied", "attesting", "refused", "accepted", "released", "tampered"] as const
 
@@ -103,6 +105,15 @@ export const metrics: ReadonlyArray<Metric> = [
     type: "counter",
     help: "Bytes of inner IP packets that were authentic, new and allowed.",
     samples: byEdge((edge) => edge.opened_bytes),
+  },
+  {
+    name: "vouchsafe_edge_dropped_packets_total",
+    type: "counter",
+    help: "Packets known to be the edge's that were dropped, by verdict; an inbound one before it is authentic by its SPI.",
+    samples: ({ edges }) =>
+      edges.flatMap((edge) =>
+        Object.entries(edge.drops).map(([verdict, count]): Sample => [{ ...labelsOf(edge), verdict }, count]),
+      ),
   },
   {
     name: "vouchsafe_edge_rekeys_total",

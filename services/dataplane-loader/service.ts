@@ -289,8 +289,9 @@ const live = (
     yield* Effect.forkScoped(orLogged(followWire).pipe(Effect.repeat(Schedule.spaced(FOLLOW_MS))))
     if (own.keepaliveSeconds > 0)
       yield* Effect.forkScoped(
-        orLogged(Effect.sync(() => plane.keepAlive())).pipe(
-          Effect.repeat(Schedule.spaced(own.keepaliveSeconds * 1_000)),
+        orLogged(Effect.sync(() => plane.keepAlive(BigInt(own.keepaliveSeconds) * 1_000_000_000n))).pipe(
+          // Asked four times as often, a lane is silent for a quarter longer at most.
+          Effect.repeat(Schedule.spaced(own.keepaliveSeconds * 250)),
         ),
       )
     yield* Effect.forkScoped(

@@ -19,6 +19,9 @@ export interface StatsSource {
 
 const NS_PER_MS = 1_000_000n
 
+const numbers = (counts: Readonly<Record<string, bigint>>): Record<string, number> =>
+  Object.fromEntries(Object.entries(counts).map(([name, count]) => [name, Number(count)]))
+
 export const statsOf = ({
   node,
   plane,
@@ -52,6 +55,7 @@ export const statsOf = ({
       opened_packets: Number(counted?.openedPackets ?? 0n),
       opened_bytes: Number(counted?.openedBytes ?? 0n),
       rekeys: rekeys.get(edge.id) ?? 0,
+      drops: numbers(counted?.drops ?? {}),
     }
   })
   return {
@@ -62,8 +66,6 @@ export const statsOf = ({
     backend,
     dataplane: Buffer.from(plane.measurement.digest).toString("hex"),
     edges,
-    verdicts: Object.fromEntries(
-      Object.entries(counters.verdicts).map(([name, count]) => [name, Number(count)]),
-    ),
+    verdicts: numbers(counters.verdicts),
   }
 }

@@ -1,9 +1,10 @@
 /** Where nodes are: keepalives for a NAT on the way, an address that changes under way, a node that lost everything. */
+import { execFileSync } from "node:child_process"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { untilReleased } from "../../infra/lab/job.ts"
 import { removePinnedPlane } from "../../services/dataplane-loader/dataplane/plane.ts"
 import { enterNetns } from "./netns.ts"
-import { makeLivingPair, type Pair } from "./pair.ts"
+import { makeLivingPair, type Pair, UDP_PORT } from "./pair.ts"
 import {
   allocated,
   countVerdicts,
@@ -18,6 +19,8 @@ import {
   until,
 } from "./support.ts"
 
+const HOUR_NS = 3_600_000_000_000n
+
 describe("keepalives", () => {
   let pair: Pair
   beforeAll(async () => {
@@ -28,24 +31,44 @@ describe("keepalives", () => {
   const verdict = (index: 0 | 1, name: string): number =>
     Number(pair.members[index].plane.counters().verdicts[name] ?? 0n)
 
+  const QUARTER_NS = 250_000_000n
+
   it("a keepalive goes out on every lane, is let through by the guard, and known by the peer as one", async () => {
     const [first] = pair.members
     const before = {
-      out: verdict(0, "SEALED_OUT"),
+      out: verdict(0, "KEEPALIVE_OUT"),
       known: verdict(1, "KEEPALIVE"),
       foreign: verdict(0, "FOREIGN_OUT"),
     }
     // Two edges with two lanes each.
-    expect(first.space.wire.inside(() => first.plane.keepAlive())).toBe(4)
+    expect(first.space.wire.inside(() => first.plane.keepAlive(HOUR_NS))).toBe(4)
     await expect.poll(() => verdict(1, "KEEPALIVE") - before.known, { timeout: 5_000 }).toBe(4)
-    expect(verdict(0, "SEALED_OUT") - before.out).toBe(4)
+    expect(verdict(0, "KEEPALIVE_OUT") - before.out).toBe(4)
     expect(verdict(0, "FOREIGN_OUT") - before.foreign).toBe(0)
+  })
+
+  it("only where nothing was sent for the interval", async () => {
+    const [first] = pair.members
+    const keepAlive = (idle: bigint) => first.space.wire.inside(() => first.plane.keepAlive(idle))
+    expect(keepAlive(HOUR_NS), "sent just now").toBe(0)
+    await sleep(300)
+    expect(keepAlive(QUARTER_NS), "silent on all four").toBe(4)
+    await sleep(300)
+    // One datagram makes one lane busy; the three others are silent.
+    const sealed = verdict(0, "SEALED")
+    first.space.app.inside(() =>
+      execFileSync("socat", ["-u", "-", `UDP4:10.77.0.2:${UDP_PORT}`], { input: "busy" }),
+    )
+    await expect.poll(() => verdict(0, "SEALED") - sealed, { timeout: 5_000 }).toBe(1)
+    expect(keepAlive(QUARTER_NS)).toBe(3)
+    await sleep(300)
+    expect(keepAlive(QUARTER_NS)).toBe(4)
   })
 
   it("without keys there is nothing to keep alive", () => {
     const [first] = pair.members
     first.plane.revokeAll()
-    expect(first.space.wire.inside(() => first.plane.keepAlive())).toBe(0)
+    expect(first.space.wire.inside(() => first.plane.keepAlive(0n))).toBe(0)
   })
 })
 

@@ -206,9 +206,9 @@ describe.each([
   it("the lab's capture: every frame of a permitted kind, no marker, none lost, and the kinds add up", async () => {
     await sleep(700)
     whole = lab.capture.counts()
-    const { frames, esp_frames, control_frames, neighbour_frames, intruder_frames } = whole
+    const { frames, esp_frames, control_frames, neighbour_frames, keepalive_frames, intruder_frames } = whole
     expect(whole).toMatchObject({ unexpected_frames: 0, marker_hits: 0, lost_frames: 0, samples: [] })
-    expect(esp_frames + control_frames + neighbour_frames + intruder_frames).toBe(frames)
+    expect(esp_frames + control_frames + neighbour_frames + keepalive_frames + intruder_frames).toBe(frames)
     // What the guards let out is what was on the wire: nothing came past them, and nothing is missing.
     expect(esp_frames).toBe(sealedOut)
     expect(esp_frames).toBeGreaterThan(10_000)

@@ -187,6 +187,7 @@ describe("two nodes", () => {
       sealedBytes: 32n,
       openedPackets: 1n,
       openedBytes: 32n,
+      drops: { NO_KEY: 2n },
     })
   })
 

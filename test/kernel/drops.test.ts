@@ -1,4 +1,7 @@
-/** Samples of what was dropped: what they tell, and that a flood of one kind hides neither another kind nor a count. */
+/**
+ * What was dropped: the counts of each edge, and samples: what they tell, and that a flood of one kind hides neither another kind
+ * nor a count.
+ */
 import { afterEach, expect, test } from "vitest"
 import { verdicts } from "../../schemas/verdicts.ts"
 import { testRun } from "../../services/common/kernel/libbpf.ts"
@@ -66,6 +69,42 @@ test("what is told of a drop: verdict, edge, key, and the packet as far as it wa
     { verdict: "NOT_OPENED", edge: undefined, text: "udp 10.77.0.2:50000 > 10.77.0.1:8080" },
   ])
   expect(reader.read()).toEqual([])
+})
+
+test("each edge counts what was dropped of it, by verdict; nobody's packet counts for anybody", () => {
+  const { plane } = ready()
+  const none = { 1: {}, 2: {}, 3: {} }
+  const counted = () => ({ 1: plane.edgeDrops(1), 2: plane.edgeDrops(2), 3: plane.edgeDrops(3) })
+  // What passes, what is nobody's, and what another program drops after a packet of an edge.
+  plane.run("vs_seal", frame(request()))
+  plane.run("vs_open", sealedBy(edge2, 1n, incoming()))
+  plane.run("vs_guard", frame(request()))
+  plane.run("vs_inner", frame(incoming()))
+  plane.run("vs_seal", frame(udpPacket({ source: own, target: stranger, from: 1, to: 2 }, bytes(8))))
+  plane.run("vs_open", frame(outerPacket(fromPeer(), esp({ ...edge2.in, spi: 0x9999 }, 1n, incoming()))))
+  plane.run("vs_open", arpFrame().subarray(0, 41))
+  plane.run("vs_open", frame(outerPacket(fromPeer(), Uint8Array.of(0xff))))
+  expect(counted()).toEqual(none)
+  expect(plane.run("vs_open", sealedBy(edge2, 1n, incoming())).verdict).toBe("REPLAYED")
+  expect(plane.run("vs_open", sealedBy(edge2, 5000n, incoming())).verdict).toBe("OPENED")
+  expect(plane.run("vs_open", sealedBy(edge2, 5000n, incoming())).verdict).toBe("REPLAYED")
+  expect(plane.run("vs_open", forged(9000n)).verdict).toBe("BAD_TAG")
+  expect(plane.run("vs_seal", frame(request(bytes(1500)))).verdict).toBe("TOO_LONG")
+  plane.lease(edge2, 1n)
+  expect(plane.run("vs_open", sealedBy(edge2, 9001n, incoming())).verdict).toBe("LEASE_OVER")
+  const notAllowed = tcpPacket({ source: peer, target: own, from: 9, to: OWN_PORT + 1 }, bytes(8))
+  plane.lease(edge2)
+  expect(plane.run("vs_open", sealedBy(edge2, 9002n, notAllowed)).verdict).toBe("NO_POLICY")
+  expect(counted()).toEqual({
+    1: { TOO_LONG: 1n },
+    2: { REPLAYED: 2n, BAD_TAG: 1n, LEASE_OVER: 1n, NO_POLICY: 1n },
+    3: {},
+  })
+  // Drops are counted beyond what is sampled.
+  for (let i = 0; i < 20; i++) plane.run("vs_open", forged(9100n))
+  expect(plane.edgeDrops(2).BAD_TAG).toBe(21n)
+  const total = (name: string) => plane.counts()[verdicts.find((one) => one.name === name)?.number ?? -1]
+  expect([total("REPLAYED"), total("BAD_TAG")]).toEqual([2n, 21n])
 })
 
 test("what passes and what is routine leaves none; nor does what was dropped before somebody looked", () => {

@@ -171,6 +171,56 @@ describe("neighbour discovery", () => {
   })
 })
 
+/** A hop-by-hop header with a router alert for MLD (RFC 2711), and the message behind it, as Linux sends it and a querier does. */
+const listening = (source: Uint8Array, target: Uint8Array, type: number, body: Uint8Array): Uint8Array => {
+  const message = icmpPacket6({ source, target }, type, body).subarray(40)
+  return frame6(ipv6({ source, target, next: 0, hopLimit: 1 }, concat(hex("3a00 0502 0000 0100"), message)))
+}
+const groupOf = (group: Uint8Array): Uint8Array => concat(hex("00000001 04000000"), group)
+
+describe("multicast listener discovery (RFC 3810) has no part in it", () => {
+  test("the node's own reports don't leave, not even about the groups by which its neighbours look for it", () => {
+    for (const source of [ownLocal, none, ownWire6])
+      for (const group of [solicited, v6("ff02::1:ff00:2"), allNodes])
+        expect(plane.run("vs_guard", listening(source, v6("ff02::16"), 143, groupOf(group))).verdict).toBe(
+          "FOREIGN_OUT",
+        )
+    const version1 = listening(ownLocal, solicited, 131, concat(bytes(4), solicited))
+    expect(plane.run("vs_guard", version1).verdict).toBe("FOREIGN_OUT")
+  })
+
+  test("nor do queries arrive", () => {
+    for (const group of [none, solicited]) {
+      const query = concat(hex("27100000"), group, hex("027d0000"))
+      expect(plane.run("vs_open", listening(linkLocal, allNodes, 130, query)).verdict).toBe("FOREIGN_IN")
+    }
+  })
+})
+
+const keepalive6 = (payload: Uint8Array = Uint8Array.of(0xff), change = {}): Uint8Array =>
+  frame6(
+    udpPacket6({ source: ownWire6, target: peerWire6, from: ESP_PORT + 2, to: ESP_PORT, ...change }, payload),
+  )
+
+test("a keepalive leaves by its own mark, and nothing else does by it", () => {
+  const mark = ~MARK >>> 0
+  expect(plane.run("vs_guard", keepalive6(), { mark })).toMatchObject({ verdict: "KEEPALIVE_OUT", mark: 0 })
+  const refused: ReadonlyArray<readonly [Uint8Array, number]> = [
+    [keepalive6(), 0],
+    [keepalive6(), MARK],
+    [keepalive6(Uint8Array.of(0)), mark],
+    [keepalive6(Uint8Array.of(0xff, 0xff)), mark],
+    [keepalive6(new Uint8Array(0)), mark],
+    [concat(keepalive6(), Uint8Array.of(0xff)), mark],
+    [keepalive6(undefined, { from: ESP_PORT + 16 }), mark],
+    [keepalive6(undefined, { source: own6 }), mark],
+    [plane.run("vs_seal", frame6(request6())).packet, mark],
+    [keepalive6(bytes(55)), MARK],
+  ]
+  for (const [packet, by] of refused)
+    expect(plane.run("vs_guard", packet, { mark: by }).verdict).toBe("FOREIGN_OUT")
+})
+
 const fromBus = { source: bus6, target: ownWire6, from: BUS_PORT, to: 40_000 }
 const toBus = { source: ownWire6, target: bus6, from: 40_000, to: BUS_PORT }
 

@@ -12,6 +12,7 @@ import {
 } from "../../services/common/kernel/libbpf.ts"
 import { BpfMap } from "../../services/common/kernel/maps.ts"
 import {
+  addEdgeDrops,
   type ConfigRecord,
   decodeCount,
   decodeEdgeStats,
@@ -42,6 +43,7 @@ import {
   flowState,
   indexKey,
   inSaKey,
+  LANES_MAX,
   laneKey,
   noEndpoint,
   noEndpoint6,
@@ -210,7 +212,9 @@ export class Plane {
   }
 
   stats(edge: number): EdgeStats {
-    const all = (this.map("edge_stats").lookupPerCpu(edgeKey(edge)) ?? []).map(decodeEdgeStats)
+    const all = Array.from({ length: LANES_MAX }, (_, lane) =>
+      (this.map("edge_stats").lookupPerCpu(endpointKey(edge, lane)) ?? []).map(decodeEdgeStats),
+    ).flat()
     const sum = (field: keyof EdgeStats): bigint => all.reduce((total, one) => total + one[field], 0n)
     return {
       sealedPackets: sum("sealedPackets"),
@@ -218,6 +222,15 @@ export class Plane {
       openedPackets: sum("openedPackets"),
       openedBytes: sum("openedBytes"),
     }
+  }
+
+  /** What was dropped of an edge's packets, by verdict name. */
+  edgeDrops(edge: number): Readonly<Record<string, bigint>> {
+    const sums = new Map<number, bigint>()
+    for (const share of this.map("edge_drops").lookupPerCpu(edgeKey(edge)) ?? []) addEdgeDrops(share, sums)
+    return Object.fromEntries(
+      [...sums].map(([number, count]) => [names.get(number) ?? String(number), count]),
+    )
   }
 
   counts(): ReadonlyArray<bigint> {

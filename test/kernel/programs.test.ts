@@ -94,6 +94,12 @@ const unconfigured = (): Plane => new Plane()
 const otherLayout = (): Plane => readyPlane({ layout: VS_LAYOUT + 1 })
 const noMark = (): Plane => readyPlane({ mark: 0 })
 const allMark = (): Plane => readyPlane({ mark: 0xffffffff })
+/** What user space sends beside the sealer, on lane 3. */
+const keepalive = (
+  payload: Uint8Array = Uint8Array.of(0xff),
+  from = ESP_PORT + 3,
+  source = ownWire,
+): Uint8Array => outerPacket({ source, target: peerWire, from, to: ESP_PORT }, payload)
 const everyProgram: ReadonlyArray<Program> = [seal, open, guard, inner]
 
 const cases: ReadonlyArray<Case> = [
@@ -745,6 +751,39 @@ const cases: ReadonlyArray<Case> = [
     mark: MARK,
     packet: () => frame(udpPacket({ source: ownWire, target: peerWire, from: 53, to: ESP_PORT }, bytes(40))),
     verdict: "FOREIGN_OUT",
+  },
+  {
+    name: "a keepalive",
+    program: guard,
+    mark: ~MARK >>> 0,
+    packet: () => frame(keepalive()),
+    verdict: "KEEPALIVE_OUT",
+  },
+  ...(
+    [
+      ["a keepalive without a mark", 0, () => frame(keepalive())],
+      ["a keepalive with the sealer's mark", MARK, () => frame(keepalive())],
+      ["a keepalive with another mark", MARK + 1, () => frame(keepalive())],
+      ["a byte that is no keepalive", ~MARK >>> 0, () => frame(keepalive(Uint8Array.of(0xfe)))],
+      ["nothing in place of a keepalive", ~MARK >>> 0, () => frame(keepalive(new Uint8Array(0)))],
+      ["more than a keepalive", ~MARK >>> 0, () => frame(keepalive(Uint8Array.of(0xff, 0xff)))],
+      ["a byte behind a keepalive", ~MARK >>> 0, () => concat(frame(keepalive()), Uint8Array.of(0xff))],
+      ["a keepalive from another port", ~MARK >>> 0, () => frame(keepalive(undefined, ESP_PORT + 16))],
+      ["a keepalive from another address", ~MARK >>> 0, () => frame(keepalive(undefined, ESP_PORT, own))],
+      [
+        "a sealed frame with a keepalive's mark",
+        ~MARK >>> 0,
+        () => frame(keepalive(esp(edge1.out, 1n, request()))),
+      ],
+      ["less than a sealed frame with the sealer's mark", MARK, () => frame(keepalive(bytes(55)))],
+    ] as const
+  ).map(([name, mark, packet]): Case => ({ name, program: guard, mark, packet, verdict: "FOREIGN_OUT" })),
+  {
+    name: "the shortest sealed frame",
+    program: guard,
+    mark: MARK,
+    packet: () => frame(keepalive(bytes(56))),
+    verdict: "SEALED_OUT",
   },
   {
     name: "TCP to another port of the bus's host",

@@ -45,6 +45,8 @@ int main(void) {
   SHOW("flow_key", vs_flow_key, .edge = 6, .own_port = htons(80), .peer_port = htons(40000), .protocol = 17, .role = 1);
   SHOW("flow", vs_flow, .seen_ns = 0x0102030405060708ull, .ticket = 0x11121314, .state = 0x21222324);
   SHOW("edge_stats", vs_edge_stats, .sealed_packets = 1, .sealed_bytes = 2, .opened_packets = 3, .opened_bytes = 4);
+  struct vs_edge_drops drops = {.packets = {[32] = 0x0102030405060708ull, [33] = 1ull << 32, [63] = 2}};
+  show("edge_drops", &drops, sizeof drops);
   struct vs_window w = {.top = 0x0102030405060708ull};
   show("window_top", &w, sizeof w);
 }
@@ -97,6 +99,15 @@ describe("the records are those of the C structs", () => {
       openedPackets: 3n,
       openedBytes: 4n,
     })
+    const drops = new Map([[63, 5n]])
+    records.addEdgeDrops(of("edge_drops"), drops)
+    expect(drops).toEqual(
+      new Map([
+        [63, 7n],
+        [32, 0x0102030405060708n],
+        [33, 1n << 32n],
+      ]),
+    )
     expect(records.decodeWindowTop(of("window_top"))).toBe(0x0102030405060708n)
     expect(records.decodeFlow(of("flow"))).toEqual({
       seenNs: 0x0102030405060708n,

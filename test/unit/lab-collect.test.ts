@@ -49,6 +49,7 @@ const edge = (instance: string, change: Partial<EdgeStats> = {}): EdgeStats => (
   opened_packets: 5,
   opened_bytes: 200,
   rekeys: 1,
+  drops: {},
   ...change,
 })
 const stats = (

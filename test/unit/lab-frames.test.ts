@@ -71,6 +71,16 @@ describe("classify", () => {
     expect(classify(frame, view)).toBe("unexpected")
   })
 
+  it("knows a keepalive, of one byte 0xff from a lane's port", () => {
+    const keepalive = patched(esp.subarray(0, 43), 16, 0, 29)
+    keepalive.set([0, 9, 0, 0, 0xff], 38)
+    expect(classify(keepalive, view)).toBe("keepalive")
+    expect(classify(Buffer.concat([keepalive, Buffer.alloc(17)]), view), "filled up").toBe("keepalive")
+    expect(classify(patched(keepalive, 42, 0xfe), view)).toBe("unexpected")
+    expect(classify(patched(keepalive, 34, 0x10), view)).toBe("unexpected")
+    expect(classify(patched(keepalive, 38, 0, 8), view)).toBe("unexpected")
+  })
+
   it("refuses an outer packet longer than the wire's MTU", () => {
     const long = Buffer.alloc(14 + 1504)
     patched(esp, 40, 0, 0).copy(long)

@@ -49,6 +49,7 @@ const good: Facts = {
     esp_frames: 56_732,
     control_frames: 1_126,
     neighbour_frames: 12,
+    keepalive_frames: 0,
     intruder_frames: 30,
     unexpected_frames: 0,
     marker_hits: 0,

@@ -4,6 +4,7 @@ import { expect, test } from "vitest"
 import { messages } from "../../schemas/generate/messages.ts"
 import type { Stats } from "../../schemas/messages/stats.ts"
 import { verdicts } from "../../schemas/verdicts.ts"
+import { statusLines } from "../../services/cli/bus-commands.ts"
 import {
   metrics,
   metricsText,
@@ -41,6 +42,18 @@ test("each edge has its counters, epoch and lease", () => {
   expect(text).toContain(`vouchsafe_edge_rekeys_total${labels} ${edge?.rekeys}\n`)
   expect(text).toContain(`vouchsafe_edge_lease_seconds${labels} ${(edge?.lease_left_ms ?? 0) / 1_000}\n`)
   expect(text).toContain(`vouchsafe_edge_epoch${labels} ${edge?.epoch}\n`)
+  const dropped = `${labels.slice(0, -1)},verdict="REPLAYED"}`
+  expect(text).toContain(`vouchsafe_edge_dropped_packets_total${dropped} ${edge?.drops.REPLAYED}\n`)
+})
+
+test("`vouchsafe status` shows what was dropped of each edge, and of the node", () => {
+  const lines = statusLines([{ ...stats, verdicts: { SEALED: 5, REPLAYED: 2, NO_POLICY: 3, BAD_TAG: 0 } }])
+  expect(lines).toContain("    drops of it: REPLAYED 2")
+  expect(lines).toContain("  drops: REPLAYED 2, NO_POLICY 3")
+  const quiet = statusLines([
+    { ...stats, edges: stats.edges.map((edge) => ({ ...edge, drops: {} })), verdicts: {} },
+  ])
+  expect(quiet.filter((line) => line.includes("drops"))).toEqual([])
 })
 
 test("a label can't break out of its line", () => {

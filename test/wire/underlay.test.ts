@@ -318,6 +318,19 @@ describe.each([4, 6] as const)("over IPv%i", (underlay) => {
     },
   )
 
+  test("a keepalive goes out where nothing was sent for the interval, and the peer knows it", async () => {
+    const [first, second] = sides
+    if (first === undefined || second === undefined) throw new Error("no sides")
+    const counted = (side: Side, verdict: string) => Number(side.plane.counters().verdicts[verdict] ?? 0n)
+    const before = counted(second, "KEEPALIVE")
+    const send = (idleNs: bigint) => first.wire.inside(() => first.plane.keepAlive(idleNs))
+    expect(send(3_600_000_000_000n), "nobody knows how long it was silent").toBe(1)
+    expect(send(3_600_000_000_000n)).toBe(0)
+    expect(send(0n)).toBe(1)
+    await expect.poll(() => counted(second, "KEEPALIVE") - before, { timeout: 10_000 }).toBe(2)
+    expect(counted(first, "KEEPALIVE_OUT")).toBe(2)
+  })
+
   test("nothing but sealed packets and neighbours was ever let through", () => {
     for (const { plane } of sides)
       expect(plane.counters().verdicts).toMatchObject({

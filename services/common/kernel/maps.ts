@@ -87,10 +87,10 @@ export class BpfMap {
     return this.info.name
   }
 
-  /** A copy of the value, undefined when the key is absent. Not for per-CPU maps. */
-  lookup(key: Uint8Array): Uint8Array | undefined {
+  /** A copy of the value, undefined when the key is absent; with LOCK not while a program writes it. Not for per-CPU maps. */
+  lookup(key: Uint8Array, flag: 0 | typeof updateFlag.LOCK = 0): Uint8Array | undefined {
     if (this.#perCpu) throw invalid("map lookup", this.name, "is a per-CPU map")
-    return this.#lookup(key, this.info.valueSize)
+    return this.#lookup(key, this.info.valueSize, flag)
   }
 
   /** The value of each possible CPU, undefined when the key is absent. Only for per-CPU maps. */
@@ -108,6 +108,16 @@ export class BpfMap {
   update(key: Uint8Array, value: Uint8Array, flag: UpdateFlag = updateFlag.ANY): void {
     const errno = this.#update(key, value, flag)
     if (errno !== 0) throw fromErrno("map update", this.name, errno)
+  }
+
+  /** Sets an entry of a per-CPU array to zero on each CPU; what programs count at that moment may be lost, or stay. */
+  clearPerCpu(key: Uint8Array): void {
+    if (!this.#perCpu) throw invalid("map clear", this.name, "is not a per-CPU map")
+    this.#checkKey(key, "map clear")
+    const zeros = new Uint8Array(((this.info.valueSize + 7) & ~7) * possibleCpus())
+    const attr = new Attr(32).u32(0, this.fd).pointer(8, key).pointer(16, zeros)
+    const result = tryBpf(command.MAP_UPDATE_ELEM, attr)
+    if (result < 0) throw fromErrno("map clear", this.name, -result)
   }
 
   /** Writes an entry only if its key is absent; false when it is there already. */
@@ -157,10 +167,10 @@ export class BpfMap {
     closeFd(this.fd)
   }
 
-  #lookup(key: Uint8Array, size: number): Uint8Array | undefined {
+  #lookup(key: Uint8Array, size: number, flag = 0): Uint8Array | undefined {
     this.#checkKey(key, "map lookup")
     const value = new Uint8Array(size)
-    const attr = new Attr(32).u32(0, this.fd).pointer(8, key).pointer(16, value)
+    const attr = new Attr(32).u32(0, this.fd).pointer(8, key).pointer(16, value).u64(24, BigInt(flag))
     const result = tryBpf(command.MAP_LOOKUP_ELEM, attr)
     if (result === -2) return undefined
     if (result < 0) throw fromErrno("map lookup", this.name, -result)
@@ -169,7 +179,7 @@ export class BpfMap {
 
   #update(key: Uint8Array, value: Uint8Array, flag: UpdateFlag): number {
     this.#checkKey(key, "map update")
-    if (this.#perCpu) throw invalid("map update", this.name, "is a per-CPU map: only the kernel writes it")
+    if (this.#perCpu) throw invalid("map update", this.name, "is a per-CPU map: only the kernel counts in it")
     if (value.length !== this.info.valueSize)
       throw invalid(
         "map update",

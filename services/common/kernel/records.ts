@@ -8,7 +8,7 @@ import { type MapShape, mapType } from "./maps.ts"
  * on the wire, so in TypeScript they are plain numbers (10.0.0.1 is 0x0a000001) written big endian. Offsets are explicit:
  * the C structs have no hidden padding, and a plane is opened only if the kernel reports these very sizes.
  */
-export const VS_LAYOUT = 6
+export const VS_LAYOUT = 7
 export const EDGES_MAX = 1024
 export const LANES_MAX = 16
 /** RFC 4303 section 2.1: SPIs 0 to 255 are reserved. */
@@ -54,7 +54,8 @@ export const shapes = {
   paths6: shape(LRU_HASH, 20, 4, 16384),
   rates: shape(PERCPU_ARRAY, 4, 16, VERDICTS_MAX + 1),
   drops: shape(PERCPU_ARRAY, 4, 8 + 80 * 32, 1),
-  edge_stats: shape(PERCPU_ARRAY, 4, 32, EDGES_MAX),
+  edge_stats: shape(PERCPU_ARRAY, 4, 32, EDGES_MAX * LANES_MAX),
+  edge_drops: shape(PERCPU_ARRAY, 4, 8 * VERDICTS_MAX, EDGES_MAX),
   verdicts: shape(PERCPU_ARRAY, 4, 8, VERDICTS_MAX),
 } as const satisfies Record<string, MapShape>
 export type MapName = keyof typeof shapes
@@ -429,7 +430,7 @@ export const decodeFlowCount = (bytes: Uint8Array): number =>
   reading(bytes, 4, "flow count").getInt32(0, true)
 export const encodeFlowCount = (count: number): Uint8Array => indexKey(count)
 
-/** Key of `endpoints`. */
+/** Key of `endpoints`, `endpoints6` and `edge_stats`. */
 export const endpointKey = (edge: number, lane: number): Uint8Array =>
   indexKey(edgeIndex(edge) * LANES_MAX + laneIndex(lane))
 
@@ -534,7 +535,7 @@ export const decodeDrops = (bytes: Uint8Array): ReadonlyArray<DropRecord> => {
   return found.sort((a, b) => Number(a.number - b.number))
 }
 
-/** One CPU's share of an edge's statistics. */
+/** One CPU's share of the statistics of an edge's lane. */
 export interface EdgeStats {
   readonly sealedPackets: bigint
   /** Bytes of inner IP packets, as in `openedBytes`. */
@@ -551,6 +552,14 @@ export const decodeEdgeStats = (bytes: Uint8Array): EdgeStats => {
     openedPackets: v.getBigUint64(16, true),
     openedBytes: v.getBigUint64(24, true),
   }
+}
+
+/** Adds one CPU's `struct vs_edge_drops` to what was counted, by verdict. Most are zero, and looked at without making numbers of them. */
+export const addEdgeDrops = (bytes: Uint8Array, sums: Map<number, bigint>): void => {
+  const v = reading(bytes, shapes.edge_drops.valueSize, "edge drops")
+  for (let verdict = 0; verdict < VERDICTS_MAX; verdict++)
+    if (v.getUint32(8 * verdict, true) !== 0 || v.getUint32(8 * verdict + 4, true) !== 0)
+      sums.set(verdict, (sums.get(verdict) ?? 0n) + v.getBigUint64(8 * verdict, true))
 }
 
 /** One CPU's count of a verdict. */

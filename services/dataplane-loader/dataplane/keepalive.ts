@@ -1,14 +1,19 @@
 /**
- * NAT keepalives (RFC 3948, section 2.3): a UDP datagram of one byte 0xff on each lane's own pair of ports, so that a
- * translation between the nodes stays. It says nothing, and the peer's opener drops it with a verdict of its own.
+ * NAT keepalives (RFC 3948, section 2.3): a UDP datagram of one byte 0xff on the pair of ports of each lane that was silent, so
+ * that a translation between the nodes stays, or what a stateful firewall remembers, which IPv6 has too. It says nothing, and
+ * the peer's opener drops it with a verdict of its own. The guard lets out this and nothing else with the mark that it carries.
  */
 import koffi from "koffi"
 import { closeFd, lastErrno } from "../../common/kernel/bpf.ts"
 import { fromErrno } from "../../common/kernel/errors.ts"
+import { updateFlag } from "../../common/kernel/maps.ts"
 import * as records from "../../common/kernel/records.ts"
 import type { Maps } from "./associations.ts"
+import { readConfig } from "./configure.ts"
+import { readLane } from "./counters.ts"
 
 const AF_INET = 2
+const AF_INET6 = 10
 const SOCK_DGRAM_CLOEXEC = 0o2000002
 const SOL_SOCKET = 1
 const SO_REUSEADDR = 2
@@ -48,13 +53,14 @@ const libc = (): Calls => {
   return calls
 }
 
-/** `struct sockaddr_in`. */
-const socketAddress = (address: number, port: number): Uint8Array => {
-  const bytes = new Uint8Array(16)
+/** `struct sockaddr_in` or `struct sockaddr_in6`. */
+const socketAddress = (address: records.Address, port: number): Uint8Array => {
+  const bytes = new Uint8Array(typeof address === "number" ? 16 : 28)
   const view = new DataView(bytes.buffer)
-  view.setUint16(0, AF_INET, true)
+  view.setUint16(0, typeof address === "number" ? AF_INET : AF_INET6, true)
   view.setUint16(2, port)
-  view.setUint32(4, address)
+  if (typeof address === "number") view.setUint32(4, address)
+  else bytes.set(address, 8)
   return bytes
 }
 
@@ -65,56 +71,104 @@ const u32 = (value: number): Uint8Array => {
 }
 
 interface Lane {
+  readonly edge: number
   readonly lane: number
-  readonly address: number
+  readonly address: records.Address
   readonly port: number
 }
 
-/** Every lane that has keys, and where its peer was heard last, or is by the signed document. IPv4 only. */
+const learntOf = (
+  maps: Maps,
+  edge: number,
+  lane: number,
+  six: boolean,
+): records.EndpointRecord | undefined => {
+  const key = records.endpointKey(edge, lane)
+  if (!six) return records.decodeEndpoint(maps.endpoints.lookup(key) ?? records.noEndpoint())
+  return records.decodeEndpoint6(maps.endpoints6.lookup(key, updateFlag.LOCK) ?? records.noEndpoint6())
+}
+
+/** Every lane that has keys, and where its peer was heard last, or is by the signed document. */
 export const lanesInUse = (maps: Maps): ReadonlyArray<Lane> =>
   maps.outbound.keys().flatMap((key): ReadonlyArray<Lane> => {
     const { edge, lane } = records.decodeLaneKey(key)
     const value = maps.edges.lookup(records.edgeKey(edge))
     if (value === undefined) return []
     const { peerWire, peerPort } = records.decodeEdge(value)
-    const learnt = records.decodeEndpoint(
-      maps.endpoints.lookup(records.endpointKey(edge, lane)) ?? new Uint8Array(8),
-    )
-    const address = learnt?.address ?? peerWire
-    return typeof address === "number" ? [{ lane, address, port: learnt?.port ?? peerPort }] : []
+    const learnt = learntOf(maps, edge, lane, typeof peerWire !== "number")
+    return [{ edge, lane, address: learnt?.address ?? peerWire, port: learnt?.port ?? peerPort }]
   })
 
-const openLane = (wireAddress: number, port: number, mark: number): number => {
-  const fd = libc().socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0)
+const openLane = (own: records.Address, port: number, mark: number): number => {
+  const address = socketAddress(own, port)
+  const family = typeof own === "number" ? AF_INET : AF_INET6
+  const fd = libc().socket(family, SOCK_DGRAM_CLOEXEC, 0)
   if (fd < 0) throw fromErrno("open", "keepalive socket", lastErrno())
-  const own = socketAddress(wireAddress, port)
-  // The guard lets out what carries the plane's mark, from a lane's port.
   const ready =
     libc().setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, u32(1), 4) === 0 &&
     libc().setsockopt(fd, SOL_SOCKET, SO_MARK, u32(mark), 4) === 0 &&
-    libc().bind(fd, own, own.length) === 0
+    libc().bind(fd, address, address.length) === 0
   if (ready) return fd
   const errno = lastErrno()
   closeFd(fd)
   throw fromErrno("bind", `keepalive port ${port}`, errno)
 }
 
-/** Sends one keepalive on every lane in use; gives how many the kernel took. KernelError when a port is somebody else's. */
-export const sendKeepalives = (maps: Maps): number => {
-  const value = maps.config.lookup(records.indexKey(0))
-  const config = value === undefined ? undefined : records.decodeConfig(value)
-  if (config?.layout !== records.VS_LAYOUT || !config.wireAddress) return 0
-  const sockets = new Map<number, number>()
-  let sent = 0
+/** Sends one on each of these lanes; gives those that the kernel took. KernelError when a port is somebody else's. */
+const sendOn = (config: records.ConfigRecord, lanes: ReadonlyArray<Lane>): ReadonlyArray<Lane> => {
+  const sockets = new Map<string, number>()
   try {
-    for (const { lane, address, port } of lanesInUse(maps)) {
-      const fd = sockets.get(lane) ?? openLane(config.wireAddress, config.espPort + lane, config.mark)
-      sockets.set(lane, fd)
+    return lanes.filter(({ lane, address, port }) => {
+      const own = typeof address === "number" ? config.wireAddress : config.wireAddress6
+      // An edge whose peer has an address of a family that we have not got on the wire at the moment.
+      if (own === undefined || own === 0) return false
+      const name = `${typeof own} ${lane}`
+      const fd = sockets.get(name) ?? openLane(own, config.espPort + lane, ~config.mark >>> 0)
+      sockets.set(name, fd)
       const to = socketAddress(address, port)
-      if (Number(libc().sendto(fd, KEEPALIVE, 1, MSG_DONTWAIT, to, to.length)) === 1) sent += 1
-    }
-    return sent
+      return Number(libc().sendto(fd, KEEPALIVE, 1, MSG_DONTWAIT, to, to.length)) === 1
+    })
   } finally {
     for (const fd of sockets.values()) closeFd(fd)
   }
 }
+
+interface Silence {
+  readonly sealed: bigint
+  readonly sinceNs: bigint
+}
+
+/** Knows since when each lane is silent, to within the time between calls. */
+export class Keepalives {
+  readonly #maps: Maps
+  #lanes = new Map<string, Silence>()
+
+  constructor(maps: Maps) {
+    this.#maps = maps
+  }
+
+  /** Sends one on every lane with keys that was silent for `idleNs`, or is seen for the first time; gives how many. */
+  send(nowNs: bigint, idleNs: bigint): number {
+    const config = readConfig(this.#maps)
+    if (config === undefined) return 0
+    const known = this.#lanes
+    this.#lanes = new Map()
+    const silent = lanesInUse(this.#maps).filter((at) => {
+      const sealed = readLane(this.#maps, at.edge, at.lane).sealedPackets
+      const before = known.get(nameOf(at))
+      const silence = before === undefined || before.sealed === sealed ? before : { sealed, sinceNs: nowNs }
+      if (silence !== undefined) this.#lanes.set(nameOf(at), silence)
+      return silence === undefined || nowNs - silence.sinceNs >= idleNs
+    })
+    const sent = sendOn(config, silent)
+    for (const at of sent)
+      this.#lanes.set(nameOf(at), {
+        sealed: readLane(this.#maps, at.edge, at.lane).sealedPackets,
+        sinceNs: nowNs,
+      })
+    return sent.length
+  }
+}
+
+const nameOf = ({ edge, lane, address, port }: Lane): string =>
+  `${edge} ${lane} ${records.formatAddress(address)} ${port}`

@@ -1,11 +1,9 @@
-import { crypto } from "../../common/crypto/index.ts"
+import { bootNow } from "../../common/kernel/clock.ts"
 import { KernelError } from "../../common/kernel/errors.ts"
 import { createGrace } from "../../common/kernel/grace.ts"
 import { type HookKind, hooksOf } from "../../common/kernel/links.ts"
-import { updateFlag } from "../../common/kernel/maps.ts"
 import { type Measurement, measureAttached, measureObject } from "../../common/kernel/measure.ts"
 import { ifIndex } from "../../common/kernel/netdev.ts"
-import * as records from "../../common/kernel/records.ts"
 import {
   checkAttached,
   clearStaging,
@@ -16,23 +14,20 @@ import {
   removeLive,
   removePlane,
 } from "./assemble.ts"
-import {
-  type Association,
-  Associations,
-  type Maps,
-  type NewAssociation,
-  type UsedEpoch,
-} from "./associations.ts"
+import { type Association, Associations, type NewAssociation, type UsedEpoch } from "./associations.ts"
+import { type PlaneConfig, readConfig, writeConfig } from "./configure.ts"
 import { type Counters, readCounters } from "./counters.ts"
 import { type Drop, DropReader } from "./drops.ts"
+import { applyEdges, readEdges } from "./edges.ts"
 import { type Finding, Integrity } from "./integrity.ts"
-import { sendKeepalives } from "./keepalive.ts"
+import { Keepalives } from "./keepalive.ts"
 import type { AssociationKey } from "./notes.ts"
 import { hasPlane, openPins } from "./pins.ts"
-import { type Edge, type EdgeState, type Policy, reconcile } from "./reconcile.ts"
+import type { EdgeState } from "./reconcile.ts"
 import { hasOurLayout, renewPlane, replacePrograms } from "./upgrade.ts"
 
 export type { Association, NewAssociation, UsedEpoch } from "./associations.ts"
+export type { PlaneConfig } from "./configure.ts"
 export type { Counters } from "./counters.ts"
 export type { Drop } from "./drops.ts"
 export type { Finding } from "./integrity.ts"
@@ -54,22 +49,6 @@ export interface PlaneOptions {
    * layout is replaced at once by a fresh one. Otherwise both are refused.
    */
   readonly upgrade?: boolean
-}
-
-export interface PlaneConfig {
-  /** This node's workflow addresses, IPv4 as a number (10.0.0.1 is 0x0a000001), IPv6 as 16 bytes: one at least. */
-  readonly innerAddress?: number | undefined
-  readonly innerAddress6?: Uint8Array | undefined
-  /** Its addresses on the wire: one at least. Edges go by the family that their peer's wire address has. */
-  readonly wireAddress?: number | undefined
-  readonly wireAddress6?: Uint8Array | undefined
-  /** The bus's addresses: one at least, of a family that the wire has. */
-  readonly busAddress?: number | undefined
-  readonly busAddress6?: Uint8Array | undefined
-  readonly busPort: number
-  readonly espPort: number
-  /** Ethernet address of the internal veth's near end, 6 bytes. */
-  readonly innerMac: Uint8Array
 }
 
 /** What the loader does to the kernel. All methods are synchronous and throw KernelError; none reads a key back. */
@@ -112,8 +91,11 @@ export interface Plane {
   /** What was ever installed in this boot, also by earlier planes and of edges that are gone. */
   readonly used: () => ReadonlyArray<UsedEpoch>
   readonly counters: () => Counters
-  /** Sends a NAT keepalive on every lane in use; gives how many. From within the wire's namespace. */
-  readonly keepAlive: () => number
+  /**
+   * Sends a NAT keepalive on every lane with keys on which nothing was sent for `idleNs`, or nobody knows for how long; gives
+   * how many. From within the wire's namespace.
+   */
+  readonly keepAlive: (idleNs: bigint) => number
   /** What isn't as it was measured; empty when the plane is whole. Cheap enough for several times a second. */
   readonly inspect: () => ReadonlyArray<Finding>
   /** Nothing flows any more: every key goes, and the internal veth goes down. */
@@ -129,101 +111,6 @@ export interface Plane {
   readonly close: () => void
   /** Detaches, unpins and removes the directory, tombstones included: for good. Closes the plane too. */
   readonly teardown: () => void
-}
-
-const KEY = records.indexKey(0)
-
-/** The mark by which the programs know each other's packets: not guessable by who may set marks on sockets. */
-const newMark = (): number => {
-  const bytes = crypto.randomBytes(4)
-  const mark = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0)
-  // Neither the mark nor its complement, which the programs use too, may be what an unmarked packet has.
-  return mark === 0 || mark === 0xffffffff ? newMark() : mark
-}
-
-const readEdges = (maps: Maps): EdgeState => {
-  const edges: Array<Edge> = []
-  for (const key of maps.edges.keys()) {
-    const value = maps.edges.lookup(key)
-    const id = maps.edge_ids.lookup(key)
-    // An edge without an id was left half-written: an id of zeros makes it differ from every real one.
-    if (value !== undefined)
-      edges.push({
-        index: records.decodeIndexKey(key),
-        id: id ?? new Uint8Array(8),
-        ...records.decodeEdge(value),
-      })
-  }
-  const policies: Array<Policy> = []
-  for (const map of [maps.policies, maps.policies6])
-    for (const key of map.keys()) {
-      const value = map.lookup(key)
-      if (value !== undefined)
-        policies.push({ ...records.decodePolicyKey(key), ...records.decodePolicy(value) })
-    }
-  return { edges, policies }
-}
-
-const NO_PATH_MTU = records.encodePathMtu({ mtu: 0, ends: 0n })
-
-const forgetEndpoint = (maps: Maps, edge: number): void => {
-  for (let lane = 0; lane < records.LANES_MAX; lane++) {
-    maps.endpoints.update(records.endpointKey(edge, lane), records.noEndpoint())
-    maps.endpoints6.update(records.endpointKey(edge, lane), records.noEndpoint6(), updateFlag.LOCK)
-  }
-}
-
-/** What the programs know of an edge must not pass to the next that gets its index: a flow's entry lets replies in. */
-const forgetEdges = (maps: Maps, edges: ReadonlySet<number>): void => {
-  if (edges.size === 0) return
-  for (const key of maps.flows.keys()) if (edges.has(records.decodeFlowKey(key).edge)) maps.flows.delete(key)
-  // Its policies are gone: no program makes a flow of it now.
-  for (const edge of edges) {
-    maps.flow_counts.update(records.edgeKey(edge), records.encodeFlowCount(0))
-    maps.path_mtus.update(records.edgeKey(edge), NO_PATH_MTU)
-    forgetEndpoint(maps, edge)
-  }
-}
-
-const applyEdges = (maps: Maps, associations: Associations, desired: EdgeState): void => {
-  const present = readEdges(maps)
-  const plan = reconcile(present, desired)
-  for (const key of plan.removePolicies) maps[records.policyMap(key)].delete(records.encodePolicyKey(key))
-  for (const edge of plan.purge) associations.revoke(edge)
-  forgetEdges(maps, new Set(plan.purge))
-  for (const edge of plan.removeEdges) {
-    maps.edges.delete(records.edgeKey(edge))
-    maps.edge_ids.delete(records.edgeKey(edge))
-  }
-  for (const edge of plan.putEdges) {
-    // The id last: an edge with a new peer and an old id would be taken for unchanged.
-    maps.edges.update(records.edgeKey(edge.index), records.encodeEdge(edge))
-    maps.edge_ids.update(records.edgeKey(edge.index), edge.id)
-    // A new address in the document is news, and stronger than where the peer was last seen; what it sends is newer still.
-    const before = present.edges.find(({ index }) => index === edge.index)
-    if (!records.sameAddress(before?.peerWire, edge.peerWire) || before?.peerPort !== edge.peerPort)
-      forgetEndpoint(maps, edge.index)
-  }
-  for (const policy of plan.putPolicies)
-    maps[records.policyMap(policy)].update(records.encodePolicyKey(policy), records.encodePolicy(policy))
-}
-
-const writeConfig = (maps: Maps, config: PlaneConfig, wireIfindex: number, innerIfindex: number): void => {
-  for (const name of ["busPort", "espPort"] as const)
-    if (config[name] === 0) throw new KernelError("configure", name, "INVALID", "is 0")
-  for (const name of ["innerAddress", "wireAddress", "busAddress"] as const)
-    if ((config[name] ?? 0) === 0 && config[`${name}6`] === undefined)
-      throw new KernelError("configure", name, "INVALID", "is 0")
-  const before = maps.config.lookup(KEY)
-  const mark = before === undefined ? 0 : records.decodeConfig(before).mark
-  const record = { ...config, wireIfindex, innerIfindex, mark: mark === 0 ? newMark() : mark }
-  const wanted = records.encodeConfig({ ...record, layout: records.VS_LAYOUT })
-  // A loader that finds its plane as it should be must not cost a single packet.
-  if (before !== undefined && Buffer.compare(before, wanted) === 0) return
-  // A running program may see half of an array element that is being written: the layout, which switches the plane on,
-  // is written when everything else is in place.
-  maps.config.update(KEY, records.encodeConfig({ ...record, layout: 0 }))
-  maps.config.update(KEY, wanted)
 }
 
 /**
@@ -282,6 +169,7 @@ export const openPlane = (options: PlaneOptions): Plane => {
     const associations = new Associations(maps, grace, made)
     const swept = associations.sweep()
     const drops = new DropReader(maps.drops)
+    const keepalives = new Keepalives(maps)
     if (made) cleanup.splice(1, 1)
     const close = (): void => {
       for (const step of cleanup.splice(0).reverse()) step()
@@ -297,20 +185,15 @@ export const openPlane = (options: PlaneOptions): Plane => {
       },
       upgrade,
       swept,
-      configured: () => {
-        const value = maps.config.lookup(KEY)
-        return value !== undefined && records.decodeConfig(value).layout === records.VS_LAYOUT
-      },
+      configured: () => readConfig(maps) !== undefined,
       configure: (config) => {
-        writeConfig(maps, config, devices.wireIfindex, devices.innerIfindex)
+        writeConfig(maps, config, devices)
         integrity.configured()
       },
       moveTo: ({ wireAddress, wireAddress6 }) => {
-        const value = maps.config.lookup(KEY)
-        const present = value === undefined ? undefined : records.decodeConfig(value)
-        if (present?.layout !== records.VS_LAYOUT) return
-        const moved = { ...present, wireAddress, wireAddress6 }
-        writeConfig(maps, moved, devices.wireIfindex, devices.innerIfindex)
+        const present = readConfig(maps)
+        if (present === undefined) return
+        writeConfig(maps, { ...present, wireAddress, wireAddress6 }, devices)
         integrity.configured()
       },
       setEdges: (desired) => applyEdges(maps, associations, desired),
@@ -325,7 +208,7 @@ export const openPlane = (options: PlaneOptions): Plane => {
       associations: () => associations.list(),
       used: () => associations.used(),
       counters: () => readCounters(maps),
-      keepAlive: () => sendKeepalives(maps),
+      keepAlive: (idleNs) => keepalives.send(bootNow(), idleNs),
       inspect: () => integrity.inspect(),
       cutOff: () => {
         try {
