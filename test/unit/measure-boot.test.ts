@@ -197,6 +197,22 @@ describe("a unified kernel image", () => {
     expect(refusal(() => readUnifiedImage(bytes))).toMatchObject({ code: "IMAGE", field })
   })
 
+  it("is a value or a typed error whatever the bytes: 2,000 mutations", () => {
+    const pick = random(8)
+    const whole = unified(254)
+    const codes = new Set<string>()
+    for (let i = 0; i < 2_000; i++) {
+      const error = refusal(() => {
+        const uki = readUnifiedImage(mutated(whole, pick, 0, 1_024))
+        unifiedImages("sha256", uki)
+        unifiedSteps("sha256", uki)
+        unifiedKernelSteps("sha256", uki)
+      })
+      codes.add(error?.code ?? "measured")
+    }
+    expect([...codes].sort()).toEqual(["IMAGE", "measured"])
+  }, 60_000)
+
   it("takes words as phases only", () => {
     const uki = readUnifiedImage(unified(252))
     expect(refusal(() => unifiedSteps("sha256", uki, ["Ready\n"]))).toMatchObject({ code: "PHASE" })

@@ -1,6 +1,6 @@
 /** `vouchsafe measure snp|tdx|tpm` as a program: what it prints is part of a workflow, and what it says ends in its status. */
 import { execFile } from "node:child_process"
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -171,6 +171,13 @@ describe("vouchsafe measure", () => {
     },
     120_000,
   )
+
+  it("reads no file that is too large", async () => {
+    truncateSync(put("large", ""), 64 * 2 ** 20 + 4_096)
+    const ran = await run("tdx", "--firmware", file("large"))
+    expect(ran.err).toContain("firmware: found 67112960 bytes")
+    expect(ran.status).toBe(1)
+  }, 120_000)
 
   it("says how it is used", async () => {
     for (const what of ["snp", "tdx", "tpm"]) {
