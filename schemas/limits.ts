@@ -34,6 +34,10 @@ export const limits = {
   /** A packed verdict with all its checks, and a record of one: evidence, workflow document, collateral and verdict. */
   verdictBytes: 393_216,
   recordBytes: 2_097_152,
+  /** Verifiers that one control plane's Evidence names besides its own: those whose results its releaser believes. */
+  otherVerifiers: 15,
+  /** A leader's entry in the bucket lives this long unless it is renewed: a hint, see `services/key-releaser/leadership.ts`. */
+  leaderMs: 1_000,
   /** A challenge lives this long and is answered once. */
   challengeMs: 10_000,
   /** The releaser's beacon is renewed this often and believed this long. */

@@ -18,7 +18,7 @@ import {
 import { CollateralPiece } from "./messages/collateral.ts"
 import { Signed } from "./messages/common.ts"
 import { Event } from "./messages/event.ts"
-import { Beacon } from "./messages/release.ts"
+import { Beacon, Leader, Presence } from "./messages/release.ts"
 import { Stats } from "./messages/stats.ts"
 import { SignedWorkflow } from "./workflow.ts"
 
@@ -55,7 +55,7 @@ export interface Subject {
   readonly meaning: string
 }
 
-export type Bucket = "workflows" | "collateral"
+export type Bucket = "workflows" | "collateral" | "leaders"
 
 const by = (role: Role, ...own: ReadonlyArray<Token>): Party => ({ role, own })
 const everyone: ReadonlyArray<Role> = ["attester", "verifier", "releaser", "loader", "operator", "auditor"]
@@ -98,10 +98,19 @@ export const subjects = {
     kind: "publish",
     payload: Beacon,
     publishers: [by("releaser", "instance")],
-    subscribers: [by("verifier")],
+    subscribers: [by("verifier"), by("releaser"), by("loader")],
     bytesMax: 512,
     meaning:
-      "a releaser's fresh value, which every challenge carries so that the releaser can tell a result's age",
+      "the leading releaser's fresh value, which every challenge carries so that it can tell a result's age; nodes hear of a new term",
+  },
+  presence: {
+    pattern: "presence.{instance}",
+    kind: "publish",
+    payload: Presence,
+    publishers: [by("verifier", "instance"), by("releaser", "instance")],
+    subscribers: [by("releaser")],
+    bytesMax: 512,
+    meaning: "a verifier or a releaser that stands by is there, and which guest's attester vouches for it",
   },
   pull: {
     pattern: "pull.{node}",
@@ -167,6 +176,16 @@ export const subjects = {
     bytesMax: limits.messageBytes,
     meaning: "the signed workflow of a domain, in the bucket of workflows",
   },
+  leader: {
+    pattern: "leader.{domain}",
+    kind: "kv",
+    bucket: "leaders",
+    payload: Leader,
+    publishers: [by("releaser")],
+    subscribers: [by("releaser")],
+    bytesMax: 512,
+    meaning: "which releaser leads a domain, in a bucket whose entries last a second: a hint, no more",
+  },
   collateral: {
     pattern: "collateral.{key}",
     kind: "kv",
@@ -183,5 +202,10 @@ export const subjects = {
 export type SubjectName = keyof typeof subjects
 
 /** The JetStream stream of events and the KV buckets; a key is one token, the last of the subject's pattern. */
-export const streams = { events: "EVENTS", workflows: "workflows", collateral: "collateral" } as const
+export const streams = {
+  events: "EVENTS",
+  workflows: "workflows",
+  collateral: "collateral",
+  leaders: "leaders",
+} as const
 export const DEFAULT_PREFIX = "vs.v1"

@@ -64,6 +64,7 @@ const controlEvidence: attestation.ControlEvidence = {
     roots: bytes(32, 8),
     workflow: bytes(32, 9),
     verifier_key: bytes(32, 10),
+    verifiers: [bytes(32, 70), bytes(32, 71)],
     releaser_key: bytes(32, 11),
     term: 18_446_744_073_709_551_615n,
     merkle_root: bytes(32, 12),
@@ -217,6 +218,7 @@ export const messages = {
     node: "n1",
     session: bytes(16, 18),
     nonce: bytes(32, 16),
+    term: 3_687_000_000_000_001n,
   }),
   "hello-reply": message(attestation.HelloReply, offer),
   challenge: message(attestation.Challenge, {
@@ -263,7 +265,15 @@ export const messages = {
   "evidence-reply": message(attestation.EvidenceReply, { v: 1, kind: "result", result: signedResult }),
   refusal: message(common.Refusal, refusal),
   signed: message(common.Signed, signed),
-  beacon: message(release.Beacon, { v: 1, releaser: "r1", term: 7n, nonce: bytes(32, 14) }),
+  beacon: message(release.Beacon, { v: 1, releaser: "r1", control: "cp", term: 7n, nonce: bytes(32, 14) }),
+  presence: message(release.Presence, {
+    v: 1,
+    role: "verifier",
+    control: "cp",
+    key: bytes(32, 10),
+    term: 7n,
+  }),
+  leader: message(release.Leader, { v: 1, releaser: "r1", control: "cp", term: 7n }),
   pull: message(release.Pull, {
     v: 1,
     node: "n1",
@@ -327,6 +337,7 @@ export const messages = {
     session: bytes(16, 18),
     term: 7n,
     sequence: 1n,
+    boot_ns: 9_007_199_254_740_993n,
     edges: [{ instance: "raw:n1:n2", term: 7n, epoch: 1n, state: "active", exporter: bytes(16, 31) }],
   }),
   event: message(event.Event, {

@@ -33,7 +33,12 @@ export interface Permissions {
 }
 
 /** The streams that the operator keeps: of events, and behind each bucket. */
-const keptStreams = [streams.events, `KV_${streams.workflows}`, `KV_${streams.collateral}`]
+const keptStreams = [
+  streams.events,
+  `KV_${streams.workflows}`,
+  `KV_${streams.collateral}`,
+  `KV_${streams.leaders}`,
+]
 const roleOf = (parties: ReadonlyArray<Party>, role: Role) => parties.find((party) => party.role === role)
 
 /** The identity's name, which is also its inbox: throws `SubjectError` when it is not one token. */
@@ -74,7 +79,7 @@ const bucket = (
 
 /** Making and changing the streams. Never deleting, purging or restoring them, and no consumers: those could deliver anywhere. */
 const upkeep = (row: Subject, role: Role): string[] =>
-  row.kind === "kv" && roleOf(row.publishers, role) !== undefined
+  row.kind === "kv" && role === "operator"
     ? keptStreams.flatMap((name) => [
         `$JS.API.STREAM.CREATE.${name}`,
         `$JS.API.STREAM.UPDATE.${name}`,

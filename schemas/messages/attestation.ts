@@ -21,13 +21,17 @@ import { limits } from "../limits.ts"
 import { Assurance, Evidence, Refusal, Signed } from "./common.ts"
 import { SignedResult } from "./result.ts"
 
-/** A node asks to be attested; `nonce` must come back inside the control plane's Evidence. */
+/**
+ * A node asks to be attested; `nonce` must come back inside the control plane's Evidence. `term` is the highest that it has
+ * followed, 0 when it has followed none: a hint for a releaser that would otherwise stay below it.
+ */
 export const Hello = Schema.Struct({
   v: Version,
   domain: Token,
   node: Token,
   session: Session,
   nonce: Nonce,
+  term: U64,
 })
 export type Hello = typeof Hello.Type
 
@@ -38,7 +42,10 @@ export const ControlClaims = Schema.Struct({
   roots: Digest,
   workflow: Digest,
   verifier_key: SigningKey,
+  /** Of other guests, ascending: those that this guest's releaser has appraised itself, and whose results it believes. */
+  verifiers: list(SigningKey, limits.otherVerifiers),
   releaser_key: SigningKey,
+  /** 0 while the releaser only stands by. */
   term: U64,
   merkle_root: Digest,
   leaves: Count.check(Schema.isBetween({ minimum: 1, maximum: limits.batchLeaves })),

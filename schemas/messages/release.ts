@@ -10,6 +10,7 @@ import {
   list,
   Nonce,
   Session,
+  SigningKey,
   Spi,
   Token,
   text,
@@ -19,9 +20,29 @@ import {
 import { limits } from "../limits.ts"
 import { PeerResult, ResultBatch, SignedResult } from "./result.ts"
 
-/** A fresh value of the releaser: a result that contains it is no older than it. */
-export const Beacon = Schema.Struct({ v: Version, releaser: Token, term: U64, nonce: Nonce })
+/**
+ * A fresh value of the releaser that leads: a result that contains it is no older than it. Verifiers ask the attester of
+ * its guest for Evidence, and nodes that follow an older term come for it.
+ */
+export const Beacon = Schema.Struct({ v: Version, releaser: Token, control: Token, term: U64, nonce: Nonce })
 export type Beacon = typeof Beacon.Type
+
+/**
+ * A verifier, or a releaser that stands by, is there: whose attester vouches for its key, and the highest term that it has
+ * heard of. Nobody believes it; releasers ask for Evidence.
+ */
+export const Presence = Schema.Struct({
+  v: Version,
+  role: Schema.Literals(["verifier", "releaser"]),
+  control: Token,
+  key: SigningKey,
+  term: U64,
+})
+export type Presence = typeof Presence.Type
+
+/** Who leads, as the bucket of leaders has it: a hint for those that stand by. */
+export const Leader = Schema.Struct({ v: Version, releaser: Token, control: Token, term: U64 })
+export type Leader = typeof Leader.Type
 
 /** The body that a node signs to ask for its keys: the newest nonce is the only one that gets an answer. */
 export const Pull = Schema.Struct({
@@ -88,6 +109,8 @@ export const Ack = Schema.Struct({
   session: Session,
   term: U64,
   sequence: U64,
+  /** When this was said, by the node's boot clock. */
+  boot_ns: U64,
   edges: list(
     Schema.Struct({
       instance: InstanceId,

@@ -56,6 +56,7 @@ export const answerControl = async (
     roots: trust.rootsDigest,
     workflow: trust.workflowDigest,
     verifier_key: verifier.key,
+    verifiers: releaser.verifiers,
     releaser_key: releaser.key,
     term: releaser.term,
     merkle_root: request.merkle_root,

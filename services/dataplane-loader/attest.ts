@@ -16,7 +16,9 @@ import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { decodeResult } from "./open-release.ts"
 import type { Attested, Session } from "./session.ts"
 
+/** A verifier that died may have taken the question with it: a node whose traffic is at stake asks another soon. */
 const TIMEOUT_MS = 5_000
+const HURRIED_MS = 1_500
 
 const fromBus = (step: string) => (error: BusError) =>
   refuse(`BUS_${error.reason.toUpperCase()}`, step, error.message)
@@ -28,6 +30,10 @@ export interface AttestOptions {
   readonly trust: Trust
   readonly workflow: VerifiedWorkflow
   readonly session: Session
+  /** The highest term that this node has followed: a hint. */
+  readonly term?: bigint | undefined
+  /** Patience with whoever doesn't answer is short. */
+  readonly hurried?: boolean
   readonly collateral?: ControlCheckOptions["collateral"]
 }
 
@@ -35,6 +41,7 @@ export interface AttestOptions {
 export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], options: AttestOptions) {
   const { trust, session } = options
   const { node } = session
+  const timeoutMs = options.hurried === true ? HURRIED_MS : TIMEOUT_MS
   /** What this guest refuses by itself, nobody else can put on record; the verifier records its own. */
   const recorded =
     (type: "vouchsafe.control.refused" | "vouchsafe.attestation.refused") =>
@@ -45,8 +52,15 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
     .request(
       "hello",
       { node },
-      { v: 1, domain: trust.domain, node, session: session.id, nonce: session.nonce },
-      { timeoutMs: TIMEOUT_MS },
+      {
+        v: 1,
+        domain: trust.domain,
+        node,
+        session: session.id,
+        nonce: session.nonce,
+        term: options.term ?? 0n,
+      },
+      { timeoutMs },
     )
     .pipe(Effect.mapError(fromBus("hello")))
   if (offer.kind === "refused") return yield* fromRefusal(offer)
@@ -68,7 +82,7 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
       "attest",
       { node, identity: bus.identity.name },
       { v: 1, kind: "attest-node", offer },
-      { timeoutMs: TIMEOUT_MS },
+      { timeoutMs },
     )
     .pipe(Effect.mapError(fromBus("attest")))
   if (evidence.kind === "refused") {
@@ -79,7 +93,7 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
   if (evidence.kind !== "node-evidence") return yield* refuse("WRONG_KIND", "evidence", evidence.kind)
 
   const reply = yield* bus
-    .request("evidence", { instance: accepted.challenge.verifier, node }, evidence, { timeoutMs: TIMEOUT_MS })
+    .request("evidence", { instance: accepted.challenge.verifier, node }, evidence, { timeoutMs })
     .pipe(Effect.mapError(fromBus("evidence")))
   if (reply.kind === "refused") return yield* fromRefusal(reply)
   const result = yield* attempt(() => ownResult(options, accepted, reply.result)).pipe(
@@ -106,7 +120,7 @@ const ownResult = (
   { control }: AcceptedOffer,
   signed: SignedResult,
 ): VouchedResult => {
-  const result = vouchResult(crypto, [control.verifierKey], signed, decodeResult)
+  const result = vouchResult(crypto, control.verifierKeys, signed, decodeResult)
   const { claims } = result
   const ours =
     claims.node === session.node &&

@@ -2,10 +2,10 @@
  * The node's life on the bus, around its core: attest, ask, take releases, tell the kernel, acknowledge. One message at a
  * time; whatever fails is recorded and tried again by the next turn of `live`, while the kernel goes on enforcing.
  */
-import { Effect } from "effect"
+import { Effect, Latch } from "effect"
 import { limits } from "../../schemas/limits.ts"
 import type { Signed } from "../../schemas/messages/common.ts"
-import { Ack, Pull } from "../../schemas/messages/release.ts"
+import { Ack, type Beacon, Pull } from "../../schemas/messages/release.ts"
 import type { Stats } from "../../schemas/messages/stats.ts"
 import type { Bus } from "../common/bus/bus.ts"
 import { Pace } from "../common/bus/counters.ts"
@@ -25,6 +25,7 @@ import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { attest } from "./attest.ts"
 import type { Drop, Plane } from "./dataplane/plane.ts"
 import { carryOut, heldEpochs, rememberedEpochs } from "./kernel-actions.ts"
+import { LeaderHints } from "./leader-hints.ts"
 import { openSignedRelease } from "./open-release.ts"
 import type { Rules } from "./rules.ts"
 import { type Attested, beginSession, endSession } from "./session.ts"
@@ -87,6 +88,9 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   let life: Life | undefined
   /** Of all sessions of this process, and of what the kernel remembers of those before. */
   let memory: Memory | undefined
+  /** Claims of a new leader; opened when there is one to look into. */
+  const hints = new LeaderHints()
+  const woken = Latch.makeUnsafe(false)
   let rules: Rules | undefined
   let state: Stats["state"] = "denied"
   let failures = 0
@@ -126,7 +130,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (attested.session.signing.disposed) return
     const ack = core.acknowledgement()
     if (ack === undefined) return
-    const body = encode(Ack, { v: 1, ...ack, edges: [...ack.edges] })
+    const body = encode(Ack, { v: 1, ...ack, boot_ns: bootNow(), edges: [...ack.edges] })
     yield* bus.publish("ack", { node }, sign(crypto, labels.signedAck, attested.session.signing, body))
   })
 
@@ -146,7 +150,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     }).pipe(Effect.tapError(recordRefusal))
     const actions = yield* attempt(() =>
       core.accept(opened, (wanted, peer, batch) =>
-        vouchPeer(crypto, [control.verifierKey], wanted, peer, batch, current.batches),
+        vouchPeer(crypto, control.verifierKeys, wanted, peer, batch, current.batches),
       ),
     ).pipe(
       Effect.tapError(recordRefusal),
@@ -171,11 +175,16 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (code === "NOT_VOUCHED" || code === "NOT_AUTHENTIC") current.expectedNs = 0n
   }
 
+  const nowMs = () => performance.now()
+  const sleepUnlessWoken = (ms: number) => woken.await.pipe(Effect.timeoutOption(ms))
+
   /** Rests, but no longer than until a new session is due. */
   const rest = Effect.fnUntraced(function* (current: Life, ms: number) {
     const end = bootNow() + BigInt(Math.round(ms)) * MS
     while (bootNow() < end && bootNow() <= current.expectedNs) {
-      yield* Effect.sleep(Math.min(200, Number((end - bootNow()) / MS) + 1))
+      if (hints.due(memory?.term, nowMs())) return
+      yield* sleepUnlessWoken(Math.min(200, Number((end - bootNow()) / MS) + 1))
+      woken.closeUnsafe()
     }
   })
 
@@ -205,6 +214,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   /** Attests a fresh session; what the kernel holds stays and is handed to the new core. */
   const begin = Effect.fnUntraced(function* (workflow: VerifiedWorkflow, compiled: Rules) {
     if (life === undefined) state = "attesting"
+    woken.closeUnsafe()
+    hints.looked(nowMs())
     const session = beginSession(crypto, node, options.runDirectory)
     const before = life
     const { breaks } = watch
@@ -214,8 +225,17 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         trust,
         workflow,
         session,
+        term: memory?.term,
+        hurried: before !== undefined,
         collateral: options.collateral,
-      })
+      }).pipe(
+        // Whoever was asked may be gone: the new leader's guest has another verifier.
+        Effect.raceFirst(
+          woken.await.pipe(
+            Effect.andThen(refuse("NO_LEADER", "releaser", "a new one was heard of meanwhile")),
+          ),
+        ),
+      )
       if (watch.breaks !== breaks)
         return yield* refuse("TAMPERED", "dataplane", "was changed by somebody while it was attested")
       const core = yield* attempt(() => {
@@ -231,6 +251,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         })
         fresh.followTerm(attested.control.term)
         memory = fresh.memory
+        hints.follows(attested.control.term)
         return fresh
       })
       return { attested, core }
@@ -260,12 +281,15 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     const due =
       current === undefined ||
       current.workflow !== workflow ||
+      hints.due(memory?.term, nowMs()) ||
       now - current.sinceNs > SESSION_NS ||
       now > current.expectedNs
     const present = due ? yield* begin(workflow, compiled) : current
     yield* ask(present)
     const asked = bootNow()
-    yield* Effect.sleep(ASK_AGAIN_MS)
+    yield* sleepUnlessWoken(ASK_AGAIN_MS)
+    if (hints.due(memory?.term, nowMs())) return
+    woken.closeUnsafe()
     // Answered: rest until the lease is a third over, a little earlier or later than the others. Else ask again.
     const third = Number(leaseNs(workflow) / 3n / MS)
     if (present.releasedNs >= asked) yield* rest(present, third * (0.9 + Math.random() * 0.2) - ASK_AGAIN_MS)
@@ -276,6 +300,11 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
 
   return {
     onRelease,
+    /** Somebody says who leads: nothing but Evidence makes that true, and a new session asks for it. */
+    onBeacon: ({ term }: Beacon) =>
+      Effect.sync(() => {
+        if (hints.heard(term, memory?.term, nowMs())) woken.openUnsafe()
+      }),
     /** Turns for ever; pauses longer with each refusal in a row, at most 30 s. */
     live: (next: () => { workflow: VerifiedWorkflow; rules: Rules } | undefined) =>
       Effect.gen(function* () {
@@ -371,10 +400,11 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (life === undefined) state = "refused"
     failures += 1
     // What is only not there yet is asked for often; a verdict about this node changes rarely.
-    const most = /^(BUS_|NO_)/.test(error.code) ? 2_000 : 30_000
-    const pauseMs = Math.min(most, 250 * 2 ** Math.min(failures, 8)) * (0.8 + Math.random() * 0.4)
+    const most = /^(BUS_|NO_|NOT_RISING$)/.test(error.code) ? 2_000 : 30_000
+    const least = life === undefined ? 500 : 100
+    const pauseMs = Math.min(most, least * 2 ** Math.min(failures - 1, 9)) * (0.8 + Math.random() * 0.4)
     return Effect.logWarning(`refused: ${error.code} ${error.field}: ${error.message}`).pipe(
-      Effect.andThen(Effect.sleep(pauseMs)),
+      Effect.andThen(sleepUnlessWoken(pauseMs)),
     )
   }
 }

@@ -277,6 +277,7 @@ const live = (
     })
     yield* Effect.forkScoped(Queue.take(changes).pipe(Effect.flatMap(tellOf), Effect.forever))
     yield* bus.subscribe("release", { node }, (signed) => lives.onRelease(signed))
+    yield* bus.subscribe("beacon", {}, (beacon) => lives.onBeacon(beacon))
     const newest = yield* knowWorkflow(crypto, trust, { onChange: enforce })
     yield* bus.event({
       type: "vouchsafe.service.ready",

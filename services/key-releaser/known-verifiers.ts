@@ -1,10 +1,13 @@
 /**
- * Which verifier's results this releaser believes: those whose key the control plane's Evidence vouches for, over a nonce
- * of the releaser's own, on hardware and with a configuration that its anchors name. Asked for anew from time to time.
+ * Which verifiers' results this releaser believes: those whose keys control planes' Evidence vouches for, over nonces of
+ * the releaser's own, on hardware and with a configuration that its anchors name. Each guest vouches for its own verifier
+ * only. Who says on the bus that it is there is asked for Evidence, some at a time; asked for anew from time to time.
  */
 import { Effect } from "effect"
+import { limits } from "../../schemas/limits.ts"
+import type { Presence } from "../../schemas/messages/release.ts"
 import type { Bus } from "../common/bus/bus.ts"
-import type { BusError } from "../common/bus/types.ts"
+import type { BusError, Refused } from "../common/bus/types.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { type ControlCheckOptions, controlCheck, controlTrust } from "../guest/control-check.ts"
@@ -13,27 +16,28 @@ import { acceptControl } from "../make/control-plane.ts"
 import { MakeError } from "../make/errors.ts"
 import { buildTree, helloLeaf } from "../make/merkle.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import { VerifierTable } from "./verifier-table.ts"
 
-const BELIEVED_MS = 60_000
-const ASK_AGAIN_MS = 1_000
 const TIMEOUT_MS = 3_000
+const LOOK_MS = 100
 
 export interface KnownVerifiersOptions {
   readonly crypto: Crypto
   readonly trust: Trust
   readonly instance: string
   readonly control: string
-  /** This releaser's own public key: the same Evidence must bind it. */
+  /** This releaser's own public key: its own guest's Evidence must bind it. */
   readonly ownKey: Uint8Array
   readonly collateral?: ControlCheckOptions["collateral"]
+  /** Other guests' verifiers have come or gone. */
+  readonly changed?: (others: ReadonlyArray<Uint8Array>) => void
 }
 
 export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersOptions) => {
-  const { crypto, trust, instance, control } = options
-  let known: { readonly key: Uint8Array; readonly workflow: Uint8Array; readonly untilMs: number } | undefined
-  let askedMs = Number.NEGATIVE_INFINITY
+  const { crypto, trust, instance, control: ownControl } = options
+  const table = new VerifierTable(ownControl)
 
-  const ask = Effect.fnUntraced(function* (workflow: VerifiedWorkflow) {
+  const ask = Effect.fnUntraced(function* (control: string, workflow: VerifiedWorkflow) {
     const nonce = crypto.randomBytes(32)
     const tree = buildTree(crypto, [helloLeaf("releaser", instance, nonce)])
     const reply = yield* bus
@@ -57,26 +61,68 @@ export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersO
         },
         controlCheck(crypto, trust, () => new Date(), { collateral: options.collateral }),
       )
-      if (!crypto.equalConstantTime(accepted.releaserKey, options.ownKey)) {
+      if (control === ownControl && !crypto.equalConstantTime(accepted.releaserKey, options.ownKey))
         throw new MakeError("MISDIRECTED", "control.releaser_key", "is another releaser's")
-      }
       return accepted.verifierKey
     })
   })
 
-  /** The keys that may have signed results for this workflow; asks the control plane when none is known any more. */
-  return Effect.fnUntraced(function* (workflow: VerifiedWorkflow, wanted: Uint8Array) {
-    const now = performance.now()
-    const usable =
-      known !== undefined && now < known.untilMs && crypto.equalConstantTime(known.workflow, workflow.digest)
-    const believed = usable && known !== undefined ? known.key : undefined
-    if (believed !== undefined && crypto.equalConstantTime(believed, wanted)) return [believed]
+  let told = ""
+  const tell = (): void => {
+    const others = table.others(performance.now()).slice(0, limits.otherVerifiers)
+    const now = others.map((key) => Buffer.from(key).toString("hex")).join()
+    if (now === told) return
+    told = now
+    options.changed?.(others)
+  }
+
+  /** Asks one guest and puts down what became of it. */
+  const appraise = (control: string, workflow: VerifiedWorkflow): Effect.Effect<void, Refused> =>
+    ask(control, workflow).pipe(
+      Effect.tap((key) => Effect.sync(() => table.vouched(control, key, performance.now()))),
+      Effect.tapError(() => Effect.sync(() => table.refused(control, performance.now()))),
+      Effect.andThen(Effect.sync(tell)),
+    )
+
+  const among = (wanted: Uint8Array) => {
+    const keys = table.keys(performance.now())
+    return keys.some((key) => crypto.equalConstantTime(key, wanted)) ? keys : undefined
+  }
+
+  /** The keys that may have signed results for this workflow; asks a control plane when `wanted` is none of them. */
+  const keysFor = Effect.fnUntraced(function* (workflow: VerifiedWorkflow, wanted: Uint8Array) {
+    table.during(workflow.digest)
+    const known = among(wanted)
+    if (known !== undefined) return known
     // A flood of results under unknown keys must not become a flood of quotes.
-    if (now - askedMs < ASK_AGAIN_MS)
-      return yield* refuse("NOT_VOUCHED", "result.key", "is no known verifier's")
-    askedMs = now
-    const key = yield* ask(workflow)
-    known = { key, workflow: workflow.digest, untilMs: performance.now() + BELIEVED_MS }
-    return [key]
+    const control = table.mayAsk(wanted, performance.now())
+    if (control === undefined) return yield* refuse("NOT_VOUCHED", "result.key", "is no known verifier's")
+    yield* appraise(control, workflow)
+    return among(wanted) ?? (yield* refuse("NOT_VOUCHED", "result.key", "is no known verifier's"))
   })
+
+  return {
+    keysFor,
+    /** Somebody says that it is there. */
+    seen: ({ role, control, key }: Presence): void => {
+      if (role === "verifier") table.announced(control, key, performance.now())
+    },
+    /** Asks those who are due, for ever. */
+    keep: (current: () => VerifiedWorkflow | undefined) =>
+      Effect.suspend(() => {
+        const workflow = current()
+        if (workflow === undefined) return Effect.void
+        table.during(workflow.digest)
+        tell()
+        const control = table.due(performance.now())
+        if (control === undefined) return Effect.void
+        return appraise(control, workflow).pipe(
+          Effect.catch(({ code, field, message }) =>
+            Effect.logWarning(`control plane ${control}: ${code} ${field}: ${message}`),
+          ),
+        )
+      }).pipe(Effect.andThen(Effect.sleep(LOOK_MS)), Effect.forever),
+    /** Whether this guest can prove itself: how often in a row it lately could not. */
+    ownFailures: () => table.failuresOf(ownControl),
+  }
 }

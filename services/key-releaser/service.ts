@@ -1,6 +1,7 @@
 /**
- * Hears `pull.*` and `ack.*`, answers on `release.<node>`: turns a signed workflow and fresh results into epochs and leases.
- * Decides nothing itself; the core in `make/releaser.ts` does. Keeps no secret on disk.
+ * Hears `pull.*` and `ack.*`, answers on `release.<node>`: turns a signed workflow and fresh results into epochs and leases,
+ * as long as it leads. Standing by, it knows the workflow and the verifiers, and holds no secret. Decides nothing itself;
+ * the core in `make/releaser.ts` does. Keeps no secret on disk.
  */
 import { Effect, Latch, Schedule } from "effect"
 import { limits } from "../../schemas/limits.ts"
@@ -14,7 +15,7 @@ import type { Trust } from "../common/config/anchors.ts"
 import { writeReleaserKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import type { ControlCheckOptions } from "../guest/control-check.ts"
-import { knowWorkflow } from "../guest/known-workflow.ts"
+import { type KnownWorkflow, knowWorkflow } from "../guest/known-workflow.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
 import { attempt, decodeBody } from "../guest/refusals.ts"
 import { sign, verify } from "../make/envelope.ts"
@@ -24,6 +25,7 @@ import { sealRelease } from "../make/release.ts"
 import { type ReleaseOutput, Releaser, type ReleaserOutput } from "../make/releaser.ts"
 import { KnownBatches, vouchResult } from "../make/result.ts"
 import { isInForce, type VerifiedWorkflow } from "../make/workflow-document.ts"
+import { makeElection } from "./election.ts"
 import { eventsOf, sentEvents } from "./events.ts"
 import { makeKnownVerifiers } from "./known-verifiers.ts"
 import { hearOrders } from "./orders.ts"
@@ -61,24 +63,49 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   const { crypto, trust, instance } = options
   const bus = yield* Bus
   const key = crypto.ed25519.generate()
-  const verifiers = makeKnownVerifiers(bus, { ...options, ownKey: key.publicKey })
   let reign: Reign | undefined
+  let known: KnownWorkflow | undefined
   /** The last term that was ever begun: also after a reign that ended without a successor. */
   let last: bigint | undefined
+  let others: ReadonlyArray<Uint8Array> = []
   /** When something changed last, and what the last releases cost. */
   let changedMs = 0
   let costMs = 0
+
+  /** What this guest's Evidence is to bind. */
+  const write = (): void =>
+    writeReleaserKey(options.runDirectory, {
+      instance,
+      key: key.publicKey,
+      term: reign?.core.term ?? 0n,
+      verifiers: others,
+    })
+  write()
+  const verifiers = makeKnownVerifiers(bus, {
+    ...options,
+    ownKey: key.publicKey,
+    changed: (keys) => {
+      others = keys
+      write()
+    },
+  })
 
   /** The reign in force: none before the first document, and none after the end that the document itself names. */
   const reigning = (): Reign | undefined =>
     reign !== undefined && isInForce(reign.workflow.document, Date.now()) ? reign : undefined
 
-  /** A new document is a new term with an empty core. One that doesn't compile ends the reign: nobody gets keys for it. */
+  const finish = (): void => {
+    reign?.core.end()
+    reign = undefined
+  }
+
+  /** A document, or the lead over it, is a new term with an empty core. One that doesn't compile: nobody gets keys for it. */
   const begin = (workflow: VerifiedWorkflow) =>
     attempt(() => {
-      const term = nextTerm({ last, heard: undefined, wallMs: Date.now(), random: randomLow(crypto) })
+      finish()
+      const heard = election.heard()
+      const term = nextTerm({ last, heard, wallMs: Date.now(), random: randomLow(crypto) })
       last = term
-      reign = undefined
       const core = new Releaser({
         crypto,
         workflow: protocolWorkflow(workflow),
@@ -88,13 +115,43 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
         ...rotation(workflow),
         gather: true,
       })
-      writeReleaserKey(options.runDirectory, { instance, key: key.publicKey, term })
       reign = { workflow, core, signingKeys: new Map(), batches: new KnownBatches(crypto) }
+      write()
+      return term
     }).pipe(
+      Effect.flatMap((term) =>
+        bus.event({
+          type: "vouchsafe.leader.began",
+          data: { node: options.control, term, message: instance },
+        }),
+      ),
+      // Nodes come when they hear it: not a moment later than needed.
+      Effect.andThen(Effect.suspend(() => beat).pipe(Effect.ignore({ log: true }))),
       Effect.catch(({ code, field, message }) =>
         bus.event({ type: "vouchsafe.workflow.refused", data: { code, field, message } }),
       ),
     )
+
+  const election = makeElection(bus, {
+    domain: trust.domain,
+    instance,
+    control: options.control,
+    term: () => reign?.core.term,
+    ownFailures: verifiers.ownFailures,
+    begin: Effect.suspend(() => {
+      const workflow = known?.current()
+      return workflow === undefined ? Effect.void : begin(workflow)
+    }),
+    end: Effect.suspend(() => {
+      const term = reign?.core.term
+      finish()
+      write()
+      return bus.event({
+        type: "vouchsafe.leader.ended",
+        data: { node: options.control, ...(term === undefined ? {} : { term }), message: instance },
+      })
+    }),
+  })
 
   const sealed = ({ header, payload, recipient }: ReleaseOutput): Signed => {
     const packed = encodeChecked(ReleasePayload, { v: 1, ...payload })
@@ -171,7 +228,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
         throw new MakeError("MISDIRECTED", "pull.node", "is not the node of the subject")
       return value
     })
-    const keys = yield* verifiers(workflow, pull.result.batch.key)
+    const keys = yield* verifiers.keysFor(workflow, pull.result.batch.key)
     // The document may have changed meanwhile: a reign that is over gives no keys; the node asks again.
     if (reigning()?.core !== core) return
     const accepted = yield* attempt(() => {
@@ -207,11 +264,35 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     const now = reigning()
     if (now === undefined) return Effect.void
     const { core } = now
-    const beacon = { v: 1 as const, releaser: instance, term: core.term, nonce: core.beacon(nowMs()) }
+    const { control } = options
+    const beacon = {
+      v: 1 as const,
+      releaser: instance,
+      control,
+      term: core.term,
+      nonce: core.beacon(nowMs()),
+    }
     return bus.publish("beacon", { instance }, beacon)
   })
+  /** Standing by: the leader is to know that another one could take its place, and how far nodes have been led. */
+  const stand = Effect.suspend(() =>
+    reigning() === undefined
+      ? bus.publish(
+          "presence",
+          { instance },
+          { v: 1, role: "releaser", control: options.control, key: key.publicKey, term: last ?? 0n },
+        )
+      : Effect.void,
+  )
 
-  const known = yield* knowWorkflow(crypto, trust, { onChange: begin })
+  yield* bus.subscribe("beacon", {}, (beacon) => election.onBeacon(beacon))
+  yield* bus.subscribe("presence", {}, (presence, { tokens }) => {
+    verifiers.seen(presence)
+    return election.onPresence(presence, tokens.instance)
+  })
+  known = yield* knowWorkflow(crypto, trust, {
+    onChange: (workflow) => Effect.suspend(() => (election.leads() ? begin(workflow) : Effect.sync(finish))),
+  })
   yield* bus.subscribe("pull", {}, (signed, { tokens }) =>
     guarded("vouchsafe.pull.refused", tokens.node, onPull(signed, tokens.node)),
   )
@@ -225,7 +306,10 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   })
   yield* known.first
   const quietly = <A, E>(run: Effect.Effect<A, E>) => run.pipe(Effect.ignore({ log: true }))
+  yield* election.run
+  yield* Effect.forkScoped(verifiers.keep(known.current))
   yield* Effect.forkScoped(quietly(beat).pipe(Effect.repeat(Schedule.spaced(limits.beaconEveryMs))))
+  yield* Effect.forkScoped(quietly(stand).pipe(Effect.repeat(Schedule.spaced(limits.beaconEveryMs))))
   yield* Effect.forkScoped(
     quietly(
       Effect.suspend(() => {

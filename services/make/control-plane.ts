@@ -35,6 +35,8 @@ export interface AcceptedControl {
   readonly digest: Uint8Array
   readonly control: string
   readonly verifierKey: Uint8Array
+  /** All whose challenges and results count while this Evidence is believed: that guest's own, and those it vouches for. */
+  readonly verifierKeys: ReadonlyArray<Uint8Array>
   readonly releaserKey: Uint8Array
   readonly term: bigint
 }
@@ -47,6 +49,7 @@ export const controlBinding = (claims: ControlEvidence["claims"]): ControlBindin
   rootsDigest: claims.roots,
   workflowDigest: claims.workflow,
   verifierKey: claims.verifier_key,
+  verifiers: claims.verifiers,
   releaserKey: claims.releaser_key,
   term: claims.term,
   merkleRoot: claims.merkle_root,
@@ -92,6 +95,7 @@ export const acceptControl = (
     digest: controlEvidenceDigest(crypto, control),
     control: control.control,
     verifierKey: claims.verifier_key,
+    verifierKeys: [claims.verifier_key, ...claims.verifiers],
     releaserKey: claims.releaser_key,
     term: claims.term,
   }

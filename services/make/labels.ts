@@ -15,7 +15,7 @@ export const labels = {
   list: "vouchsafe/v1/list",
 
   // Evidence.
-  controlReportData: "vouchsafe/v1/control-report-data",
+  controlReportData: "vouchsafe/v1/control-plane-report-data",
   nodeReportData: "vouchsafe/v1/node-report-data",
   helloLeaf: "vouchsafe/v1/hello-leaf",
   challenge: "vouchsafe/v1/challenge",

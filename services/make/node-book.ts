@@ -2,8 +2,10 @@
  * The releaser's book of nodes: who is vouched for, by which result, who has a request outstanding, and what each was
  * told last. It knows nothing of edges. Pure; times are ms of the releaser's own monotonic clock.
  */
+import { limits } from "../../schemas/limits.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { BeaconBook } from "./challenge.ts"
+import { ClockDrift } from "./clock-drift.ts"
 import type { Workflow } from "./edges.ts"
 import { MakeError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
@@ -15,6 +17,11 @@ import type { SuiteId } from "./suites.ts"
 export interface SentEdge {
   readonly generation: Generation
   readonly state: EdgeState
+}
+
+interface SentRelease {
+  readonly said: ReadonlyArray<SentEdge>
+  readonly atMs: number
 }
 
 /** A node with a result in force. */
@@ -37,7 +44,9 @@ export interface VouchedNode {
   /** The nonce that the newest release answered. */
   answered: Uint8Array | undefined
   /** What recent releases said, by sequence, so that an acknowledgement can be held against the very one. */
-  readonly sent: Map<bigint, ReadonlyArray<SentEdge>>
+  readonly sent: Map<bigint, SentRelease>
+  /** Of this boot. */
+  readonly clock: ClockDrift
 }
 
 export interface Request {
@@ -136,6 +145,7 @@ export class NodeBook {
       sentMs: nowMs,
       answered: undefined,
       sent: new Map(),
+      clock: sameBoot && incumbent !== undefined ? incumbent.clock : new ClockDrift(),
     })
     return { first: incumbent === undefined, sameBoot }
   }
@@ -156,10 +166,10 @@ export class NodeBook {
   }
 
   /**
-   * What the release with this sequence said.
+   * What the release with this sequence said, and when.
    * @throws MakeError STALE for a sequence never sent, or too long ago
    */
-  said(node: VouchedNode, sequence: bigint): ReadonlyArray<SentEdge> {
+  said(node: VouchedNode, sequence: bigint): SentRelease {
     const sent = node.sent.get(sequence)
     if (sent === undefined) throw new MakeError("STALE", "sequence", "is not that of a recent release")
     return sent
@@ -170,7 +180,7 @@ export class NodeBook {
     node.sequence += 1n
     node.sentMs = nowMs
     node.answered = node.nonce
-    node.sent.set(node.sequence, said)
+    node.sent.set(node.sequence, { said, atMs: nowMs })
     node.sent.delete(node.sequence - SENT_REMEMBERED)
   }
 

@@ -51,7 +51,9 @@ export const acceptOffer = (
     },
     check,
   )
-  const body = verify(crypto, labels.signedChallenge, [control.verifierKey], offer.challenge)
+  if (control.term === 0n)
+    throw new MakeError("NOT_VOUCHED", "control.term", "belongs to a releaser that stands by")
+  const body = verify(crypto, labels.signedChallenge, control.verifierKeys, offer.challenge)
   const decoded = decode(Challenge, body, { subject: "challenge" })
   if (!decoded.ok) throw new MakeError("MALFORMED", `challenge.${decoded.error.field}`, decoded.error.message)
   const challenge = decoded.value

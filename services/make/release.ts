@@ -80,6 +80,8 @@ export interface Ack {
   readonly session: Uint8Array
   readonly term: bigint
   readonly sequence: bigint
+  /** What the node's boot clock showed after it had taken the release; ns. */
+  readonly boot_ns?: bigint
   readonly edges: ReadonlyArray<AckEdge>
 }
 

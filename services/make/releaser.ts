@@ -54,7 +54,13 @@ export interface ReleaseOutput {
 
 export interface ReleaserEvent {
   readonly kind: "event"
-  readonly event: "node-accepted" | "node-replaced" | "node-lapsed" | "node-revoked" | EdgeEvent["event"]
+  readonly event:
+    | "node-accepted"
+    | "node-replaced"
+    | "node-lapsed"
+    | "node-revoked"
+    | "node-drifts"
+    | EdgeEvent["event"]
   readonly node?: string
   readonly instance?: string
   readonly epoch?: Epoch
@@ -149,19 +155,26 @@ export class Releaser {
 
   /**
    * A node's acknowledgement, its signature already verified under the result in force. One that others have overtaken
-   * changes nothing.
+   * changes nothing. A node whose clock is proven to drift is revoked: its leases would not end when they should.
    * @throws MakeError REVOKED, NOT_VOUCHED, MISDIRECTED (session, term), STALE (a sequence never sent, or too long ago),
    *   MALFORMED (an epoch named twice)
    */
   ack(ack: Ack, nowMs: number): ReadonlyArray<ReleaserOutput> {
     const node = this.#nodes.inSession(ack.node, ack.session)
     if (ack.term !== this.term) throw new MakeError("MISDIRECTED", "term", "is not this releaser's")
-    const sent = this.#nodes.said(node, ack.sequence)
+    const { said, atMs } = this.#nodes.said(node, ack.sequence)
     const held = heldEdges(ack.edges)
     if (ack.sequence < node.acknowledged) return []
+    if (ack.sequence > node.acknowledged && ack.boot_ns !== undefined) {
+      const sample = { nodeMs: Number(ack.boot_ns) / 1e6, sentMs: atMs, arrivedMs: nowMs }
+      if (node.clock.take(sample) !== "none") {
+        this.#say({ event: "node-drifts", node: node.id })
+        return this.revoke(node.id, nowMs)
+      }
+    }
     node.acknowledged = ack.sequence
     const touched = new Set<EdgeRecord>()
-    for (const { generation, state } of sent) {
+    for (const { generation, state } of said) {
       const { term, n } = generation.epoch
       const found = held.get(generation.edge.id)?.find((one) => one.epoch === n && one.term === term)
       const record = this.#edges.heard(generation, state, node.id, found, nowMs)
@@ -191,6 +204,13 @@ export class Releaser {
     for (const record of records) record.rotate = true
     this.#edges.reconcile(records, nowMs)
     return this.#settle(nowMs)
+  }
+
+  /** The reign is over: release secrets that are still on their way end here. */
+  end(): void {
+    for (const { edge } of this.#edges.all()) this.#edges.stop(edge.initiator)
+    this.#dirty.clear()
+    this.#events = []
   }
 
   /** Lets time pass: leases lapse, grace times end, epochs that don't get confirmed begin anew, releases go out again. */

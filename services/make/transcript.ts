@@ -104,6 +104,8 @@ export interface ControlBinding {
   readonly workflowDigest: Uint8Array
   /** Ed25519. */
   readonly verifierKey: Uint8Array
+  /** Of other guests, ascending, none twice. */
+  readonly verifiers: ReadonlyArray<Uint8Array>
   readonly releaserKey: Uint8Array
   readonly term: bigint
   /** Over the hellos that this Evidence answers, and how many they are. */
@@ -118,6 +120,7 @@ export const controlReportData = (crypto: Crypto, c: ControlBinding): Uint8Array
   expectBytes("workflowDigest", c.workflowDigest, 32)
   expectBytes("verifierKey", c.verifierKey, 32)
   expectBytes("releaserKey", c.releaserKey, 32)
+  for (const key of c.verifiers) expectBytes("verifiers", key, 32)
   expectBytes("merkleRoot", c.merkleRoot, 32)
   return crypto.sha512(
     encodeFields(
@@ -128,6 +131,7 @@ export const controlReportData = (crypto: Crypto, c: ControlBinding): Uint8Array
       c.rootsDigest,
       c.workflowDigest,
       c.verifierKey,
+      encodeList(c.verifiers),
       c.releaserKey,
       c.term,
       c.merkleRoot,

@@ -11,6 +11,8 @@ import { buildTree, helloLeaf, type Inclusion } from "../make/merkle.ts"
 
 export interface Quoted {
   readonly control: ControlEvidence
+  /** The releaser that this Evidence vouches for. */
+  readonly releaser: string
   readonly inclusion: Inclusion
 }
 
@@ -20,12 +22,12 @@ interface Waiting {
 }
 
 /**
- * @param quote asks the control plane's attester for Evidence over a root
+ * @param quote asks the attester of the leader's guest for Evidence over a root
  * @returns a function that waits until a nonce has been quoted
  */
 export const makeHelloBatch = Effect.fn("makeHelloBatch")(function* (
   crypto: Crypto,
-  quote: (root: Uint8Array, leaves: number) => Effect.Effect<ControlEvidence, Refused>,
+  quote: (root: Uint8Array, leaves: number) => Effect.Effect<Pick<Quoted, "control" | "releaser">, Refused>,
 ) {
   const waiting = yield* Queue.bounded<Waiting>(limits.batchLeaves)
 
@@ -41,7 +43,7 @@ export const makeHelloBatch = Effect.fn("makeHelloBatch")(function* (
     const quoted = yield* Effect.result(quote(tree.root, tree.size))
     for (const [index, { answer }] of batch.entries()) {
       yield* Result.isSuccess(quoted)
-        ? Deferred.succeed(answer, { control: quoted.success, inclusion: tree.inclusion(index) })
+        ? Deferred.succeed(answer, { ...quoted.success, inclusion: tree.inclusion(index) })
         : Deferred.fail(answer, quoted.failure)
     }
   })

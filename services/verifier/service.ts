@@ -1,5 +1,5 @@
 /** Serves `hello.*` (with all other verifiers) and `evidence.<own instance>.*`: challenges nodes and signs what they prove. */
-import { Effect } from "effect"
+import { Effect, Result, Schedule } from "effect"
 import { limits } from "../../schemas/limits.ts"
 import {
   AttestationResult,
@@ -14,6 +14,7 @@ import type { Trust } from "../common/config/anchors.ts"
 import { writeVerifierKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { type CollateralLookup, EvidenceCaches } from "../evidence/appraisal/verify-pieces.ts"
+import type { CollateralSnapshot } from "../evidence/collateral/index.ts"
 import { appraiseNode, type Outstanding, type Verdict } from "../guest/appraise-node.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
@@ -21,12 +22,18 @@ import { ChallengeBook } from "../make/challenge.ts"
 import { controlEvidenceDigest } from "../make/control-plane.ts"
 import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
+import { resultDigest } from "../make/result.ts"
 import { makeHelloBatch } from "./hello-batch.ts"
+import { type Leader, Leaders } from "./leaders.ts"
 import { makeRecords } from "./records.ts"
 import { makeResultBatch } from "./result-batch.ts"
 
 const ATTEST_TIMEOUT_MS = 3_000
+/** Another guest may be gone. */
+const OTHERS_TIMEOUT_MS = 1_000
 const ANSWER_DUE_MS = 1_000
+const PRESENCE_MS = 1_000
+const TOLD_MS = 60_000
 
 export interface VerifierOptions {
   readonly crypto: Crypto
@@ -39,7 +46,13 @@ export interface VerifierOptions {
   /** A folder that keeps the last verdicts of each node. */
   readonly records?: string
   /** Another place to appraise in: a pool of threads. In this one, by default. */
-  readonly appraise?: (evidence: NodeEvidence, asked: Outstanding, now: Date) => Effect.Effect<Verdict>
+  readonly appraise?: (
+    evidence: NodeEvidence,
+    asked: Outstanding,
+    now: Date,
+  ) => Effect.Effect<Verdict, Refused>
+  /** All collateral there is: when it changes, what was accepted is looked at again. */
+  readonly snapshot?: () => CollateralSnapshot
 }
 
 const monotonicMs = () => performance.now()
@@ -64,21 +77,19 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     ((evidence: NodeEvidence, asked: Outstanding, now: Date) =>
       Effect.sync(() => appraiseNode(verifier, evidence, asked, now)))
   const keep = options.records === undefined ? undefined : yield* makeRecords(options.records)
-  let beacon: { readonly nonce: Uint8Array; readonly atMs: number } | undefined
+  const leaders = new Leaders()
+  /** The highest term that a node says it has followed: a releaser that reigns below it has to rise. */
+  let told = { term: 0n, atMs: 0 }
 
-  yield* bus.subscribe("beacon", {}, ({ nonce }) =>
-    Effect.sync(() => {
-      beacon = { nonce, atMs: monotonicMs() }
-    }),
-  )
+  yield* bus.subscribe("beacon", {}, (beacon) => Effect.sync(() => leaders.heard(beacon, monotonicMs())))
 
-  const quote = (merkle_root: Uint8Array, leaves: number) =>
+  const ask = (leader: Leader, merkle_root: Uint8Array, leaves: number) =>
     bus
       .request(
         "attest",
-        { node: control, identity: bus.identity.name },
+        { node: leader.control, identity: bus.identity.name },
         { v: 1, kind: "attest-control", merkle_root, leaves },
-        { timeoutMs: ATTEST_TIMEOUT_MS },
+        { timeoutMs: leader.control === control ? ATTEST_TIMEOUT_MS : OTHERS_TIMEOUT_MS },
       )
       .pipe(
         Effect.mapError((error: BusError) => refuse("NO_CONTROL_EVIDENCE", "control", error.message)),
@@ -88,7 +99,28 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
             reply.kind === "refused" ? [reply.code, reply.message] : ["WRONG_KIND", reply.kind]
           return Effect.fail(refuse(code, "control", why))
         }),
+        Effect.flatMap((reply) => {
+          const { term, verifier_key: first, verifiers } = reply.claims
+          if (term !== leader.term)
+            return Effect.fail(refuse("NO_LEADER", "control.term", "is not that of the beacon"))
+          // Nodes would not believe our challenge: the leader has yet to appraise this verifier.
+          if (![first, ...verifiers].some((each) => crypto.equalConstantTime(each, key.publicKey)))
+            return Effect.fail(refuse("NO_LEADER", "control.verifiers", "do not include this verifier yet"))
+          return Effect.succeed({ control: reply, releaser: leader.releaser })
+        }),
+        Effect.tapError(() => Effect.sync(() => leaders.failed(leader, monotonicMs()))),
       )
+
+  /** The one with the highest term that its guest's Evidence confirms: what a beacon says is only a hint. */
+  const quote = Effect.fnUntraced(function* (root: Uint8Array, leaves: number) {
+    let failure = refuse("NO_BEACON", "releaser", "no key-releaser has been heard lately")
+    for (const leader of leaders.inOrder(monotonicMs())) {
+      const found = yield* Effect.result(ask(leader, root, leaves))
+      if (Result.isSuccess(found)) return found.success
+      failure = found.failure
+    }
+    return yield* failure
+  })
   const quoted = yield* makeHelloBatch(crypto, quote)
   /** Whoever has a fresh challenge is likely to answer it soon. */
   const answersDue = () =>
@@ -109,11 +141,14 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     if (!workflow.document.nodes.some(({ id }) => id === node)) {
       return yield* refuse("UNKNOWN_NODE", "node", `the workflow names no node "${node}"`)
     }
-    const fresh = beacon
-    if (fresh === undefined || monotonicMs() - fresh.atMs > limits.beaconMs / 2) {
+    if (hello.term > told.term || monotonicMs() - told.atMs > TOLD_MS)
+      told = { term: hello.term, atMs: monotonicMs() }
+    if (leaders.inOrder(monotonicMs()).length === 0)
       return yield* refuse("NO_BEACON", "releaser", "no key-releaser has been heard lately")
-    }
-    const { control: evidence, inclusion } = yield* quoted(node, hello.nonce)
+    const { control: evidence, releaser, inclusion } = yield* quoted(node, hello.nonce)
+    const fresh = leaders.newest(releaser)
+    if (fresh === undefined || fresh.term !== evidence.claims.term)
+      return yield* refuse("NO_LEADER", "releaser", "another term has begun meanwhile")
     const challenge = yield* attempt(() => book.issue(node, hello.session, fresh.nonce, monotonicMs()))
     const controlDigest = controlEvidenceDigest(crypto, evidence)
     outstanding.set(node, {
@@ -214,6 +249,17 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     { instance },
     (evidence, { tokens }) => onEvidence(evidence, tokens.node),
     places,
+  )
+  /** Releasers of other guests are to ask this one's attester for Evidence. */
+  const presence = Effect.suspend(() =>
+    bus.publish(
+      "presence",
+      { instance },
+      { v: 1, role: "verifier", control, key: key.publicKey, term: told.term },
+    ),
+  )
+  yield* Effect.forkScoped(
+    presence.pipe(Effect.ignore({ log: true }), Effect.repeat(Schedule.spaced(PRESENCE_MS))),
   )
   yield* bus.event({ type: "vouchsafe.service.ready", data: { node: control, message: "verifier" } })
   return yield* bus.closed

@@ -102,7 +102,7 @@ export const hello = (world: World, node: PlayedNode, session: Session, change: 
     node.bus.request(
       "hello",
       { node: node.id },
-      { v: 1, domain: "lab", node: node.id, session: session.id, nonce: session.nonce, ...change },
+      { v: 1, domain: "lab", node: node.id, session: session.id, nonce: session.nonce, term: 0n, ...change },
       TIMEOUT,
     ),
   )
@@ -380,13 +380,19 @@ export interface Life extends RecordedPlane {
   readonly stop: () => Promise<void>
 }
 
+export interface LifeOptions {
+  /** Comes for a new leader at once; else it is noticed when requests stay unanswered. */
+  readonly hearsLeaders?: boolean
+  readonly recorded?: RecordedPlane
+}
+
 /** The loader's life on the bus, without a kernel: attests, asks, takes releases, acknowledges, until it is stopped. */
 export const live = async (
   world: World,
   node: PlayedNode,
   bus: (spied: Spied) => BusShape = () => node.bus,
+  { hearsLeaders = false, recorded = recordedPlane() }: LifeOptions = {},
 ): Promise<Life> => {
-  const recorded = recordedPlane()
   const spied = spy()
   const own = bus(spied)
   const { workflow, trust } = world
@@ -410,6 +416,7 @@ export const live = async (
   const stop = world.begin(
     Effect.gen(function* () {
       yield* own.subscribe("release", { node: node.id }, (signed) => lives.onRelease(signed))
+      if (hearsLeaders) yield* own.subscribe("beacon", {}, (beacon) => lives.onBeacon(beacon))
       yield* lives.live(() => ({ workflow, rules }))
     }),
   )

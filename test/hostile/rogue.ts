@@ -6,10 +6,11 @@ import { readFileSync, renameSync } from "node:fs"
 import { join } from "node:path"
 import { AttestationResult } from "../../schemas/messages/attestation.ts"
 import { Signed } from "../../schemas/messages/common.ts"
-import { Pull, Release, ReleasePayload } from "../../schemas/messages/release.ts"
+import { Beacon, Pull, Release, ReleasePayload } from "../../schemas/messages/release.ts"
 import { decode, encode, type MessageSchema } from "../../services/common/codec/index.ts"
 import { writeReleaserKey } from "../../services/common/config/guest-keys.ts"
 import { writeState } from "../../services/evidence/index.ts"
+import { AHEAD_MAX } from "../../services/key-releaser/term.ts"
 import { sign } from "../../services/make/envelope.ts"
 import { labels } from "../../services/make/labels.ts"
 import { type Recipient, type ReleaseHeader, sealRelease } from "../../services/make/release.ts"
@@ -51,9 +52,15 @@ export interface Rogue {
 export const takeOver = (world: World, node: string): Rogue => {
   const path = join(world.controlDirectory, "releaser.json")
   const real = readFileSync(path, "utf8")
-  const term = BigInt((JSON.parse(real) as { term: string }).term) + 1n
+  // So far ahead that the real one doesn't rise above it when it hears of it.
+  const term = BigInt((JSON.parse(real) as { term: string }).term) + 2n * AHEAD_MAX
   const key = crypto.ed25519.generate()
   writeReleaserKey(world.controlDirectory, { instance: "r1", key: key.publicKey, term })
+  const beacon = crypto.randomBytes(32)
+  const beat = (): void =>
+    world.say("beacon.r1", encode(Beacon, { v: 1, releaser: "r1", control: "cp", term, nonce: beacon }))
+  beat()
+  const beating = setInterval(beat, 50)
   let sequence = 0n
   let answered = 0n
   let last = ""
@@ -110,6 +117,7 @@ export const takeOver = (world: World, node: string): Rogue => {
     },
     answered: () => answered,
     restore: () => {
+      clearInterval(beating)
       writeState(`${path}.real`, real)
       renameSync(`${path}.real`, path)
     },

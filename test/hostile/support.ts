@@ -258,7 +258,7 @@ const CONTROL: ReadonlyArray<TestUser> = [
 const answersHellos = async ({ bus, run }: World, node: string): Promise<void> => {
   const loader = await bus("loader", node)
   const [session, nonce] = [crypto.randomBytes(16), crypto.randomBytes(32)]
-  const hello = { v: 1, domain: "lab", node, session, nonce } as const
+  const hello = { v: 1, domain: "lab", node, session, nonce, term: 0n } as const
   await until("an offer", async () => {
     const reply = await run(loader.request("hello", { node }, hello, { timeoutMs: 5_000 }))
     return reply.kind === "offer" ? true : undefined

@@ -35,6 +35,7 @@ const hello: Hello = {
   node: "n1",
   session: new Uint8Array(16),
   nonce: new Uint8Array(32),
+  term: 0n,
 }
 const no = (code: string): HelloReply & AttestReply => ({
   v: 1,
@@ -44,7 +45,13 @@ const no = (code: string): HelloReply & AttestReply => ({
   field: "",
   message: "",
 })
-const beacon = (term: bigint): Beacon => ({ v: 1, releaser: "r1", term, nonce: new Uint8Array(32) })
+const beacon = (term: bigint): Beacon => ({
+  v: 1,
+  releaser: "r1",
+  control: "cp",
+  term,
+  nonce: new Uint8Array(32),
+})
 const workflow = (fill: number): SignedWorkflow => ({
   v: 1,
   document: new Uint8Array(1_000).fill(fill),

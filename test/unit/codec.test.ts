@@ -15,7 +15,7 @@ import {
 } from "../../services/common/codec/index.ts"
 
 const Numbers = Schema.Struct({ v: Version, big: U64, count: Count })
-const beacon: Beacon = { v: 1, releaser: "r1", term: 7n, nonce: new Uint8Array(32).fill(5) }
+const beacon: Beacon = { v: 1, releaser: "r1", control: "cp", term: 7n, nonce: new Uint8Array(32).fill(5) }
 
 const refused = (schema: MessageSchema, bytes: Uint8Array, bytesMax?: number): DecodeError => {
   const found = decode(schema, bytes, { subject: "test", ...(bytesMax === undefined ? {} : { bytesMax }) })
@@ -116,7 +116,7 @@ describe("refusals", () => {
     expect(refused(Beacon, new Uint8Array(limits.messageBytes + 1)).code).toBe("TOO_LARGE")
   })
   it("name the field and never its value", () => {
-    const without = { v: 1, releaser: "r1", nonce: beacon.nonce }
+    const without = { v: 1, releaser: "r1", control: "cp", nonce: beacon.nonce }
     expect(refused(Beacon, pack(without))).toMatchObject({
       code: "BAD_FIELD",
       field: "term",

@@ -25,6 +25,7 @@ const control: ControlBinding = {
   rootsDigest: filled(32, 2),
   workflowDigest: filled(32, 3),
   verifierKey: filled(32, 4),
+  verifiers: [filled(32, 14), filled(32, 15)],
   releaserKey: filled(32, 5),
   term: 7n,
   merkleRoot: filled(32, 6),
@@ -59,7 +60,8 @@ const changed = (value: unknown): unknown => {
   if (typeof value === "string") return `${value}x`
   if (typeof value === "bigint") return value + 1n
   if (typeof value === "number") return value + 1
-  return [...(value as ReadonlyArray<string>), "other"]
+  const list = value as ReadonlyArray<string | Uint8Array>
+  return [...list, list[0] instanceof Uint8Array ? filled(32, 99) : "other"]
 }
 
 describe("encodeFields", () => {
@@ -163,7 +165,7 @@ describe("report data", () => {
 
   it("is what an independent implementation computes (Python's hashlib and struct)", () => {
     expect(hex(controlReportData(crypto, control))).toBe(
-      "4e75e56a314efac288e0551e75f5db09659df601319f81b6e9c841ed2dc413751cc22e761723e0ad464f52847fed92072b37d30330f710999ac1f1ff23355ae9",
+      "10b049eb9b71bb9830356fc4f763b923800d1e6d0cf871f2f4d0ab0eff1a0159539d6da3414212fb94e6877e5ef99be97c6e665e2c959bc6afcff78045b1258a",
     )
     expect(hex(nodeReportData(crypto, node))).toBe(
       "919e23839bb57d4caacb56c041af9cfd8c76075308ac88fcf963393dadfaea5c4257026f58a0515c61b85bdcf30bab9a2b4c2478494f2030ecad07f5ea30d808",

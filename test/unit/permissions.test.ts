@@ -58,7 +58,9 @@ describe("permissions, as text", () => {
     for (const subject of [...publish, ...subscribe]) {
       expect(subject).not.toMatch(/^[>*]/)
       if (subject.includes(">")) expect(subject).toMatch(/^_INBOX\.(\*|[a-z]+-x1)\.>$/)
-      expect(subject).toMatch(/^(vs\.v1\.|_INBOX\.|\$JS\.API\.|\$KV\.workflows\.lab$|\$KV\.collateral\.\*$)/)
+      expect(subject).toMatch(
+        /^(vs\.v1\.|_INBOX\.|\$JS\.API\.|\$KV\.workflows\.lab$|\$KV\.collateral\.\*$|\$KV\.leaders\.lab$)/,
+      )
     }
     expect(subscribe.filter((subject) => subject.startsWith("_INBOX"))).toEqual([`_INBOX.${role}-x1.>`])
     for (const word of ["DELETE", "PURGE", "CONSUMER", "SNAPSHOT", "RESTORE", "$SYS"])
@@ -198,6 +200,7 @@ describe("a reply subject that is not the sender's", () => {
     node: "n1",
     session: new Uint8Array(16),
     nonce: new Uint8Array(32),
+    term: 0n,
   }
 
   it("gets no answer, and the handler never sees the request", () =>

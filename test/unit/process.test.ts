@@ -66,6 +66,7 @@ const hello = {
   node: "n1",
   session: new Uint8Array(16),
   nonce: new Uint8Array(32),
+  term: 0n,
 } as const
 
 describe("a service process", () => {

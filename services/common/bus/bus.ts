@@ -7,6 +7,7 @@ import { makeCollateral } from "./collateral.ts"
 import type { BusConfig } from "./config.ts"
 import { Counting, Pace } from "./counters.ts"
 import { makeEvents } from "./events.ts"
+import { makeLeaders } from "./leaders.ts"
 import { listener } from "./listen.ts"
 import { type Connection, connect, mayRetry, type Status } from "./nats.ts"
 import { server } from "./serve.ts"
@@ -194,6 +195,7 @@ const make = (config: BusConfig) =>
       },
     }
     const workflows = makeWorkflows(core)
+    const leaders = makeLeaders(core)
     const shape: BusShape = {
       identity: config.identity,
       prefix: config.prefix,
@@ -207,6 +209,7 @@ const make = (config: BusConfig) =>
         ...workflows,
         watch: (...of) => inBoth(core, workflows.watch(...of)),
       },
+      leaders: { ...leaders, watch: (...of) => inBoth(core, leaders.watch(...of)) },
       collateral: makeCollateral(core),
       ensureStreams: events.ensureStreams,
       counters: () => counting.snapshot(),

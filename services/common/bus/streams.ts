@@ -1,4 +1,4 @@
-/** JetStream as far as the project uses it: three streams, kept by the operator, read with direct gets and no consumers. */
+/** JetStream as far as the project uses it: four streams, kept by the operator, read with direct gets and no consumers. */
 import { limits } from "../../../schemas/limits.ts"
 import { fill } from "../../../schemas/pattern.ts"
 import { streams, subjects } from "../../../schemas/subjects.ts"
@@ -15,6 +15,10 @@ export const bucketSubject = (key: string): string => `$KV.${streams.workflows}.
 /** The stream behind the bucket of collateral, and the subject of one of its keys: a checked token, or `*`. */
 export const COLLATERAL_STREAM = `KV_${streams.collateral}`
 export const collateralSubject = (key: string): string => `$KV.${streams.collateral}.${key}`
+
+/** The stream behind the bucket of leaders. */
+export const LEADER_STREAM = `KV_${streams.leaders}`
+export const leaderSubject = (key: string): string => `$KV.${streams.leaders}.${key}`
 
 const common = {
   retention: "limits",
@@ -55,6 +59,18 @@ export const settings = (prefix: string) => [
     max_msg_size: subjects.collateral.bytesMax + 1_024,
     discard: "new",
   },
+  {
+    ...common,
+    name: LEADER_STREAM,
+    subjects: [leaderSubject("*")],
+    storage: "memory",
+    max_age: limits.leaderMs * 1_000_000,
+    duplicate_window: limits.leaderMs * 1_000_000,
+    max_msgs_per_subject: 1,
+    max_bytes: 65_536,
+    max_msg_size: subjects.leader.bytesMax + 1_024,
+    discard: "old",
+  },
 ]
 
 /** JetStream's own answers are JSON; only these fields are looked at. */
@@ -76,3 +92,6 @@ export const apiAnswer = (data: Uint8Array): ApiAnswer | undefined => {
 
 /** err_code: there is no stream of this name. */
 export const STREAM_NOT_FOUND = 10_059
+
+/** err_code: the last message of the subject is another than was expected. */
+export const WRONG_LAST_SEQUENCE = 10_071

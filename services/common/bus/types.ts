@@ -2,6 +2,7 @@
 import { Data, type Effect, type Scope } from "effect"
 import type { CollateralPiece } from "../../../schemas/messages/collateral.ts"
 import type { Event } from "../../../schemas/messages/event.ts"
+import type { Leader } from "../../../schemas/messages/release.ts"
 import type { SubjectName, subjects } from "../../../schemas/subjects.ts"
 import type { SignedWorkflow } from "../../../schemas/workflow.ts"
 import type { Counters } from "./counters.ts"
@@ -145,6 +146,16 @@ export interface BusShape {
     readonly list: Effect.Effect<ReadonlyArray<StoredCollateral>, BusError>
     /** Stores one piece under its key (operator only). */
     readonly put: (key: string, piece: CollateralPiece) => Effect.Effect<void, BusError>
+  }
+
+  readonly leaders: {
+    /**
+     * Stores who leads, if the entry with sequence `last` is still the newest (0: there is none), and gives the new one's
+     * sequence; undefined when it isn't (releaser only).
+     */
+    readonly put: (domain: string, value: Leader, last: number) => Effect.Effect<number | undefined, BusError>
+    /** Calls back with each entry that anybody stores, whatever it says, until the scope closes. */
+    readonly watch: (domain: string, seen: () => void) => Effect.Effect<void, BusError, Scope.Scope>
   }
 
   /** Up to `most` stored events after stream sequence `after` (0 for all), oldest first (operator and auditor). */

@@ -6,6 +6,7 @@ import { lstatSync, mkdirSync } from "node:fs"
 import { join } from "node:path"
 import { Schema } from "effect"
 import { TOKEN } from "../../../schemas/fields.ts"
+import { limits } from "../../../schemas/limits.ts"
 import { FileError, readJson, writeJson } from "./files.ts"
 
 const Hex = (bytes: number) => Schema.String.check(Schema.isPattern(new RegExp(`^[0-9a-f]{${bytes * 2}}$`)))
@@ -25,6 +26,7 @@ const VerifierFile = Schema.Struct({ instance: Id, key: Hex(32) })
 const ReleaserFile = Schema.Struct({
   instance: Id,
   key: Hex(32),
+  verifiers: Schema.Array(Hex(32)).check(Schema.isMaxLength(limits.otherVerifiers)),
   term: Schema.String.check(Schema.isPattern(/^\d{1,20}$/)),
 })
 
@@ -42,7 +44,10 @@ export interface VerifierKey {
   readonly key: Uint8Array
 }
 export interface ReleaserKey extends VerifierKey {
+  /** 0 while it stands by. */
   readonly term: bigint
+  /** Other guests' verifiers that this releaser has appraised itself. Ascending in the file. */
+  readonly verifiers?: ReadonlyArray<Uint8Array>
 }
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
@@ -102,12 +107,14 @@ export const writeReleaserKey = (runDirectory: string, key: ReleaserKey): void =
   writeJson(join(runDirectory, "releaser.json"), {
     instance: key.instance,
     key: hex(key.key),
+    verifiers: [...new Set(key.verifiers?.map(hex))].sort(),
     term: key.term.toString(),
   })
 
 /** @throws FileError */
-export const readReleaserKey = (runDirectory: string): ReleaserKey => {
+export const readReleaserKey = (runDirectory: string): Required<ReleaserKey> => {
   checkRunDirectory(runDirectory)
   const file = readJson(ReleaserFile, join(runDirectory, "releaser.json"), { secret: true })
-  return { instance: file.instance, key: unhex(file.key), term: BigInt(file.term) }
+  const verifiers = file.verifiers.map(unhex)
+  return { instance: file.instance, key: unhex(file.key), term: BigInt(file.term), verifiers }
 }

@@ -1,0 +1,46 @@
+/** Which releasers say that they lead, and in which order to believe it: nobody's word counts before Evidence confirms it. */
+import { limits } from "../../schemas/limits.ts"
+import type { Beacon } from "../../schemas/messages/release.ts"
+
+export interface Leader extends Beacon {
+  readonly atMs: number
+}
+
+const LEADERS = 8
+/** What Evidence did not confirm is left alone for so long, unless the releaser says something else. */
+const PENALTY_MS = 1_000
+
+export class Leaders {
+  readonly #heard = new Map<string, Leader>()
+  readonly #failed = new Map<string, { readonly term: bigint; readonly untilMs: number }>()
+
+  heard(beacon: Beacon, nowMs: number): void {
+    if (beacon.term === 0n) return
+    this.#heard.delete(beacon.releaser)
+    this.#heard.set(beacon.releaser, { ...beacon, atMs: nowMs })
+    for (const oldest of this.#heard.keys()) {
+      if (this.#heard.size <= LEADERS) break
+      this.#heard.delete(oldest)
+      this.#failed.delete(oldest)
+    }
+  }
+
+  newest(releaser: string): Leader | undefined {
+    return this.#heard.get(releaser)
+  }
+
+  failed({ releaser, term }: Leader, nowMs: number): void {
+    this.#failed.set(releaser, { term, untilMs: nowMs + PENALTY_MS })
+  }
+
+  /** Highest term first; without those that have been silent for long. Those that failed lately come last. */
+  inOrder(nowMs: number): ReadonlyArray<Leader> {
+    const penalty = ({ releaser, term }: Leader): number => {
+      const failed = this.#failed.get(releaser)
+      return failed !== undefined && failed.term === term && nowMs < failed.untilMs ? 1 : 0
+    }
+    return [...this.#heard.values()]
+      .filter(({ atMs }) => nowMs - atMs <= limits.beaconMs / 2)
+      .sort((a, b) => penalty(a) - penalty(b) || (a.term < b.term ? 1 : -1))
+  }
+}

@@ -1,0 +1,120 @@
+import { describe, expect, it } from "vitest"
+import { limits } from "../../schemas/limits.ts"
+import { Candidate, HigherTerms } from "../../services/key-releaser/leadership.ts"
+
+/** JetStream's side: one entry that lapses. */
+class Bucket {
+  sequence = 0
+  #last = 0
+  #untilMs = 0
+  put(expected: number, nowMs: number): number | undefined {
+    if ((nowMs < this.#untilMs ? this.#last : 0) !== expected) return undefined
+    this.sequence += 1
+    this.#last = this.sequence
+    this.#untilMs = nowMs + limits.leaderMs
+    return this.sequence
+  }
+}
+
+const turn = (candidate: Candidate, bucket: Bucket | undefined, nowMs: number): boolean => {
+  const expected = candidate.wants(nowMs)
+  if (expected === undefined) return false
+  if (bucket === undefined) {
+    candidate.unanswered(nowMs)
+    return false
+  }
+  const sequence = bucket.put(expected, nowMs)
+  if (sequence === undefined) candidate.taken(nowMs)
+  else candidate.stored(sequence, nowMs)
+  return sequence !== undefined
+}
+
+describe("of two releasers", () => {
+  it("one leads; when it dies, the other does within little more than the entry's life", () => {
+    const [bucket, a, b] = [new Bucket(), new Candidate(0), new Candidate(0)]
+    let nowMs = 0
+    for (; nowMs < 5_000; nowMs += 50) {
+      if (turn(a, bucket, nowMs)) b.heard(nowMs)
+      turn(b, bucket, nowMs)
+      expect([a.leads, b.leads]).toEqual([true, false])
+    }
+    const died = nowMs
+    for (; !b.leads && nowMs < died + 5_000; nowMs += 50) turn(b, bucket, nowMs)
+    expect(nowMs - died).toBeLessThanOrEqual(limits.leaderMs + 100)
+  })
+
+  it("a leader that was stalled goes on when nobody has taken its place, and gives way when somebody has", () => {
+    const [bucket, a, b] = [new Bucket(), new Candidate(0), new Candidate(0)]
+    turn(a, bucket, 0)
+    for (const at of [5_000, 5_050]) turn(a, bucket, at)
+    expect(a.leads).toBe(true)
+    turn(b, bucket, 10_000)
+    expect(b.leads).toBe(true)
+    for (const at of [10_100, 10_150]) turn(a, bucket, at)
+    expect(a.leads).toBe(false)
+    expect(b.leads).toBe(true)
+  })
+
+  it("both lead when they are told so, and one of them when that ends", () => {
+    const [one, two, a, b] = [new Bucket(), new Bucket(), new Candidate(0), new Candidate(0)]
+    turn(a, one, 0)
+    turn(b, two, 0)
+    expect([a.leads, b.leads]).toEqual([true, true])
+    for (let at = 300; at < 5_000; at += 50) {
+      turn(a, one, at)
+      turn(b, one, at)
+    }
+    expect([a.leads, b.leads]).toEqual([true, false])
+  })
+
+  it("somebody leads without a bucket, unless another one is heard", () => {
+    const [a, b] = [new Candidate(0), new Candidate(0)]
+    for (let at = 0; at < 4_000; at += 100) {
+      turn(a, undefined, at)
+      b.heard(at)
+      turn(b, undefined, at)
+    }
+    expect([a.leads, b.leads]).toEqual([true, false])
+    a.yields(4_000)
+    expect(a.leads).toBe(false)
+  })
+
+  it("a bucket that was made anew, or put back as it was, ends nobody's reign for more than a turn", () => {
+    const [a, b] = [new Candidate(0), new Candidate(0)]
+    turn(a, new Bucket(), 0)
+    b.heard(0)
+    const made = new Bucket()
+    for (let at = 250; at < 2_000; at += 50) {
+      if (turn(a, made, at)) b.heard(at)
+      turn(b, made, at)
+    }
+    expect([a.leads, b.leads]).toEqual([true, false])
+  })
+
+  it("one whose guest can't prove itself lets the other go first", () => {
+    const [bucket, a, b] = [new Bucket(), new Candidate(0), new Candidate(0)]
+    turn(a, bucket, 0)
+    a.resign(100)
+    for (let at = 100; at < 4_000; at += 50) {
+      turn(a, bucket, at)
+      turn(b, bucket, at)
+    }
+    expect([a.leads, b.leads]).toEqual([false, true])
+  })
+})
+
+describe("a higher term that somebody claims", () => {
+  it("makes a leader begin a new one, ever more rarely", () => {
+    const higher = new HigherTerms()
+    expect(higher.claim(9n, undefined, 0)).toBe(false)
+    expect(higher.claim(4n, 5n, 0)).toBe(false)
+    let began = 0
+    for (let at = 0; at < 3_600_000; at += 1_000) if (higher.claim(BigInt(at) + 10n, 5n, at)) began++
+    expect(began).toBeGreaterThan(2)
+    expect(began).toBeLessThan(12)
+    expect(higher.heard).toBe(3_599_010n)
+  })
+  it("of the same number does so too: two leaders must differ", () => {
+    expect(new HigherTerms().claim(5n, 5n, 0)).toBe(true)
+  })
+})
