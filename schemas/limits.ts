@@ -38,6 +38,8 @@ export const limits = {
   otherVerifiers: 15,
   /** A leader's entry in the bucket lives this long unless it is renewed: a hint, see `services/key-releaser/leadership.ts`. */
   leaderMs: 1_000,
+  /** No lease is granted on a result whose beacon is older, by the releaser's clock. Nodes attest anew every five minutes. */
+  resultMs: 600_000,
   /** A challenge lives this long and is answered once. */
   challengeMs: 10_000,
   /** The releaser's beacon is renewed this often and believed this long. */

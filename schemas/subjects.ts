@@ -139,6 +139,15 @@ export const subjects = {
     bytesMax: limits.messageBytes,
     meaning: "what a node holds now, with an exporter per edge to compare both ends",
   },
+  withdraw: {
+    pattern: "withdraw.{instance}",
+    kind: "publish",
+    payload: Signed,
+    publishers: [by("verifier", "instance")],
+    subscribers: [by("releaser")],
+    bytesMax: 131_072,
+    meaning: "a verifier takes back results that it signed: evidence has become bad since, and keys must go",
+  },
   order: {
     pattern: "order.{domain}",
     kind: "publish",

@@ -9,6 +9,7 @@ import * as order from "../messages/order.ts"
 import * as record from "../messages/record.ts"
 import * as release from "../messages/release.ts"
 import * as stats from "../messages/stats.ts"
+import * as withdrawal from "../messages/withdrawal.ts"
 import type { SevSnp } from "../platforms.ts"
 import * as workflow from "../workflow.ts"
 
@@ -339,6 +340,16 @@ export const messages = {
     sequence: 1n,
     boot_ns: 9_007_199_254_740_993n,
     edges: [{ instance: "raw:n1:n2", term: 7n, epoch: 1n, state: "active", exporter: bytes(16, 31) }],
+  }),
+  withdrawal: message(withdrawal.Withdrawal, {
+    v: 1,
+    domain: "lab",
+    workflow: bytes(32, 9),
+    verifier: "v1",
+    sequence: 3n,
+    results: [
+      { node: "n1", session: bytes(16, 18), result: bytes(32, 72), code: "ASK_REVOKED", field: "genuine" },
+    ],
   }),
   event: message(event.Event, {
     v: 1,

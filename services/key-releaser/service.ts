@@ -8,6 +8,7 @@ import { limits } from "../../schemas/limits.ts"
 import { AttestationResult } from "../../schemas/messages/attestation.ts"
 import type { Signed } from "../../schemas/messages/common.ts"
 import { Ack, Pull, Release, ReleasePayload } from "../../schemas/messages/release.ts"
+import { Withdrawal } from "../../schemas/messages/withdrawal.ts"
 import { Bus } from "../common/bus/bus.ts"
 import { Refused } from "../common/bus/types.ts"
 import { encodeChecked } from "../common/codec/index.ts"
@@ -206,7 +207,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
 
   /** The core's refusals are answers to hostile or late messages: recorded, and nothing else happens. */
   const guarded = <A, E>(
-    type: "vouchsafe.pull.refused" | "vouchsafe.ack.refused",
+    type: "vouchsafe.pull.refused" | "vouchsafe.ack.refused" | "vouchsafe.withdrawal.refused",
     node: string,
     run: Effect.Effect<A, E>,
   ) =>
@@ -260,6 +261,21 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     yield* take(outputs)
   })
 
+  /** Of a verifier's word only that counts which concerns results that it signed itself: no other key need be known. */
+  const onWithdrawal = Effect.fnUntraced(function* (signed: Signed) {
+    const now = reigning()
+    if (now === undefined) return
+    const { workflow, core } = now
+    const withdrawal = yield* attempt(() =>
+      decodeBody(Withdrawal, verify(crypto, labels.signedWithdrawal, [signed.key], signed), "withdrawal"),
+    )
+    // What other documents' results were taken back rests on nothing that is given out here.
+    if (withdrawal.domain !== trust.domain || !crypto.equalConstantTime(withdrawal.workflow, workflow.digest))
+      return
+    const outputs = core.withdraw(signed.key, withdrawal.results, nowMs())
+    if (outputs.length > 0) yield* take(outputs)
+  })
+
   const beat = Effect.suspend(() => {
     const now = reigning()
     if (now === undefined) return Effect.void
@@ -300,6 +316,9 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     guarded("vouchsafe.ack.refused", tokens.node, onAck(signed, tokens.node)),
   )
   yield* hearOrders(bus, { crypto, trust, core: () => reigning()?.core, take })
+  yield* bus.subscribe("withdraw", {}, (signed, { tokens }) =>
+    guarded("vouchsafe.withdrawal.refused", tokens.instance, onWithdrawal(signed)),
+  )
   yield* bus.event({
     type: "vouchsafe.service.ready",
     data: { node: options.control, message: "key-releaser" },

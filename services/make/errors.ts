@@ -21,8 +21,9 @@ export type MakeErrorCode =
   | "SPI"
   /** The Diffie-Hellman exchange or the key derivation gave nothing usable. */
   | "KEY"
-  /** The node was revoked, or its place is held by another. */
+  /** The node was revoked, its result was taken back, or its place is held by another. */
   | "REVOKED"
+  | "WITHDRAWN"
   | "INCUMBENT"
 
 export class MakeError extends Error {

@@ -37,7 +37,7 @@ export const labels = {
   signedAck: "vouchsafe/v1/signed-ack",
   signedOrder: "vouchsafe/v1/signed-order",
   signedLeave: "vouchsafe/v1/signed-leave",
-  signedRevocation: "vouchsafe/v1/signed-revocation",
+  signedWithdrawal: "vouchsafe/v1/signed-withdrawal",
   signedEvent: "vouchsafe/v1/signed-event",
 } as const
 

@@ -13,6 +13,7 @@ import { nonceCounter } from "./lease.ts"
 import { type EdgeState, expectSealable } from "./release.ts"
 import { expectResultOf, kemKeyDigest, type VouchedResult } from "./result.ts"
 import type { SuiteId } from "./suites.ts"
+import { WithdrawnResults } from "./withdrawn.ts"
 
 export interface SentEdge {
   readonly generation: Generation
@@ -56,6 +57,12 @@ export interface Request {
   readonly kem_key: Uint8Array
 }
 
+/** Which result is meant, of which node. */
+export interface WithdrawnOf {
+  readonly node: string
+  readonly result: Uint8Array
+}
+
 const SENT_REMEMBERED = 16n
 const SUPERSEDED_REMEMBERED = 16
 
@@ -73,6 +80,7 @@ export class NodeBook {
   readonly #beacons: BeaconBook
   readonly #nodes = new Map<string, VouchedNode>()
   readonly #revoked = new Set<string>()
+  readonly #withdrawn = new WithdrawnResults()
 
   constructor(options: NodeBookOptions) {
     this.#crypto = options.crypto
@@ -108,7 +116,7 @@ export class NodeBook {
   /**
    * @returns undefined for the result in force; else whether the node has one for the first time, and whether what it was
    *   given before is still in its kernel
-   * @throws MakeError NOT_VOUCHED, MISDIRECTED, REVOKED, STALE, INCUMBENT: see `Releaser.accept`
+   * @throws MakeError NOT_VOUCHED, MISDIRECTED, REVOKED, WITHDRAWN, STALE, INCUMBENT: see `Releaser.accept`
    */
   accept(
     result: VouchedResult,
@@ -124,9 +132,13 @@ export class NodeBook {
     this.#expectNotRevoked(claims.node)
     const incumbent = this.#nodes.get(claims.node)
     if (incumbent !== undefined && this.#same(incumbent.result.digest, digest)) return undefined
+    const { key } = result.signed.batch
+    if (this.#withdrawn.has(key, digest, nowMs))
+      throw new MakeError("WITHDRAWN", "result", "was taken back by the verifier that signed it")
     const beaconMs = this.#beacons.issuedAt(claims.beacon, nowMs)
     if (incumbent !== undefined) this.#expectMayReplace(incumbent, result, beaconMs, nowMs)
 
+    this.#withdrawn.know(key)
     const before = incumbent?.result
     const sameSession = before !== undefined && this.#same(before.claims.session, claims.session)
     const sameBoot = before !== undefined && this.#same(before.claims.boot, claims.boot)
@@ -156,6 +168,8 @@ export class NodeBook {
    */
   request(request: Request, nowMs: number): VouchedNode {
     const node = this.inSession(request.node, request.session)
+    if (nowMs - node.beaconMs >= limits.resultMs)
+      throw new MakeError("STALE", "result", `is older than ${limits.resultMs} ms: the node must attest anew`)
     const counter = nonceCounter(request.nonce)
     if (counter <= node.counter) throw new MakeError("STALE", "nonce", "is not newer than the last request's")
     this.#takeKemKey(node, request.kem_key)
@@ -206,6 +220,21 @@ export class NodeBook {
     if (this.#revoked.has(id)) return false
     this.#revoked.add(id)
     return true
+  }
+
+  /**
+   * Whoever signed a result takes it back: it is in force no more, and doesn't come back. Of a result that isn't in force
+   * only that is remembered. Another signer's word about it counts for nothing.
+   * @returns whether it was in force
+   */
+  withdraw(signer: Uint8Array, { node: id, result }: WithdrawnOf, nowMs: number): boolean {
+    if (!this.#withdrawn.take(signer, result, nowMs)) return false
+    const node = this.#nodes.get(id)
+    return (
+      node !== undefined &&
+      this.#same(node.result.digest, result) &&
+      this.#same(node.result.signed.batch.key, signer)
+    )
   }
 
   /** Its result is in force no more. */

@@ -11,7 +11,7 @@ import { type Epoch, expectTermMayFollow } from "./epoch.ts"
 import { MakeError } from "./errors.ts"
 import { type EdgeRecord, peersFor, releaseFor } from "./generation.ts"
 import { leaseDeadline } from "./lease.ts"
-import { NodeBook, type Request, type VouchedNode } from "./node-book.ts"
+import { NodeBook, type Request, type VouchedNode, type WithdrawnOf } from "./node-book.ts"
 import {
   type Ack,
   type AckEdge,
@@ -59,6 +59,7 @@ export interface ReleaserEvent {
     | "node-replaced"
     | "node-lapsed"
     | "node-revoked"
+    | "node-withdrawn"
     | "node-drifts"
     | EdgeEvent["event"]
   readonly node?: string
@@ -128,7 +129,7 @@ export class Releaser {
    * A node is vouched for. The result in force again changes nothing. New keys end the epochs on their way, at once, and
    * begin new ones with the next request; those in use stay until the new ones are confirmed, unless the node has rebooted
    * and lost them.
-   * @throws MakeError NOT_VOUCHED, MISDIRECTED, REVOKED, STALE (old beacon, or older than the result in force),
+   * @throws MakeError NOT_VOUCHED, MISDIRECTED, REVOKED, WITHDRAWN, STALE (old beacon, or older than the result in force),
    *   INCUMBENT (another machine holds the node's place and its lease)
    */
   accept(result: VouchedResult, nowMs: number): ReadonlyArray<ReleaserOutput> {
@@ -195,6 +196,35 @@ export class Releaser {
     return outputs
   }
 
+  /** The reign is over: release secrets that are still on their way end here. */
+  end(): void {
+    for (const { edge } of this.#edges.all()) this.#edges.stop(edge.initiator)
+    this.#dirty.clear()
+    this.#events = []
+  }
+
+  /**
+   * A verifier takes results back, its signature already verified. Those of them that are in force and that it signed itself
+   * are treated as a revocation, but for one thing: a newer result of the node is welcome. All else changes nothing,
+   * however often it is said.
+   */
+  withdraw(
+    signer: Uint8Array,
+    results: ReadonlyArray<WithdrawnOf>,
+    nowMs: number,
+  ): ReadonlyArray<ReleaserOutput> {
+    const gone = results.filter((one) => this.#nodes.withdraw(signer, one, nowMs)).map(({ node }) => node)
+    if (gone.length === 0) return []
+    for (const node of gone) {
+      this.#edges.stop(node)
+      this.#say({ event: "node-withdrawn", node })
+      this.#dirty.add(node)
+    }
+    const outputs = this.#flushAll(nowMs)
+    for (const node of gone) this.#nodes.forget(node)
+    return outputs
+  }
+
   /**
    * New epochs for one edge instance, all instances of an edge, or all; the old ones stay in use until theirs are confirmed.
    * @throws MakeError NO_SUCH_EDGE
@@ -204,13 +234,6 @@ export class Releaser {
     for (const record of records) record.rotate = true
     this.#edges.reconcile(records, nowMs)
     return this.#settle(nowMs)
-  }
-
-  /** The reign is over: release secrets that are still on their way end here. */
-  end(): void {
-    for (const { edge } of this.#edges.all()) this.#edges.stop(edge.initiator)
-    this.#dirty.clear()
-    this.#events = []
   }
 
   /** Lets time pass: leases lapse, grace times end, epochs that don't get confirmed begin anew, releases go out again. */

@@ -27,7 +27,7 @@ runService({
     Effect.gen(function* () {
       const { instance, runDirectory, anchors } = own.guest
       openRunDirectory(runDirectory)
-      const { view } = yield* makeCollateralCache({ settings: own.collateral })
+      const { view, snapshot } = yield* makeCollateralCache({ settings: own.collateral })
       return yield* serveVerifier({
         crypto,
         trust: loadTrust(anchors),
@@ -35,6 +35,7 @@ runService({
         control: own.control,
         runDirectory,
         collateral: view,
+        snapshot,
         ...(Option.isSome(own.records) && { records: own.records.value }),
       })
     }).pipe(Effect.provide(Bus.layer(bus))),

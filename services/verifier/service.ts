@@ -27,6 +27,7 @@ import { makeHelloBatch } from "./hello-batch.ts"
 import { type Leader, Leaders } from "./leaders.ts"
 import { makeRecords } from "./records.ts"
 import { makeResultBatch } from "./result-batch.ts"
+import { makeWithdrawals } from "./withdrawals.ts"
 
 const ATTEST_TIMEOUT_MS = 3_000
 /** Another guest may be gone. */
@@ -62,7 +63,6 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
   const bus = yield* Bus
   const key = crypto.ed25519.generate()
   writeVerifierKey(options.runDirectory, { instance, key: key.publicKey })
-  const known = yield* knowWorkflow(crypto, trust)
   const book = new ChallengeBook(crypto)
   const outstanding = new Map<string, Outstanding & { readonly issuedMs: number }>()
   const verifier = {
@@ -76,6 +76,15 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     options.appraise ??
     ((evidence: NodeEvidence, asked: Outstanding, now: Date) =>
       Effect.sync(() => appraiseNode(verifier, evidence, asked, now)))
+  const withdrawals = yield* makeWithdrawals({
+    crypto,
+    key,
+    domain: trust.domain,
+    instance,
+    appraise,
+    ...(options.snapshot && { snapshot: options.snapshot }),
+  })
+  const known = yield* knowWorkflow(crypto, trust, { onChange: withdrawals.changed })
   const keep = options.records === undefined ? undefined : yield* makeRecords(options.records)
   const leaders = new Leaders()
   /** The highest term that a node says it has followed: a releaser that reigns below it has to rise. */
@@ -194,11 +203,13 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     if (!verdict.accepted) {
       const { reason } = verdict
       yield* keep?.(given) ?? Effect.void
+      yield* withdrawals.refused(node, verdict)
       return yield* refuse(verdict.code, reason.name, `found ${reason.found}, wanted ${reason.wanted}`)
     }
     const { domain, workflow, dh_key: dhKey } = verdict.result
     const body = encode(AttestationResult, verdict.result)
     const result = yield* signed({ domain, workflow, node, dhKey, body })
+    withdrawals.keep({ evidence, asked, verdict, at, digest: resultDigest(crypto, body) })
     yield* keep?.({ ...given, result }) ?? Effect.void
     return { v: 1 as const, kind: "result" as const, result }
   })

@@ -1,6 +1,7 @@
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { describe, expect, it } from "vitest"
+import { limits } from "../../schemas/limits.ts"
 import type { Workflow } from "../../services/make/edges.ts"
 import type { NodeState } from "../../services/make/node-state.ts"
 import type { ReleaseOutput, Releaser, ReleaserOutput } from "../../services/make/releaser.ts"
@@ -179,7 +180,8 @@ describe("steady state", () => {
     const world = new Mesh(NODES)
     const renew = (times: number): void => {
       for (let i = 0; i < times; i++) {
-        world.nowMs += 10_000 / NODES
+        // All of it rests on results of the beginning.
+        world.nowMs += limits.resultMs / (RENEWALS + 2_000)
         world.releaser.beacon(world.nowMs)
         world.inputs(world.releaser.tick(world.nowMs))
         world.pull(`m${i % NODES}`)

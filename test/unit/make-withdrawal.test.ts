@@ -1,0 +1,195 @@
+/** What a releaser does when a verifier takes back what it has vouched for, and what it doesn't. */
+import { beforeEach, describe, expect, it } from "vitest"
+import { limits } from "../../schemas/limits.ts"
+import { MakeError } from "../../services/make/errors.ts"
+import type { NodeState } from "../../services/make/node-state.ts"
+import type { Releaser, ReleaserOutput } from "../../services/make/releaser.ts"
+import { WithdrawnResults } from "../../services/make/withdrawn.ts"
+import {
+  type Attested,
+  attest,
+  bootNs,
+  crypto,
+  eventsIn,
+  filled,
+  newNode,
+  newReleaser,
+  opened,
+  releasesIn,
+  verifierKey,
+  vouch,
+} from "../support/make-lab.ts"
+
+let releaser: Releaser
+let nodes: Map<string, { attested: Attested; state: NodeState }>
+
+const known = (name: string) => {
+  const node = nodes.get(name)
+  if (node === undefined) throw new Error(`no ${name}`)
+  return node
+}
+
+const join = (name: string, nowMs: number): void => {
+  const attested = attest(name, releaser.beacon(nowMs))
+  releaser.accept(attested.result, nowMs)
+  const state = newNode(attested)
+  state.followTerm(5n)
+  nodes.set(name, { attested, state })
+}
+
+const pull = (name: string, nowMs: number): ReadonlyArray<ReleaserOutput> => {
+  const { attested, state } = known(name)
+  const { session } = attested.result.claims
+  const kem_key = attested.kemSecret.publicKey
+  return releaser.pull({ node: name, session, nonce: state.ask(bootNs(nowMs)), kem_key }, nowMs)
+}
+
+const settle = (first: ReadonlyArray<ReleaserOutput>, nowMs: number): void => {
+  for (let outputs = first, rounds = 0; outputs.length > 0 && rounds < 12; rounds++) {
+    const next: Array<ReleaserOutput> = []
+    for (const release of releasesIn(outputs)) {
+      const { state } = known(release.node)
+      state.accept(opened(release), vouch)
+      const ack = state.acknowledgement()
+      if (ack !== undefined) next.push(...releaser.ack(ack, nowMs))
+    }
+    outputs = next
+  }
+}
+
+const activeEdges = () =>
+  releaser
+    .edges()
+    .filter(({ current }) => current !== undefined)
+    .map(({ instance }) => instance)
+    .sort()
+
+const of = (name: string) => ({ node: name, result: known(name).attested.result.digest })
+const withdraw = (name: string, nowMs: number, signer = verifierKey.publicKey) =>
+  releaser.withdraw(signer, [of(name)], nowMs)
+
+const codeOf = (act: () => unknown): string => {
+  try {
+    act()
+    return "accepted"
+  } catch (error) {
+    if (!(error instanceof MakeError)) throw error
+    return `${error.code} ${error.field}`
+  }
+}
+
+const all = ["ask:alpha:beta", "bulk:alpha:beta", "out:beta:gamma"]
+
+beforeEach(() => {
+  releaser = newReleaser({ gather: false })
+  nodes = new Map()
+  for (const name of ["alpha", "beta", "gamma"]) join(name, 0)
+  for (const name of ["alpha", "beta", "gamma"]) settle(pull(name, 0), 0)
+  expect(activeEdges()).toEqual(all)
+})
+
+describe("a result that its verifier takes back", () => {
+  it("costs the node its edges at once; its peers are told, and keep the others", () => {
+    const outputs = withdraw("alpha", 100)
+    expect(eventsIn(outputs)).toEqual(["edge-stopped", "edge-stopped", "node-withdrawn"].sort())
+    const told = new Map(releasesIn(outputs).map(({ node, payload }) => [node, payload.edges]))
+    expect([...told.keys()].sort()).toEqual(["alpha", "beta"])
+    expect(told.get("alpha")).toEqual([])
+    expect(told.get("beta")?.map(({ instance }) => instance)).toEqual(["out:beta:gamma"])
+    expect(activeEdges()).toEqual(["out:beta:gamma"])
+    settle(
+      outputs.filter((one) => one.kind === "release" && one.node === "beta"),
+      100,
+    )
+    expect(known("beta").state.held.map(({ instance }) => instance)).toEqual(["out:beta:gamma"])
+  })
+
+  it("gets no keys any more: neither for a request nor when it is brought again", () => {
+    withdraw("alpha", 100)
+    expect(codeOf(() => pull("alpha", 200))).toBe("NOT_VOUCHED node")
+    expect(codeOf(() => releaser.accept(known("alpha").attested.result, 200))).toBe("WITHDRAWN result")
+    // Until its beacon itself is too old.
+    const late = limits.beaconMs - 1
+    expect(codeOf(() => releaser.accept(known("alpha").attested.result, late))).toBe("WITHDRAWN result")
+    expect(codeOf(() => releaser.accept(known("alpha").attested.result, late + 101))).toBe("STALE beacon")
+  })
+
+  it("may be followed by a better one", () => {
+    withdraw("alpha", 100)
+    join("alpha", 2_000)
+    settle(pull("alpha", 2_000), 2_000)
+    settle(pull("beta", 2_000), 2_000)
+    expect(activeEdges()).toEqual(all)
+  })
+
+  it("is taken back once, however often it is said", () => {
+    withdraw("alpha", 100)
+    expect(withdraw("alpha", 200)).toEqual([])
+    const old = of("alpha")
+    join("alpha", 2_000)
+    settle(pull("alpha", 2_000), 2_000)
+    settle(pull("beta", 2_000), 2_000)
+    expect(releaser.withdraw(verifierKey.publicKey, [old], 3_000)).toEqual([])
+    expect(activeEdges()).toEqual(all)
+  })
+
+  it("goes also when that was said before it came", () => {
+    const next = attest("alpha", releaser.beacon(2_000))
+    const { digest } = next.result
+    expect(releaser.withdraw(verifierKey.publicKey, [{ node: "alpha", result: digest }], 2_000)).toEqual([])
+    expect(codeOf(() => releaser.accept(next.result, 2_000))).toBe("WITHDRAWN result")
+    expect(activeEdges()).toEqual(all)
+  })
+
+  it("stays in force on the word of anybody else", () => {
+    const stranger = crypto.ed25519.generate().publicKey
+    expect(withdraw("alpha", 100, stranger)).toEqual([])
+    expect(codeOf(() => releaser.accept(attest("alpha", releaser.beacon(2_000)).result, 2_000))).toBe(
+      "accepted",
+    )
+    expect(activeEdges()).toEqual(all)
+  })
+
+  it("is that one of that node, and no other", () => {
+    const result = known("alpha").attested.result.digest
+    expect(releaser.withdraw(verifierKey.publicKey, [{ node: "beta", result }], 100)).toEqual([])
+    const other = [{ node: "alpha", result: filled(32, 1) }]
+    expect(releaser.withdraw(verifierKey.publicKey, other, 100)).toEqual([])
+    expect(activeEdges()).toEqual(all)
+  })
+
+  it("takes one release for each peer, however many nodes go at once", () => {
+    const outputs = releaser.withdraw(verifierKey.publicKey, [of("alpha"), of("gamma")], 100)
+    expect(releasesIn(outputs).map(({ node, payload }) => [node, payload.edges])).toEqual(
+      expect.arrayContaining([["beta", []]]),
+    )
+    expect(releasesIn(outputs)).toHaveLength(3)
+    expect(activeEdges()).toEqual([])
+  })
+})
+
+describe("a result that nobody renews", () => {
+  it("gives no lease once its beacon is ten minutes old: that bounds what a withheld withdrawal can do", () => {
+    for (let now = 10_000; now < limits.resultMs; now += 10_000) settle(pull("alpha", now), now)
+    expect(codeOf(() => pull("alpha", limits.resultMs))).toBe("STALE result")
+  })
+})
+
+describe("the memory of withdrawn results", () => {
+  it("is bounded, and lasts as long as a beacon is believed", () => {
+    const memory = new WithdrawnResults()
+    const [signer, result] = [filled(32, 1), filled(32, 2)]
+    expect(memory.take(signer, result, 0)).toBe(false)
+    expect(memory.has(signer, result, 0)).toBe(false)
+    memory.know(signer)
+    expect(memory.take(signer, result, 0)).toBe(true)
+    expect(memory.has(signer, result, limits.beaconMs - 1)).toBe(true)
+    expect(memory.has(filled(32, 3), result, 0)).toBe(false)
+    expect(memory.has(signer, result, limits.beaconMs)).toBe(false)
+    // One after another: the oldest makes room.
+    for (let i = 0; i < 4 * limits.nodes; i++) memory.take(signer, crypto.sha256(Uint8Array.of(i, i >> 8)), 1)
+    expect(memory.has(signer, result, 1)).toBe(false)
+    for (let i = 0; i < 64; i++) memory.know(crypto.sha256(Uint8Array.of(i)))
+    expect(memory.take(signer, result, 2)).toBe(false)
+  })
+})

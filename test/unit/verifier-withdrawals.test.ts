@@ -1,0 +1,425 @@
+/** A verifier that looks again at what it has accepted: on news, on refusals, on another document, and once in a while. */
+import { Effect, Logger } from "effect"
+import { describe, expect, it } from "vitest"
+import { stringify } from "yaml"
+import { limits } from "../../schemas/limits.ts"
+import type { NodeEvidence } from "../../schemas/messages/attestation.ts"
+import type { Signed } from "../../schemas/messages/common.ts"
+import { Withdrawal } from "../../schemas/messages/withdrawal.ts"
+import { Bus, type BusShape, type EventDraft, Refused } from "../../services/common/bus/bus.ts"
+import { decode } from "../../services/common/codec/index.ts"
+import { crypto } from "../../services/common/crypto/index.ts"
+import type { CollateralSnapshot } from "../../services/evidence/collateral/index.ts"
+import { EvidenceCaches } from "../../services/evidence/index.ts"
+import { appraiseNode, type Outstanding, type Verdict } from "../../services/guest/appraise-node.ts"
+import { challengeValue } from "../../services/make/challenge.ts"
+import { verify } from "../../services/make/envelope.ts"
+import { labels } from "../../services/make/labels.ts"
+import { nodeReportData } from "../../services/make/transcript.ts"
+import { parseWorkflow, type VerifiedWorkflow } from "../../services/make/workflow-document.ts"
+import {
+  contentOf,
+  HeldResults,
+  type NewlyHeld,
+  nextChange,
+  REVIEW_MS,
+  speaksOfNode,
+} from "../../services/verifier/held.ts"
+import { makeWithdrawals } from "../../services/verifier/withdrawals.ts"
+import { tdxPiece } from "./appraisal-support.ts"
+import { dataplane, now } from "./evidence-support.ts"
+import { Hierarchy, serials } from "./evidence-tdx-support.ts"
+
+const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
+const intel = new Hierarchy()
+const good = intel.collateral()
+/** The next list of the same issuer names the machine's certificate. */
+const revoking = { ...good, pckCrl: intel.crl("ca", { revoked: [serials.pck] }) }
+
+const workflowWith = (change: { mrtd?: string; until?: string } = {}, digest = 4): VerifiedWorkflow => ({
+  digest: filled(32, digest),
+  document: parseWorkflow(
+    stringify({
+      workflow: "example",
+      domain: "lab",
+      version: 1,
+      not_after: "2030-01-01T00:00:00Z",
+      suite: "chacha20-poly1305",
+      lease_seconds: 30,
+      roots: [intel.root],
+      stages: {
+        source: {
+          assurance: "emulated",
+          platforms: ["tdx"],
+          tdx: {
+            mrtd: [change.mrtd ?? "00".repeat(48)],
+            rtmrs: { 1: ["00".repeat(48)], 2: ["00".repeat(48)] },
+            tcb: {
+              statuses: ["UpToDate"],
+              advisories: [{ id: "INTEL-SA-00001", until: change.until ?? "2029-01-01" }],
+            },
+          },
+          dataplane: [dataplane],
+        },
+      },
+      nodes: [
+        {
+          id: "n1",
+          stage: "source",
+          chip: { tdx: "9d".repeat(16) },
+          address: "10.77.0.1",
+          wire: "10.99.0.11",
+        },
+      ],
+      edges: [],
+    }),
+  ),
+})
+
+const workflow = workflowWith()
+const keys = { dh: crypto.x25519.generate(), signing: crypto.ed25519.generate() }
+
+const askedFor = (session: number): Outstanding => {
+  const [verifierNonce, beacon] = [filled(32, 1), filled(32, 2)]
+  return {
+    nodeId: "n1",
+    session: filled(16, session),
+    verifierNonce,
+    beacon,
+    value: challengeValue(crypto, verifierNonce, beacon),
+    workflow,
+    nonce: filled(32, 5),
+    controlDigest: filled(32, 6),
+  }
+}
+
+/** `quoted`: what the hardware vouches for, when that is something else than what is claimed. */
+const answer = (
+  asked: Outstanding,
+  change: Partial<NodeEvidence["claims"]> = {},
+  quoted: Partial<NodeEvidence["claims"]> = change,
+): NodeEvidence => {
+  const plain: NodeEvidence["claims"] = {
+    suites: ["chacha20-poly1305"],
+    domain: "lab",
+    workflow: asked.workflow.digest,
+    control: asked.controlDigest,
+    nonce: asked.nonce,
+    challenge: asked.value,
+    node: "n1",
+    session: asked.session,
+    signing_key: keys.signing.publicKey,
+    dh_key: keys.dh.publicKey,
+    kem_key: new Uint8Array(0),
+    dataplane: Uint8Array.from(Buffer.from(dataplane, "hex")),
+    boot: filled(16, 7),
+  }
+  const c = { ...plain, ...quoted }
+  const reportData = nodeReportData(crypto, {
+    role: "node",
+    suites: c.suites,
+    domain: c.domain,
+    workflowDigest: c.workflow,
+    controlDigest: c.control,
+    nonce: c.nonce,
+    challenge: c.challenge,
+    nodeId: c.node,
+    session: c.session,
+    signingKey: c.signing_key,
+    dhKey: c.dh_key,
+    kemKey: c.kem_key,
+    dataplane: c.dataplane,
+    bootId: c.boot,
+  })
+  return {
+    v: 1,
+    kind: "node-evidence",
+    verifier_nonce: asked.verifierNonce,
+    beacon: asked.beacon,
+    claims: { ...plain, ...change },
+    evidence: { pieces: [tdxPiece(intel, { reportData })] },
+  }
+}
+
+const judge = (evidence: NodeEvidence, asked: Outstanding, collateral = good, at = now): Verdict =>
+  appraiseNode(
+    {
+      crypto,
+      instance: "v1",
+      control: "cp",
+      caches: new EvidenceCaches(),
+      collateral: () => ({ snp: () => ({}), tdx: () => collateral }),
+    },
+    evidence,
+    asked,
+    at,
+  )
+
+/** Its times, which are of the lab, are no news to the clock of today unless `at` says so. */
+const accepted = (session: number, digest: number, at = new Date()): NewlyHeld => {
+  const asked = askedFor(session)
+  const evidence = answer(asked)
+  const verdict = judge(evidence, asked)
+  if (!verdict.accepted) throw new Error(`${verdict.code}: ${JSON.stringify(verdict.reason)}`)
+  return { evidence, asked, verdict, at, digest: filled(32, digest) }
+}
+
+const refused = (verdict: Verdict) => {
+  if (verdict.accepted) throw new Error("accepted")
+  return verdict
+}
+
+const snapshotOf = (sha256: string): CollateralSnapshot =>
+  ({ held: new Map([["intel-pck-crl", { item: { sha256 }, confirmed: new Date() }]]) }) as never
+
+const verifierKey = crypto.ed25519.generate()
+
+interface Seen {
+  readonly events: EventDraft[]
+  readonly sent: Signed[]
+  appraised: number
+  collateral: typeof good
+  snapshot: CollateralSnapshot
+  busy: boolean
+}
+
+/** Withdrawals over a bus that writes down what is said. */
+const during = (
+  play: (withdrawals: Effect.Success<ReturnType<typeof makeWithdrawals>>, seen: Seen) => Promise<void>,
+): Promise<void> => {
+  const seen: Seen = {
+    events: [],
+    sent: [],
+    appraised: 0,
+    collateral: good,
+    snapshot: snapshotOf("a"),
+    busy: false,
+  }
+  const bus = {
+    event: (draft: EventDraft) => Effect.sync(() => void seen.events.push(draft)),
+    publish: (name: string, tokens: object, value: Signed) =>
+      Effect.sync(() => {
+        expect([name, tokens]).toEqual(["withdraw", { instance: "v1" }])
+        seen.sent.push(value)
+      }),
+  } as unknown as BusShape
+  const run = Effect.scoped(
+    Effect.gen(function* () {
+      const withdrawals = yield* makeWithdrawals({
+        crypto,
+        key: verifierKey,
+        domain: "lab",
+        instance: "v1",
+        appraise: (evidence, asked) =>
+          Effect.suspend(() => {
+            seen.appraised++
+            return seen.busy
+              ? Effect.fail(new Refused({ code: "BUSY", field: "", message: "" }))
+              : Effect.succeed(judge(evidence, asked, seen.collateral))
+          }),
+        snapshot: () => seen.snapshot,
+      })
+      yield* Effect.promise(() => play(withdrawals, seen))
+    }),
+  )
+  return Effect.runPromise(run.pipe(Effect.provideService(Bus, bus), Effect.provide(Logger.layer([]))))
+}
+
+const until = async (what: string, look: () => boolean, ms = 20_000): Promise<void> => {
+  for (const end = performance.now() + ms; !look(); ) {
+    if (performance.now() > end) throw new Error(`${what}: not within ${ms} ms`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
+
+const said = (signed: Signed | undefined): Withdrawal => {
+  if (signed === undefined) throw new Error("nothing was said")
+  const body = verify(crypto, labels.signedWithdrawal, [verifierKey.publicKey], signed)
+  const found = decode(Withdrawal, body, { subject: "withdrawal" })
+  if (!found.ok) throw new Error(found.error.message)
+  return found.value
+}
+
+describe("news of collateral", () => {
+  it(
+    "takes back every result of the node that may be in use, signed, with an event that has the failed check",
+    () =>
+      during(async (withdrawals, seen) => {
+        withdrawals.keep(accepted(3, 0x11))
+        withdrawals.keep(accepted(4, 0x12))
+        await pause(600)
+        expect([seen.appraised, seen.sent.length]).toEqual([0, 0])
+        seen.collateral = revoking
+        seen.snapshot = snapshotOf("b")
+        await until("a withdrawal", () => seen.sent.length > 0)
+        const withdrawal = said(seen.sent[0])
+        expect(withdrawal).toMatchObject({
+          domain: "lab",
+          workflow: workflow.digest,
+          verifier: "v1",
+          sequence: 1n,
+        })
+        expect(
+          withdrawal.results.map(({ node, session, result, field }) => [node, session[0], result[0], field]),
+        ).toEqual([
+          ["n1", 4, 0x12, "genuine"],
+          ["n1", 3, 0x11, "genuine"],
+        ])
+        expect(seen.events).toHaveLength(1)
+        expect(seen.events[0]).toMatchObject({
+          type: "vouchsafe.attestation.withdrawn",
+          subject: "n1",
+          data: { node: "n1", stage: "source", field: "genuine", code: withdrawal.results[0]?.code },
+        })
+        expect(seen.events[0]?.data.checks?.find(({ result }) => result === "failed")?.name).toBe("genuine")
+        // The bus may have lost it.
+        await until("it again", () => seen.sent.length > 1)
+        expect(said(seen.sent[1])).toEqual({ ...withdrawal, sequence: 2n })
+        expect(seen.events).toHaveLength(1)
+      }),
+    60_000,
+  )
+
+  it(
+    "that isn't any changes nothing",
+    () =>
+      during(async (withdrawals, seen) => {
+        withdrawals.keep(accepted(3, 0x11))
+        seen.snapshot = snapshotOf("a")
+        await pause(600)
+        expect(seen.appraised).toBe(0)
+        seen.snapshot = snapshotOf("b")
+        await until("another look", () => seen.appraised === 1)
+        await pause(600)
+        expect([seen.appraised, seen.sent.length, seen.events.length]).toEqual([1, 0, 0])
+      }),
+    60_000,
+  )
+
+  it(
+    "waits for its turn when there is no time for it",
+    () =>
+      during(async (withdrawals, seen) => {
+        withdrawals.keep(accepted(3, 0x11))
+        seen.busy = true
+        seen.collateral = revoking
+        seen.snapshot = snapshotOf("b")
+        await until("a first try", () => seen.appraised > 1)
+        expect(seen.sent).toEqual([])
+        seen.busy = false
+        await until("a withdrawal", () => seen.sent.length > 0)
+      }),
+    60_000,
+  )
+})
+
+describe("Evidence that is refused", () => {
+  const other = { dataplane: filled(48, 0xee) }
+  it(
+    "takes back what was accepted before, when hardware says that it is the node's own",
+    () =>
+      during(async (withdrawals, seen) => {
+        withdrawals.keep(accepted(3, 0x11))
+        const asked = askedFor(4)
+        await Effect.runPromise(withdrawals.refused("n1", refused(judge(answer(asked, other), asked))))
+        expect(said(seen.sent[0]).results).toMatchObject([
+          { node: "n1", code: "DATAPLANE", field: "dataplane" },
+        ])
+        expect(seen.events[0]?.type).toBe("vouchsafe.attestation.withdrawn")
+        await Effect.runPromise(withdrawals.refused("n1", refused(judge(answer(asked, other), asked))))
+        expect(seen.sent).toHaveLength(1)
+      }),
+    60_000,
+  )
+
+  it(
+    "takes nothing back when anybody could have sent it; the node is looked at again",
+    () =>
+      during(async (withdrawals, seen) => {
+        withdrawals.keep(accepted(3, 0x11))
+        const asked = askedFor(4)
+        const flipped = (e: NodeEvidence): NodeEvidence => ({
+          ...e,
+          evidence: {
+            pieces: e.evidence.pieces.map((p) =>
+              p.kind === "tdx" ? { ...p, quote: p.quote.map((b, i) => (i === 700 ? b ^ 1 : b)) } : p,
+            ),
+          },
+        })
+        const replayed = answer(askedFor(3))
+        for (const evidence of [
+          answer(asked, other, {}),
+          answer(asked, { ...other, nonce: filled(32, 9) }),
+          flipped(answer(asked, other)),
+          replayed,
+        ]) {
+          const verdict = refused(judge(evidence, asked))
+          expect(speaksOfNode(verdict)).toBe(false)
+          await Effect.runPromise(withdrawals.refused("n1", verdict))
+        }
+        await until("another look", () => seen.appraised > 0)
+        expect([seen.sent, seen.events]).toEqual([[], []])
+      }),
+    60_000,
+  )
+})
+
+describe("another document", () => {
+  it(
+    "that wants something else is told for each node that won't meet it",
+    () =>
+      during(async (withdrawals, seen) => {
+        withdrawals.keep(accepted(3, 0x11))
+        await Effect.runPromise(withdrawals.changed(workflowWith({}, 0x44)))
+        expect([seen.appraised, seen.sent.length, seen.events.length]).toEqual([1, 0, 0])
+        await Effect.runPromise(withdrawals.changed(workflowWith({ mrtd: "11".repeat(48) }, 0x45)))
+        expect(seen.events[0]).toMatchObject({ data: { node: "n1", code: "MRTD" } })
+        // For a releaser that hasn't heard of it.
+        expect(said(seen.sent[0]).workflow).toEqual(workflow.digest)
+      }),
+    60_000,
+  )
+})
+
+describe("what is held", () => {
+  it("is due once a minute, and at the times that its verdict names", () => {
+    const held = new HeldResults()
+    const given = accepted(3, 0x11, now)
+    held.keep(given, 0)
+    expect(held.due(REVIEW_MS - 1, now)).toEqual([])
+    expect(held.due(REVIEW_MS, now)).toHaveLength(1)
+    const ends = (given.verdict.appraisal?.collateral ?? []).map(({ expires }) => expires.getTime())
+    expect(ends.length).toBeGreaterThan(2)
+    const first = Math.min(...ends)
+    expect(nextChange(workflow, given.verdict, now)).toBe(first)
+    expect(held.due(1, new Date(first - 1))).toEqual([])
+    expect(held.due(1, new Date(first))).toHaveLength(1)
+  })
+
+  it("is due when an accepted advisory isn't accepted any more", () => {
+    const day = now.toISOString().slice(0, 10)
+    const { verdict } = accepted(3, 0x11)
+    expect(nextChange(workflowWith({ until: day }), verdict, now)).toBe(
+      Date.parse(`${day}T00:00:00Z`) + 86_400_000,
+    )
+  })
+
+  it("is dropped when no lease can rest on it, and never more than nodes", () => {
+    const held = new HeldResults()
+    held.keep(accepted(3, 0x11), 0)
+    const given = accepted(3, 0x11)
+    for (let i = 0; i < limits.nodes; i++)
+      held.keep({ ...given, asked: { ...given.asked, nodeId: `m${i}` } }, 1)
+    expect([held.size, held.get("n1")]).toEqual([limits.nodes, undefined])
+    held.due(limits.resultMs + limits.leaseMsMax, now)
+    expect(held.size).toBe(limits.nodes)
+    held.due(limits.resultMs + limits.leaseMsMax + 1, now)
+    expect(held.size).toBe(0)
+  })
+
+  it("names collateral by its content", () => {
+    expect(contentOf(snapshotOf("a"))).toBe(contentOf(snapshotOf("a")))
+    expect(contentOf(snapshotOf("a"))).not.toBe(contentOf(snapshotOf("b")))
+  })
+})
