@@ -264,6 +264,7 @@ static int one(const u8 *data, size_t size)
 		len_of_run = seal_text(frame_of_run, data[0], data + 1, text_len);
 		run(vs_open, frame_of_run, len_of_run, 0);
 		MUST(verdict_of_run != VS_V_BAD_TAG && verdict_of_run != VS_V_REPLAYED);
+		MUST(data[text_len - 1] + 2u < text_len || verdict_of_run == VS_V_BAD_PADDING);
 		if (verdict_of_run == VS_V_OPENED)
 			check_opened(data + 1, text_len);
 		return 1;

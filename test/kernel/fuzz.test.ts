@@ -138,7 +138,22 @@ const seeds = (): ReadonlyArray<Seed> => {
     ...[...sealed, ...others].flatMap((bytes) => [2, 3].map((kind) => ({ kind, bytes }))),
     ...incoming.map((packet) => ({ kind: 4, bytes: frameOf(packet) })),
     ...texts.map((text, i) => ({ kind: 5, bytes: concat(Uint8Array.of((i % 3) + (i % 2) * 128), text) })),
-    ...Array.from({ length: 12 }, (_, i) => ({ kind: 6, bytes: chance.bytes(16 + 24 * i) })),
+    // A window that begins at such a number, and is then asked for what is at its edges, ahead, behind and in between.
+    ...[0n, 1983n, 1984n, 0xffff_ffffn, 0x1_0000_0000n, 0x1_0000_0800n].map((top) => {
+      const start = new DataView(new ArrayBuffer(8))
+      start.setBigUint64(0, top << 1n, true)
+      const edges = hex("87bf 87c0 87bf 8000 0001 0040 87c1 87c0 87bf 803f 8040 0800 87bf 4001 8001")
+      return { kind: 6, bytes: concat(new Uint8Array(start.buffer), edges, chance.bytes(40)) }
+    }),
+    // Nothing but padding: more than there is, just as much, and all but a byte.
+    ...[21, 22, 23, 24, 255].flatMap((pad) =>
+      [4, 41].map((next) => {
+        const counted = Uint8Array.from({ length: 22 }, (_, i) => pad - 21 + i)
+        return { kind: 5, bytes: concat(Uint8Array.of(1), counted, Uint8Array.of(pad, next)) }
+      }),
+    ),
+    { kind: 0, bytes: outer(esp(edge2.in, 1n, long)) },
+    { kind: 0, bytes: outer(esp({ ...edge2.in, salt: hex("00000000") }, 99n, long)) },
     { kind: 0, bytes: frame6(new Uint8Array(64)) },
   ]
 }
