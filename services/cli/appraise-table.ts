@@ -1,6 +1,7 @@
 /** Verdicts for people: what was decided first, then every check, at most 110 columns. */
 import type { Check } from "../../schemas/messages/common.ts"
 import type { RecordedVerdict } from "../../schemas/messages/record.ts"
+import { nobodyAsked } from "../evidence/record/index.ts"
 
 const columns = 110
 const indent = 40
@@ -10,9 +11,6 @@ export const safe = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, "
 
 export const clip = (text: string, most: number): string =>
   text.length <= most ? text : `${text.slice(0, most - 3)}...`
-
-/** As `judgeSubject` writes it. */
-const unasked = "nobody asked"
 
 const marks: Readonly<Record<Check["result"], string>> = {
   passed: "ok",
@@ -32,7 +30,7 @@ const hanging = (head: string, text: string): readonly string[] =>
 const checkLines = ({ name, result, found, wanted }: Check): readonly string[] => {
   const head = `  ${marks[result].padEnd(6)}  ${name.padEnd(30)}`
   if (result === "failed") return [...hanging(head, `found  ${found}`), ...hanging("", `wanted ${wanted}`)]
-  const why = wanted === unasked ? ` (${unasked})` : ""
+  const why = wanted === nobodyAsked ? ` (${nobodyAsked})` : ""
   return [`${clip(`${head}${safe(found)}`, columns - why.length)}${why}`]
 }
 
@@ -70,7 +68,7 @@ export const headline = ({
 
 /** What wasn't asked, for people who only read the first lines. */
 const unaskedOf = (checks: readonly Check[]): string | undefined => {
-  const names = checks.filter(({ wanted }) => wanted === unasked).map(({ name }) => name)
+  const names = checks.filter(({ wanted }) => wanted === nobodyAsked).map(({ name }) => name)
   return names.length === 0 ? undefined : `not checked, since nobody said what is wanted: ${names.join(", ")}`
 }
 

@@ -39,7 +39,7 @@ const usage = `vouchsafe result show FILE|- [--keys JWKS] [--json]
   export replays a record and writes its verdict as an EAR (draft-ietf-rats-ear-04) for relying parties elsewhere: two
   JWTs, of EdDSA (Ed25519) and ES256. A refusal is exported too. It is never an input: no part of vouchsafe takes one in.
   --keys DIR        ear-ed25519.pem and ear-es256.pem, as keygen makes them, or others' (PKCS #8)
-  --valid SECONDS   how long the tokens count (300), at most 86400
+  --valid SECONDS   how long after the verdict the tokens count (300), at most 86400: older ones aren't exported
   --out DIR         writes NODE.eddsa.jwt and NODE.es256.jwt there instead of printing them
 
   keygen makes the exporter's two keys in DIR, and jwks.json for those who verify.

@@ -22,7 +22,13 @@ import {
   verifyPieces,
 } from "../evidence/appraisal/verify-pieces.ts"
 import { EvidenceError } from "../evidence/error.ts"
-import { packVerdict, RecordError, recordedUses, recordLookup } from "../evidence/record/index.ts"
+import {
+  nobodyAsked,
+  packVerdict,
+  RecordError,
+  recordedUses,
+  recordLookup,
+} from "../evidence/record/index.ts"
 import { toHex } from "../evidence/text.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { appraiseNode, type Outstanding, refusalCode, type Verdict } from "./appraise-node.ts"
@@ -95,7 +101,7 @@ const judgeNode = (
 /** Checks whose question nobody remembers: they say what was found, and neither passed nor failed. */
 const withoutQuestion = (checks: readonly Check[], names: readonly string[]): readonly Check[] =>
   checks.map((check) =>
-    names.includes(check.name) ? { ...check, result: "not-applicable", wanted: "nobody asked" } : check,
+    names.includes(check.name) ? { ...check, result: "not-applicable", wanted: nobodyAsked } : check,
   )
 
 const platformOf = (verdict: Verdict): string | undefined =>

@@ -10,6 +10,9 @@ export type RecordErrorCode =
   | "WORKFLOW_MALFORMED"
   /** Replayed, it comes out as another. */
   | "VERDICT_DIFFERS"
+  /** Nobody said what the evidence must speak of, or it was judged too long ago: no token for others is made of it. */
+  | "QUESTION_UNKNOWN"
+  | "VERDICT_TOO_OLD"
   | "STAGE_UNKNOWN"
   | "NODE_UNKNOWN"
   /** The appraisal asks for collateral that the record doesn't hold. */

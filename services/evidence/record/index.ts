@@ -9,4 +9,4 @@ export {
   unpackRecord,
   workflowFile,
 } from "./record.ts"
-export { appraisalDigest, packVerdict, recordedUses, unpackVerdict } from "./verdict.ts"
+export { appraisalDigest, nobodyAsked, packVerdict, recordedUses, unpackVerdict } from "./verdict.ts"

@@ -11,6 +11,9 @@ import { RecordError } from "./error.ts"
 const orderedChecks = (checks: readonly Check[]): Checks =>
   checks.map(({ name, result, found, wanted }) => ({ name, result, found, wanted }))
 
+/** What checks want whose question nobody remembers: they neither passed nor failed. */
+export const nobodyAsked = "nobody asked"
+
 /** Fields in the order of the schema, whatever order they come in. */
 const ordered = (verdict: RecordedVerdict): RecordedVerdict => {
   const { v, code, workflow, stage, node, at_ms, platform, assurance, checks, collateral } = verdict
