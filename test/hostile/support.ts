@@ -156,11 +156,15 @@ export const workflowOf = (
 }
 
 export interface WorldOptions {
+  /** More settings of the first verifier. */
+  readonly verifier?: Readonly<Record<string, string>>
   /** Nodes of the workflow; `any` gives up the pin to one chip. */
   readonly nodes: ReadonlyArray<{ readonly id: string; readonly stage: string; readonly any?: boolean }>
   /** Nodes that have users on the bus, but no place in the workflow. */
   readonly strangers?: ReadonlyArray<string>
   readonly leaseSeconds?: number
+  /** Two guests of the control plane: `cp2` with `v2` and `r2` beside the first. */
+  readonly twice?: boolean
   /** Other demands than those of emulated SNP machines. */
   readonly adapt?: (workflow: Workflow) => Workflow
   /** Another machine of the control plane: what the anchors want of it, and its attester's settings. */
@@ -204,6 +208,10 @@ export interface World {
   readonly mark: () => Promise<number>
   /** What the service processes have written. */
   readonly logs: () => string
+  /** Ends a process of the control plane as a power cut would, and gives when. */
+  readonly kill: (role: Role, instance: string) => number
+  /** Begins one again that was killed. */
+  readonly again: (role: Role, instance: string) => void
   /** Throws when a service process has ended. */
   readonly allRun: () => void
   readonly stop: () => Promise<void>
@@ -254,6 +262,12 @@ const CONTROL: ReadonlyArray<TestUser> = [
   { role: "releaser", instance: "r1" },
 ]
 
+const SECOND: ReadonlyArray<TestUser> = [
+  { role: "attester", instance: "cp2" },
+  { role: "verifier", instance: "v2" },
+  { role: "releaser", instance: "r2" },
+]
+
 /** Ready is said before the workflow and the first beacon have reached everybody. */
 const answersHellos = async ({ bus, run }: World, node: string): Promise<void> => {
   const loader = await bus("loader", node)
@@ -276,8 +290,10 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
     return found
   }
   const ids = [...chips.keys(), ...(options.strangers ?? [])]
+  const second = options.twice === true ? SECOND : []
   const nats = await startNats([
     ...CONTROL,
+    ...second,
     ...ids.flatMap((instance): TestUser[] => [
       { role: "loader", instance },
       { role: "attester", instance },
@@ -293,8 +309,11 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
   const captured = await wire.listen(">")
 
   const anchorsPath = join(directory, "anchors.json")
+  const secondChip = chipOf(root)
   const anchors = anchorsOf(operator, root, controlChip)
-  const demanded = { ...anchors, control_plane: options.control?.demands ?? anchors.control_plane }
+  const chipIds = options.twice === true ? [controlChip, secondChip] : [controlChip]
+  const own = { ...anchors.control_plane, chips: chipIds.map(({ chipId }) => ({ sev_snp: hex(chipId) })) }
+  const demanded = { ...anchors, control_plane: options.control?.demands ?? own }
   writeFileSync(anchorsPath, JSON.stringify(demanded), { mode: 0o600 })
   const trust = loadTrust(anchorsPath)
   const nodes = options.nodes.map(({ id, stage, any }) => ({
@@ -319,17 +338,26 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
   const stateFile = join(controlDirectory, "snp-guest.json")
   writeState(stateFile, encodeGuest(launchGuest(controlChip, { measurement: CONTROL_IMAGE })))
   const children: Array<{ name: string; child: ChildProcess }> = []
+  const recipes = new Map<string, () => void>()
   let log = ""
-  const start = (service: string, role: Role, instance: string, env: Record<string, string>): void => {
+  const start = (
+    service: string,
+    role: Role,
+    instance: string,
+    env: Record<string, string>,
+    runDirectory = controlDirectory,
+  ): void => {
     const seedPath = join(directory, `${role}-${instance}.seed`)
     writeFileSync(seedPath, nats.seed(role, instance), { mode: 0o600 })
+    const name = `${role}-${instance}`
+    recipes.set(name, () => start(service, role, instance, env, runDirectory))
     const child = spawn(process.execPath, [join(CHECKOUT, "services", service, "main.ts")], {
       env: {
         PATH: process.env.PATH,
         VOUCHSAFE_NATS_URL: nats.url,
         VOUCHSAFE_NATS_SEED: seedPath,
         VOUCHSAFE_INSTANCE: instance,
-        VOUCHSAFE_RUN_DIR: controlDirectory,
+        VOUCHSAFE_RUN_DIR: runDirectory,
         VOUCHSAFE_ANCHORS: anchorsPath,
         ...env,
       },
@@ -339,14 +367,30 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
       stream?.on("data", (chunk: Buffer) => {
         log += chunk.toString()
       })
-    children.push({ name: service, child })
+    children.push({ name, child })
   }
   start("attester", "attester", "cp", {
     VOUCHSAFE_ROLE: "control-plane",
     ...(options.control?.attester ?? { VOUCHSAFE_ATTESTATION: `emulated-snp:${stateFile}` }),
   })
-  start("verifier", "verifier", "v1", { VOUCHSAFE_CONTROL_NODE: "cp" })
+  start("verifier", "verifier", "v1", { VOUCHSAFE_CONTROL_NODE: "cp", ...options.verifier })
   start("key-releaser", "releaser", "r1", { VOUCHSAFE_CONTROL_NODE: "cp" })
+  if (options.twice === true) {
+    const place = newDirectory("cp2")
+    const state = join(place, "snp-guest.json")
+    writeState(state, encodeGuest(launchGuest(secondChip, { measurement: CONTROL_IMAGE })))
+    const attestation = { VOUCHSAFE_ROLE: "control-plane", VOUCHSAFE_ATTESTATION: `emulated-snp:${state}` }
+    start("attester", "attester", "cp2", attestation, place)
+    start("verifier", "verifier", "v2", { VOUCHSAFE_CONTROL_NODE: "cp2" }, place)
+    start("key-releaser", "releaser", "r2", { VOUCHSAFE_CONTROL_NODE: "cp2" }, place)
+  }
+  const kill: World["kill"] = (role, instance) => {
+    const at = children.findIndex(({ name }) => name === `${role}-${instance}`)
+    const [killed] = children.splice(at, 1)
+    if (at < 0 || killed === undefined) throw new Error(`no ${role}-${instance} runs`)
+    killed.child.kill("SIGKILL")
+    return performance.now()
+  }
   const allRun = (): void => {
     for (const { name, child } of children)
       if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${name} has ended:\n${log}`)
@@ -422,11 +466,14 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
     recorded,
     mark: async () => (await events()).at(-1)?.sequence ?? 0,
     logs: () => log,
+    kill,
+    again: (role, instance) => recipes.get(`${role}-${instance}`)?.(),
     allRun,
     stop,
   }
   try {
-    for (const by of ["attester-cp", "verifier-v1", "releaser-r1"])
+    const everybody = [...CONTROL, ...second].filter(({ role }) => role !== "operator" && role !== "auditor")
+    for (const by of everybody.map(({ role, instance }) => `${role}-${instance}`))
       await recorded(0, { by, type: "vouchsafe.service.ready" })
     await answersHellos(world, ids[0] ?? "")
     return world
