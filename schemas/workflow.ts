@@ -10,11 +10,17 @@ import { Chip, demands, HardwareRoots, hex } from "./platforms.ts"
 
 export type { HardwareRoot } from "./platforms.ts"
 
+const Time = Schema.String.check(Schema.isPattern(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/))
+/** A measurement, register or digest, as the lists of a stage have them. */
+const Value = Schema.String.check(Schema.isPattern(/^([0-9a-f]{2}){16,64}$/))
+
 /** What a node must prove to take the stage. */
 export const Stage = Schema.Struct({
   ...demands,
   /** SHA-384 of the data plane as the attester found it in the kernel: any of these. */
   dataplane: list(hex(48), 16).check(Schema.isMinLength(1)),
+  /** Of values that the lists above name, those that are taken only until then: an old image beside the new one. */
+  until: Schema.optionalKey(Schema.Record(Value, Time)),
 })
 export type Stage = typeof Stage.Type
 
@@ -51,11 +57,22 @@ export const Edge = Schema.Struct({
 })
 export type Edge = typeof Edge.Type
 
+/**
+ * What takes part no longer, whatever else the document says: nodes, machines (by any one of the identities that are named),
+ * and values that evidence may show.
+ */
+export const Revoked = Schema.Struct({
+  nodes: Schema.optionalKey(list(Token, limits.nodes)),
+  chips: Schema.optionalKey(list(Chip, limits.nodes)),
+  measurements: Schema.optionalKey(list(Value, limits.nodes)),
+})
+export type Revoked = typeof Revoked.Type
+
 export const Workflow = Schema.Struct({
   workflow: Token,
   domain: Token,
   version: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })),
-  not_after: Schema.String.check(Schema.isPattern(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/)),
+  not_after: Time,
   /** One of `services/make/suites.ts`, the hybrid one first: what seals releases and encrypts packets. */
   suite: Schema.Literals(["xwing-chacha20-poly1305", "chacha20-poly1305"]),
   lease_seconds: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.leaseMsMax / 1000 })),
@@ -69,6 +86,7 @@ export const Workflow = Schema.Struct({
   stages: Schema.Record(Token, Stage),
   nodes: list(WorkflowNode, limits.nodes),
   edges: list(Edge, limits.edges),
+  revoked: Schema.optionalKey(Revoked),
 })
 export type Workflow = typeof Workflow.Type
 

@@ -144,6 +144,7 @@ const workflowExample: workflow.Workflow = {
       platforms: ["sev-snp"],
       sev_snp: snpExample,
       dataplane: ["0c".repeat(48)],
+      until: { ["0b".repeat(48)]: "2026-12-31T00:00:00Z" },
     },
     transform: {
       assurance: "tpm-only",
@@ -199,6 +200,11 @@ const workflowExample: workflow.Workflow = {
     },
   ],
   edges: [{ id: "raw", from: "source", to: "transform", protocol: "tcp", port: 5_000, lanes: 1 }],
+  revoked: {
+    nodes: ["n9"],
+    chips: [{ sev_snp: "0f".repeat(64) }],
+    measurements: ["0e".repeat(48)],
+  },
 }
 
 const batch = { key: bytes(32, 35), root: bytes(32, 36), size: 2, signature: bytes(64, 37) }

@@ -5,7 +5,8 @@ import { UsageError } from "./output.ts"
 const options = {
   json: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
-  key: { type: "string" },
+  key: { type: "string", multiple: true },
+  from: { type: "string" },
   domain: { type: "string" },
   node: { type: "string", multiple: true },
   chip: { type: "string", multiple: true },
@@ -26,7 +27,15 @@ export const domainOf = ({ domain = process.env.VOUCHSAFE_DOMAIN }: LifecycleVal
   return domain
 }
 
-export const keyFileOf = ({ key }: LifecycleValues): string => {
-  if (key === undefined) throw new UsageError("--key KEYFILE is missing")
+/** One for each operator that the domain's threshold asks for. */
+export const keyFilesOf = ({ key = [] }: LifecycleValues): ReadonlyArray<string> => {
+  if (key.length === 0) throw new UsageError("--key KEYFILE is missing")
+  return key
+}
+
+/** Where one operator's word is enough. */
+export const keyFileOf = (values: LifecycleValues): string => {
+  const [key, more] = keyFilesOf(values)
+  if (key === undefined || more !== undefined) throw new UsageError("one --key KEYFILE is enough here")
   return key
 }

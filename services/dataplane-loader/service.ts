@@ -15,6 +15,7 @@ import { listAddresses, openNews, setLink } from "../common/kernel/rtnetlink.ts"
 import { controlCollateral } from "../guest/control-collateral.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { MakeError } from "../make/errors.ts"
+import { standingStage } from "../make/standing.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { busEndpoint, familiesOf, type HostAddresses, type LoaderConfig, macBytes } from "./config.ts"
 import { forbidForwarding } from "./dataplane/forwarding.ts"
@@ -164,7 +165,12 @@ const live = (
     /** What runs and what the object file holds, against what the document lets this node's stage run. */
     const upgrade = (workflow: VerifiedWorkflow, stage: string) =>
       Effect.suspend(() => {
-        const told = upgradePlane(plane, workflow.document.stages[stage]?.dataplane ?? [])
+        const { document } = workflow
+        const own = Buffer.from(plane.measurement.digest).toString("hex")
+        if (document.revoked?.measurements?.includes(own)) plane.revokeAll()
+        const demands = document.stages[stage]
+        const taken = demands === undefined ? [] : standingStage(document, demands, Date.now()).dataplane
+        const told = upgradePlane(plane, taken)
         if (told === undefined) return Effect.void
         const { done, code, message } = told
         return bus.event({

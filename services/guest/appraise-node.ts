@@ -5,6 +5,7 @@
 import type { AttestationResult, NodeEvidence } from "../../schemas/messages/attestation.ts"
 import { type Check, Checks } from "../../schemas/messages/common.ts"
 import type { Consulted } from "../../schemas/messages/record.ts"
+import type { Workflow } from "../../schemas/workflow.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { appraise } from "../evidence/appraisal/appraise.ts"
@@ -12,6 +13,7 @@ import {
   assuranceOf,
   chipBytesOf,
   describeMachine,
+  identitiesOf,
   type Machine,
   machineOf,
 } from "../evidence/appraisal/machine-rules.ts"
@@ -29,6 +31,7 @@ import type { Challenge } from "../make/challenge.ts"
 import { MakeError } from "../make/errors.ts"
 import { expectSealable } from "../make/release.ts"
 import { kemKeyDigest } from "../make/result.ts"
+import { isRevokedChip, standingStage } from "../make/standing.ts"
 import type { SuiteId } from "../make/suites.ts"
 import { nodeReportData } from "../make/transcript.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
@@ -136,6 +139,21 @@ const chipCheck = (machine: Machine | undefined): Check => {
   }
 }
 
+/** Whatever node it came as: a revoked machine is none of any. */
+const revokedChecks = (document: Workflow, machine: Machine | undefined): ReadonlyArray<Check> => {
+  if (document.revoked?.chips === undefined || machine === undefined) return []
+  const isRevoked = isRevokedChip(document, identitiesOf(machine))
+  const wanted = "a machine that the workflow does not revoke"
+  return [
+    {
+      name: "revoked",
+      result: isRevoked ? "failed" : "passed",
+      found: isRevoked ? "revoked" : "not revoked",
+      wanted,
+    },
+  ]
+}
+
 /**
  * @param now for certificate dates; also the record's time of issue
  * @returns an accepted result ready to be signed, or every check and the first that failed. Never throws on what a node sent.
@@ -194,11 +212,20 @@ export const appraiseNode = (
   const machine = machineOf(pieces)
   const appraisal = appraise(
     pieces,
-    { ...stage, roots, chips: node.chip === "any" ? "any" : [node.chip] },
+    {
+      ...standingStage(asked.workflow.document, stage, now.getTime()),
+      roots,
+      chips: node.chip === "any" ? "any" : [node.chip],
+    },
     { reportData, extraData: tpmExtraData(reportData), dataplane: hex(claims.dataplane) },
     now,
   )
-  const checks = [...claimChecks(crypto, evidence, asked), chipCheck(machine), ...appraisal.checks]
+  const checks = [
+    ...claimChecks(crypto, evidence, asked),
+    chipCheck(machine),
+    ...revokedChecks(asked.workflow.document, machine),
+    ...appraisal.checks,
+  ]
   const reason = checks.find(({ result }) => result === "failed")
   const chip = machine && chipBytesOf(machine)
   const consulted = recorder?.consulted() ?? []

@@ -30,6 +30,7 @@ import {
   recordLookup,
 } from "../evidence/record/index.ts"
 import { toHex } from "../evidence/text.ts"
+import { standingStage } from "../make/standing.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { appraiseNode, type Outstanding, refusalCode, type Verdict } from "./appraise-node.ts"
 
@@ -178,7 +179,11 @@ const judgePieces = (
   const reportData = subject.report_data
   const appraisal = appraise(
     pieces,
-    { ...stage, roots: document.roots, chips: chipsOf(workflow, subject) },
+    {
+      ...standingStage(document, stage, at.getTime()),
+      roots: document.roots,
+      chips: chipsOf(workflow, subject),
+    },
     {
       reportData: reportData ?? ownReportData(pieces),
       extraData: reportData === undefined ? ownExtraData(pieces) : tpmExtraData(reportData),

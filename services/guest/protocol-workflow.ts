@@ -1,4 +1,5 @@
 import type { Workflow } from "../make/edges.ts"
+import { revokedNodes } from "../make/standing.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 
 const known = new WeakMap<VerifiedWorkflow, Workflow>()
@@ -14,6 +15,7 @@ export const protocolWorkflow = (verified: VerifiedWorkflow): Workflow => {
     stages: Object.keys(document.stages).map((id) => ({ id })),
     nodes: document.nodes,
     edges: document.edges,
+    revoked: revokedNodes(document),
   }
   known.set(verified, made)
   return made

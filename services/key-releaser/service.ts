@@ -25,6 +25,7 @@ import { labels } from "../make/labels.ts"
 import { sealRelease } from "../make/release.ts"
 import { type ReleaseOutput, Releaser, type ReleaserOutput } from "../make/releaser.ts"
 import { KnownBatches, vouchResult } from "../make/result.ts"
+import { isForbidden } from "../make/standing.ts"
 import { isInForce, type VerifiedWorkflow } from "../make/workflow-document.ts"
 import { makeElection } from "./election.ts"
 import { eventsOf, sentEvents } from "./events.ts"
@@ -219,6 +220,21 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
       }),
     )
 
+  /**
+   * The last word of the reign that a new document ends: those whom the document doesn't take any more stop now, as far as
+   * their results tell. Peers that have begun a new session already hear it no more; for them the lease is the bound.
+   */
+  const expel = (workflow: VerifiedWorkflow) =>
+    Effect.suspend(() => {
+      const core = reign?.core
+      if (core === undefined) return Effect.void
+      const gone = core
+        .vouched()
+        .filter((claims) => isForbidden(workflow.document, claims, Date.now()))
+        .flatMap(({ node }) => core.revoke(node, nowMs()))
+      return carryOut(gone).pipe(Effect.ignore({ log: true }))
+    })
+
   const onPull = Effect.fnUntraced(function* (signed: Signed, node: string) {
     const now = reigning()
     if (now === undefined) return
@@ -307,7 +323,10 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     return election.onPresence(presence, tokens.instance)
   })
   known = yield* knowWorkflow(crypto, trust, {
-    onChange: (workflow) => Effect.suspend(() => (election.leads() ? begin(workflow) : Effect.sync(finish))),
+    onChange: (workflow) =>
+      Effect.suspend(() =>
+        election.leads() ? Effect.andThen(expel(workflow), begin(workflow)) : Effect.sync(finish),
+      ),
   })
   yield* bus.subscribe("pull", {}, (signed, { tokens }) =>
     guarded("vouchsafe.pull.refused", tokens.node, onPull(signed, tokens.node)),

@@ -45,6 +45,8 @@ export interface Workflow {
   readonly stages: ReadonlyArray<{ readonly id: string }>
   readonly nodes: ReadonlyArray<WorkflowNode>
   readonly edges: ReadonlyArray<WorkflowEdge>
+  /** Nodes that take part no longer: no edge of theirs is compiled, by nobody. */
+  readonly revoked?: ReadonlySet<string>
 }
 
 /** One edge between two nodes. Whoever opens connections is the initiator. */
@@ -245,6 +247,7 @@ const compileAll = (workflow: Workflow): ReadonlyArray<EdgeInstance> => {
     for (const [initiator, responder] of pairsOf(edge, members)) {
       const why = separation(initiator, responder)
       if (why !== undefined) throw malformed(`edges.${edge.id}`, why)
+      if (workflow.revoked?.has(initiator.id) || workflow.revoked?.has(responder.id)) continue
       countAt(perNode, initiator.id, edge.lanes)
       countAt(perNode, responder.id, edge.lanes)
       instances.push({

@@ -79,13 +79,14 @@ export class NodeBook {
   readonly #stages: ReadonlyMap<string, string>
   readonly #beacons: BeaconBook
   readonly #nodes = new Map<string, VouchedNode>()
-  readonly #revoked = new Set<string>()
+  readonly #revoked: Set<string>
   readonly #withdrawn = new WithdrawnResults()
 
   constructor(options: NodeBookOptions) {
     this.#crypto = options.crypto
     this.#options = options
     this.#stages = new Map(options.workflow.nodes.map((node) => [node.id, node.stage]))
+    this.#revoked = new Set(options.workflow.revoked)
     this.#beacons = new BeaconBook(options.crypto)
   }
 

@@ -185,6 +185,11 @@ export class Releaser {
     return this.#settle(nowMs)
   }
 
+  /** The results in force. */
+  vouched(): ReadonlyArray<VouchedResult["claims"]> {
+    return [...this.#nodes.all()].map(({ result }) => result.claims)
+  }
+
   /** The node's edges stop: its peers are told at once, it gets one last release that names nothing, then none. */
   revoke(nodeId: string, nowMs: number): ReadonlyArray<ReleaserOutput> {
     if (!this.#nodes.revoke(nodeId)) return []

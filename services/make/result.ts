@@ -26,6 +26,8 @@ export interface ResultClaims {
   readonly stage: string
   readonly chip: Uint8Array
   readonly boot: Uint8Array
+  /** SHA-384 of the data plane that was measured; absent where nothing rests on it. */
+  readonly dataplane?: Uint8Array
   readonly signing_key: Uint8Array
   readonly dh_key: Uint8Array
   /** See `kemKeyDigest`: peers have no use for the key itself, which is large. */

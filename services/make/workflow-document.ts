@@ -9,6 +9,7 @@ import { type SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { PORTS } from "./edges.ts"
 import { labels } from "./labels.ts"
+import { valuesOf } from "./standing.ts"
 import { encodeFields, workflowDigest } from "./transcript.ts"
 
 export class WorkflowError extends Error {
@@ -170,6 +171,10 @@ const checkConsistency = (w: Workflow): void => {
     if (node.address === undefined && node.address6 === undefined)
       throw inconsistent(`nodes.${node.id}.address`, "needs an address, an address6, or both")
   }
+  checkUnique("revoked.nodes", w.revoked?.nodes ?? [])
+  checkUnique("revoked.measurements", w.revoked?.measurements ?? [])
+  if (w.revoked?.chips?.some((chip) => Object.keys(chip).length === 0))
+    throw inconsistent("revoked.chips", "an entry names no machine")
   for (const edge of w.edges) {
     for (const end of [edge.from, edge.to]) {
       if (w.stages[end] === undefined) throw inconsistent(`edges.${edge.id}`, `no stage "${end}"`)
@@ -187,5 +192,10 @@ const checkConsistency = (w: Workflow): void => {
   for (const [id, stage] of Object.entries(w.stages)) {
     const problem = demandsProblem(stage, w.roots)
     if (problem !== undefined) throw inconsistent(`stages.${id}.${problem.field}`, problem.message)
+    const values = new Set(valuesOf(stage))
+    for (const [value, end] of Object.entries(stage.until ?? {})) {
+      if (!values.has(value)) throw inconsistent(`stages.${id}.until`, `the stage lists no ${value}`)
+      if (Number.isNaN(Date.parse(end))) throw inconsistent(`stages.${id}.until`, `there is no ${end}`)
+    }
   }
 }

@@ -17,6 +17,7 @@ import { type CollateralLookup, EvidenceCaches } from "../evidence/appraisal/ver
 import type { CollateralSnapshot } from "../evidence/collateral/index.ts"
 import { appraiseNode, type Outstanding, type Verdict } from "../guest/appraise-node.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
+import { protocolWorkflow } from "../guest/protocol-workflow.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
 import { ChallengeBook } from "../make/challenge.ts"
 import { controlEvidenceDigest } from "../make/control-plane.ts"
@@ -150,6 +151,12 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     if (!workflow.document.nodes.some(({ id }) => id === node)) {
       return yield* refuse("UNKNOWN_NODE", "node", `the workflow names no node "${node}"`)
     }
+    if (protocolWorkflow(workflow).revoked?.has(node))
+      return yield* refuse(
+        "REVOKED",
+        "node",
+        "the workflow revokes it, its machine or all that its stage takes",
+      )
     if (hello.term > told.term || monotonicMs() - told.atMs > TOLD_MS)
       told = { term: hello.term, atMs: monotonicMs() }
     if (leaders.inOrder(monotonicMs()).length === 0)

@@ -64,6 +64,12 @@ export interface Pair {
   readonly members: readonly [Member, Member]
   /** New keys for both edges, from the first message until the old ones are gone; leases are renewed in time. */
   rotate(): Promise<void>
+  /**
+   * Another version of the document: a new term that begins with nothing, while each node takes it up when it hears of it,
+   * proves itself anew, and goes on with what its kernel holds until new keys serve.
+   * @param pauseMs between the two nodes
+   */
+  newDocument(pauseMs: number): Promise<void>
   /** Opens a member's plane again, with this object. */
   reopen(index: 0 | 1, object: string): Plane
   /** Verdicts that ended packets, of both planes. */
@@ -119,7 +125,8 @@ export const makeLivingPair = async (graceMs: number): Promise<Pair> => {
         for (const which of ["all", "default"])
           writeFileSync(`/proc/sys/net/ipv6/conf/${which}/disable_ipv6`, "1")
       })
-  const releaser = newReleaser({ workflow, graceMs, leaseMs: LEASE_MS })
+  let document = workflow
+  let releaser = newReleaser({ workflow, graceMs, leaseMs: LEASE_MS })
   const events: string[] = []
   const failures: Failure[] = []
   const openOf = (index: 0 | 1, object: string): Plane =>
@@ -209,6 +216,29 @@ export const makeLivingPair = async (graceMs: number): Promise<Pair> => {
       await sleep(graceMs)
       // The old ones go when their time has come, not with a message.
       await exchange(releaser.tick(nowMs()))
+    },
+    newDocument: async (pauseMs) => {
+      document = { ...document, version: document.version + 1, digest: crypto.sha256(document.digest) }
+      releaser = newReleaser({
+        workflow: document,
+        graceMs,
+        leaseMs: LEASE_MS,
+        term: releaser.term + 1n,
+      })
+      for (const member of members) {
+        const { edges } = member.rules
+        member.plane.setEdges({
+          edges: edges.map(({ record }) => record),
+          policies: edges.flatMap(({ policies }) => policies),
+        })
+        member.attested = attest(member.id, releaser.beacon(nowMs()), { workflow: document.digest })
+        const { held, memory } = member.core
+        member.core = newNode(member.attested, { workflow: document, held, memory })
+        member.core.followTerm(releaser.term)
+        await exchange(releaser.accept(member.attested.result, nowMs()))
+        await sleep(pauseMs)
+      }
+      await renew()
     },
     reopen: (index, object) => {
       members[index].plane.close()

@@ -12,17 +12,22 @@ import { crypto, startWorld, until, type World } from "./support.ts"
 let world: World
 let alpha: Follower
 let beta: Follower
+let gamma: Follower
 
 beforeAll(async () => {
   world = await startWorld({
     nodes: [
       { id: "alpha", stage: "source" },
       { id: "beta", stage: "transform" },
+      { id: "gamma", stage: "sink" },
     ],
   })
   alpha = follow(world, await playNode(world, "alpha"))
   beta = follow(world, await playNode(world, "beta"))
-  await switched(1)
+  gamma = follow(world, await playNode(world, "gamma"))
+  await until("all edges", () =>
+    activations(alpha) >= 1 && activations(beta) >= 3 && activations(gamma) >= 2 ? true : undefined,
+  )
 }, 60_000)
 afterAll(async () => {
   await world?.stop()
@@ -100,6 +105,65 @@ describe("an operator's order to rotate", () => {
     if (again === undefined) throw new Error("no order was captured")
     await refusedAs("STALE", again)
     expect(activations(alpha)).toBe(times)
+    world.allRun()
+  })
+})
+
+describe("a new version of the workflow", () => {
+  /** The association that a node sends by, and what became of it after a place in its log: replaced, before it went? */
+  const successor = ({ log, rules }: Follower, from: number, instance: string) => {
+    const index = rules()?.edges.find(({ edge }) => edge.id === instance)?.record.index
+    const used = log.slice(0, from).findLast((line) => line.startsWith(`activate edge ${index} `))
+    const spi = used?.split(" ").at(-1)
+    const later = log.slice(from)
+    const gone = later.indexOf(`retire out edge ${index} spi ${spi}`)
+    const next = later.findIndex((line) => line.startsWith(`activate edge ${index} `))
+    return { used, next, lost: gone >= 0 && (next < 0 || gone < next) }
+  }
+
+  it("revokes a node: its edges end, it is refused, and no key of the edges that stay goes before the next serves", async () => {
+    const mark = await world.mark()
+    const from = { alpha: alpha.log.length, beta: beta.log.length }
+    const { status, err, out } = await vouchsafe(world, "revoke", "--node", "gamma", "--yes")
+    expect({ status, out }).toMatchObject({ status: 0 })
+    expect(err).toContain("+     - gamma")
+    await world.recorded(mark, { by: "releaser-r1", type: "vouchsafe.node.revoked", subject: "gamma" })
+    await world.recorded(mark, {
+      by: "verifier-v1",
+      type: "vouchsafe.hello.refused",
+      subject: "gamma",
+      code: "REVOKED",
+    })
+    expect(beta.rules()?.edges.map(({ edge }) => edge.id)).toEqual(["raw:alpha:beta"])
+    expect(gamma.rules()?.edges).toEqual([])
+    for (const [name, node] of [
+      ["alpha", alpha],
+      ["beta", beta],
+    ] as const) {
+      const found = await until(`${name} goes on with new keys`, () => {
+        const told = successor(node, from[name], "raw:alpha:beta")
+        return told.next < 0 && !told.lost ? undefined : told
+      })
+      expect(found.used).toBeDefined()
+      expect(found.lost).toBe(false)
+    }
+    const again = await vouchsafe(world, "revoke", "--node", "gamma", "--yes")
+    expect(again.err).toContain("revoked already")
+    expect((await vouchsafe(world, "revoke", "--node", "alpha")).err).toContain("say --yes")
+  })
+
+  it("revokes a machine that a node is pinned to, and it gets nothing more", async () => {
+    const mark = await world.mark()
+    const chip = Buffer.from(world.chip("beta").chipId).toString("hex")
+    expect((await vouchsafe(world, "revoke", "--chip", chip, "--yes")).status).toBe(0)
+    await world.recorded(mark, { by: "releaser-r1", type: "vouchsafe.node.revoked", subject: "beta" })
+    await world.recorded(mark, {
+      by: "verifier-v1",
+      type: "vouchsafe.hello.refused",
+      subject: "beta",
+      code: "REVOKED",
+    })
+    expect(alpha.rules()?.edges).toEqual([])
     world.allRun()
   })
 })

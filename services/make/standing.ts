@@ -1,0 +1,115 @@
+/**
+ * What of a signed document stands: its stages without the values that it revokes or whose time is over, and the nodes that
+ * it lets take part no longer. Pure.
+ */
+import { identities, partsOf } from "../../schemas/platforms.ts"
+import type { Stage, Workflow } from "../../schemas/workflow.ts"
+
+/** Digests and identities of 16 bytes and more: nothing else that a stage lists is written like this. */
+const VALUE = /^[0-9a-f]{32,}$/
+
+/** Every list of values in the stage, at any depth, without those that `keep` doesn't keep. */
+const sifted = <T>(part: T, keep: (value: string) => boolean): T => {
+  if (Array.isArray(part))
+    return part.filter((one) => typeof one !== "string" || !VALUE.test(one) || keep(one)) as T
+  if (typeof part !== "object" || part === null) return part
+  return Object.fromEntries(
+    Object.entries(part).map(([name, value]) => [name, name === "until" ? value : sifted(value, keep)]),
+  ) as T
+}
+
+/** All values that the stage lists, at any depth. */
+export const valuesOf = (part: unknown): ReadonlyArray<string> => {
+  if (typeof part === "string") return VALUE.test(part) ? [part] : []
+  if (typeof part !== "object" || part === null) return []
+  return Object.entries(part).flatMap(([name, value]) => (name === "until" ? [] : valuesOf(value)))
+}
+
+/** Whether a list of values, at any depth, has become empty: then nothing can meet it. */
+const hasEmptied = (before: unknown, after: unknown): boolean => {
+  if (Array.isArray(before)) return before.length > 0 && Array.isArray(after) && after.length === 0
+  if (typeof before !== "object" || before === null) return false
+  return Object.entries(before).some(([name, value]) =>
+    hasEmptied(value, (after as Readonly<Record<string, unknown>>)[name]),
+  )
+}
+
+const revokedValues = ({ revoked }: Workflow): ReadonlySet<string> => new Set(revoked?.measurements)
+
+/**
+ * The stage as evidence is to be held against at this time. A list that has become empty takes nothing.
+ * @param nowMs wall-clock time in ms since the epoch
+ */
+export const standingStage = (document: Workflow, stage: Stage, nowMs: number): Stage => {
+  const revoked = revokedValues(document)
+  const { until = {} } = stage
+  return sifted(stage, (value) => {
+    const end = until[value]
+    return !revoked.has(value) && (end === undefined || nowMs < Date.parse(end))
+  })
+}
+
+/**
+ * The nodes that the document revokes: by their id, by the chip that they are pinned to, or because a value was revoked
+ * without which their stage takes nobody. Nobody gets or keeps an edge to them.
+ */
+export const revokedNodes = (document: Workflow): ReadonlySet<string> => {
+  const { revoked } = document
+  const gone = new Set(revoked?.nodes)
+  if (revoked === undefined) return gone
+  const values = revokedValues(document)
+  const dead = new Set(
+    Object.entries(document.stages)
+      .filter(([, stage]) => takesNobody(stage, values))
+      .map(([id]) => id),
+  )
+  for (const { id, stage, chip } of document.nodes)
+    if (dead.has(stage) || (chip !== "any" && isRevokedChip(document, chip))) gone.add(id)
+  return gone
+}
+
+/** Of several platforms, one that is left is enough. */
+const takesNobody = (stage: Stage, revoked: ReadonlySet<string>): boolean => {
+  const left = sifted(stage, (value) => !revoked.has(value))
+  if (left.dataplane.length === 0) return true
+  return stage.platforms.every((platform) =>
+    partsOf(platform).some((part) => hasEmptied(stage[identities[part]], left[identities[part]])),
+  )
+}
+
+/** Whether any of these identities of one machine is revoked. */
+export const isRevokedChip = (
+  { revoked }: Workflow,
+  machine: Readonly<Record<string, string | undefined>>,
+): boolean =>
+  revoked?.chips?.some((chip) =>
+    Object.entries(chip).some(([kind, id]) => id !== undefined && machine[kind] === id),
+  ) ?? false
+
+/** What a result in force says of a node. */
+export interface Vouched {
+  readonly node: string
+  readonly stage: string
+  readonly chip: Uint8Array
+  readonly dataplane?: Uint8Array
+}
+
+/**
+ * Whether the document lets a node that was vouched for under another one take part no longer, as far as its result tells:
+ * gone, revoked, of another stage, on another machine, or with another data plane than it takes.
+ */
+export const isForbidden = (document: Workflow, vouched: Vouched, nowMs: number): boolean => {
+  const node = document.nodes.find(({ id }) => id === vouched.node)
+  const stage = node === undefined ? undefined : document.stages[node.stage]
+  if (node === undefined || stage === undefined || node.stage !== vouched.stage) return true
+  if (revokedNodes(document).has(node.id)) return true
+  const chip = Buffer.from(vouched.chip)
+  const isIts = (ids: object): boolean =>
+    Object.entries(ids).some(([kind, id]) => id === chip.toString(kind === "nitro" ? "utf8" : "hex"))
+  if (node.chip !== "any" && !isIts(node.chip)) return true
+  if (document.revoked?.chips?.some(isIts)) return true
+  if (vouched.dataplane === undefined) return false
+  return !standingStage(document, stage, nowMs).dataplane.includes(
+    Buffer.from(vouched.dataplane).toString("hex"),
+  )
+}

@@ -1,0 +1,139 @@
+import { describe, expect, it } from "vitest"
+import type { Stage, Workflow } from "../../schemas/workflow.ts"
+import { protocolWorkflow } from "../../services/guest/protocol-workflow.ts"
+import { compileNode, compileWorkflow } from "../../services/make/edges.ts"
+import { isForbidden, revokedNodes, standingStage } from "../../services/make/standing.ts"
+import { parseWorkflow } from "../../services/make/workflow-document.ts"
+
+const value = (byte: string, bytes = 48): string => byte.repeat(bytes)
+const [OLD, NEW, PLANE, PCR] = [value("0a"), value("0b"), value("0c"), value("0d", 32)]
+const END = "2026-12-01T00:00:00Z"
+const NOW = Date.parse("2026-11-01T00:00:00Z")
+
+const source: Stage = {
+  assurance: "emulated",
+  platforms: ["sev-snp"],
+  sev_snp: { measurements: [OLD, NEW], policy: { debug: false, migration_agent: false, vmpl_max: 0 } },
+  dataplane: [PLANE],
+}
+const either: Stage = {
+  assurance: "emulated",
+  platforms: ["sev-snp", "tpm"],
+  sev_snp: { measurements: [OLD], policy: { debug: false, migration_agent: false, vmpl_max: 0 } },
+  tpm: { bank: "sha256", pcrs: { 4: [PCR] } },
+  dataplane: [PLANE],
+}
+const chipOf = (byte: string) => ({ sev_snp: value(byte, 64) })
+const document = (change: Partial<Workflow> = {}): Workflow => ({
+  workflow: "w",
+  domain: "lab",
+  version: 1,
+  not_after: END,
+  suite: "xwing-chacha20-poly1305",
+  lease_seconds: 30,
+  roots: [
+    { vendor: "amd", product: "Milan", key_digest: value("aa", 32), emulated: true },
+    { vendor: "tpm", use: "issuer", key_digest: value("ab", 32), emulated: true },
+  ],
+  stages: { source, sink: either },
+  nodes: [
+    { id: "a", stage: "source", chip: chipOf("01"), address: "10.0.0.1", wire: "10.1.0.1" },
+    { id: "b", stage: "source", chip: "any", address: "10.0.0.2", wire: "10.1.0.2" },
+    { id: "c", stage: "sink", chip: chipOf("03"), address: "10.0.0.3", wire: "10.1.0.3" },
+  ],
+  edges: [{ id: "e", from: "source", to: "sink", protocol: "tcp", port: 80, lanes: 1 }],
+  ...change,
+})
+
+describe("what stands of a document", () => {
+  it("takes old and new side by side until the old one's time is over", () => {
+    const stage = { ...source, until: { [OLD]: END } }
+    const at = (ms: number) => standingStage(document(), stage, ms).sev_snp?.measurements
+    expect(at(NOW)).toEqual([OLD, NEW])
+    expect(at(Date.parse(END) - 1)).toEqual([OLD, NEW])
+    expect(at(Date.parse(END))).toEqual([NEW])
+  })
+
+  it("takes no revoked value, wherever a stage lists it, and leaves everything else", () => {
+    const revoked = { measurements: [OLD, PCR, PLANE] }
+    expect(standingStage(document({ revoked }), source, NOW)).toEqual({
+      ...source,
+      sev_snp: { ...source.sev_snp, measurements: [NEW] },
+      dataplane: [],
+    })
+    expect(standingStage(document({ revoked }), either, NOW).tpm).toEqual({ bank: "sha256", pcrs: { 4: [] } })
+  })
+
+  it("revokes nodes by id, by their chip, and with all that their stage takes", () => {
+    const gone = (revoked: Workflow["revoked"]) => [...revokedNodes(document(revoked && { revoked }))].sort()
+    expect(gone(undefined)).toEqual([])
+    expect(gone({ nodes: ["a", "long-gone"] })).toEqual(["a", "long-gone"])
+    expect(gone({ chips: [chipOf("03")] })).toEqual(["c"])
+    expect(gone({ measurements: [NEW] })).toEqual([])
+    expect(gone({ measurements: [OLD, NEW] })).toEqual(["a", "b"])
+    // The other platform is left.
+    expect(gone({ measurements: [PCR] })).toEqual([])
+    expect(gone({ measurements: [OLD, PCR] })).toEqual(["c"])
+    expect(gone({ measurements: [PLANE] })).toEqual(["a", "b", "c"])
+  })
+
+  it("compiles no edge of a revoked node, at no node", () => {
+    const compiled = (revoked?: Workflow["revoked"]) => {
+      const verified = { document: document(revoked && { revoked }), digest: new Uint8Array(32) }
+      const workflow = protocolWorkflow(verified)
+      return {
+        all: compileWorkflow(workflow).map(({ id }) => id),
+        atC: compileNode(workflow, "c").map(({ id }) => id),
+        atA: compileNode(workflow, "a").map(({ id }) => id),
+      }
+    }
+    expect(compiled().all).toEqual(["e:a:c", "e:b:c"])
+    expect(compiled({ chips: [chipOf("01")] })).toEqual({ all: ["e:b:c"], atC: ["e:b:c"], atA: [] })
+  })
+
+  it("says of a result whether its node may stay", () => {
+    const vouched = {
+      node: "a",
+      stage: "source",
+      chip: Uint8Array.from(Buffer.from(value("01", 64), "hex")),
+      dataplane: Uint8Array.from(Buffer.from(PLANE, "hex")),
+    }
+    const forbidden = (change: Partial<Workflow>, of: object = {}) =>
+      isForbidden(document(change), { ...vouched, ...of }, NOW)
+    expect(forbidden({})).toBe(false)
+    expect(forbidden({ revoked: { nodes: ["a"] } })).toBe(true)
+    expect(forbidden({ revoked: { measurements: [PLANE] } })).toBe(true)
+    expect(forbidden({ nodes: document().nodes.slice(1) })).toBe(true)
+    expect(forbidden({}, { stage: "sink" })).toBe(true)
+    expect(forbidden({}, { chip: new Uint8Array(64).fill(2) })).toBe(true)
+    // A node that may be any machine, on a revoked one.
+    expect(
+      forbidden({ revoked: { chips: [chipOf("02")] } }, { node: "b", chip: new Uint8Array(64).fill(2) }),
+    ).toBe(true)
+  })
+})
+
+describe("a document", () => {
+  const codeOf = (change: object): string => {
+    try {
+      parseWorkflow(JSON.stringify({ ...document(), ...change }))
+      return "sound"
+    } catch (error) {
+      return (error as { code: string; field: string }).field
+    }
+  }
+  it("may name times only for what it lists, and revoke only what can be meant", () => {
+    expect(codeOf({ stages: { source: { ...source, until: { [OLD]: END } }, sink: either } })).toBe("sound")
+    expect(codeOf({ stages: { source: { ...source, until: { [PCR]: END } }, sink: either } })).toBe(
+      "stages.source.until",
+    )
+    const wrong = { [OLD]: "2026-13-01T00:00:00Z" }
+    expect(codeOf({ stages: { source: { ...source, until: wrong }, sink: either } })).toBe(
+      "stages.source.until",
+    )
+    expect(codeOf({ revoked: { nodes: ["a", "a"] } })).toBe("revoked.nodes")
+    expect(codeOf({ revoked: { chips: [{}] } })).toBe("revoked.chips")
+    expect(codeOf({ revoked: { measurements: ["AB"] } })).not.toBe("sound")
+    expect(codeOf({ revoked: { nodse: [] } })).not.toBe("sound")
+  })
+})
