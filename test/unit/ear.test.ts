@@ -13,6 +13,7 @@ import {
   createEarKey,
   type EarAlgorithm,
   EarError,
+  type EarKey,
   earAlgorithms,
   earOf,
   jwksOf,
@@ -137,6 +138,14 @@ describe("the trustworthiness vector", () => {
     const verdict = tpmVerdict()
     expect(verdict).toMatchObject({ verdict: "accepted", assurance: "tpm-only" })
     expect(told(verdict).vector).toEqual({ "instance-identity": 2, executables: 3 })
+    const inNitro = {
+      name: "nitro-document",
+      result: "passed",
+      found: "nitro-tpm",
+      wanted: "nitro-tpm",
+    } as const
+    const nitro = { ...verdict, platform: "nitro nitro-tpm", checks: [...verdict.checks, inNitro] }
+    expect(told(nitro).vector).toEqual({ "instance-identity": 2, executables: 3 })
   })
 
   it("knows no machine where any would do", () => {
@@ -252,20 +261,30 @@ describe("a token", () => {
     expect(readEarKey(Buffer.from(key.pem), "key").id).toBe(jwk.kid)
   })
 
+  const isRight = (token: string, key: EarKey): boolean => {
+    try {
+      return readEar(token, [key]).signature === "right"
+    } catch (error) {
+      if (error instanceof EarError) return false
+      throw error
+    }
+  }
+
   it("is seen through at every change of a character", () => {
     for (const { key } of keys) {
       const token = signEar(claims(), key)
       let wrong = 0
+      // The last character has spare bits: other characters stand for the same bytes.
+      for (const last of "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+        const other = `${token.slice(0, -1)}${last}`
+        expect(isRight(other, key)).toBe(other === token)
+      }
       for (let i = 0; i < token.length; i += 13) {
         const other = `${token.slice(0, i)}${token[i] === "A" ? "B" : "A"}${token.slice(i + 1)}`
-        try {
-          expect(readEar(other, [key]).signature).not.toBe("right")
-          wrong += 1
-        } catch (error) {
-          if (!(error instanceof EarError)) throw error
-        }
+        expect(isRight(other, key)).toBe(false)
+        wrong += 1
       }
-      expect(wrong).toBeGreaterThan(0)
+      expect(wrong).toBeGreaterThan(100)
     }
   })
 
