@@ -6,6 +6,7 @@ import { crypto } from "../common/crypto/index.ts"
 import { runService } from "../common/process/index.ts"
 import { collateralVariables, makeCollateralCache } from "../guest/collateral-cache.ts"
 import { verifierConfig } from "./config.ts"
+import { defaultThreads, makePool, THREADS_MAX } from "./pool.ts"
 import { serveVerifier } from "./service.ts"
 
 runService({
@@ -20,6 +21,10 @@ runService({
       "VOUCHSAFE_ANCHORS",
       "the guest's measured configuration: operators and control plane to believe (JSON)",
     ],
+    [
+      "VOUCHSAFE_APPRAISAL_THREADS",
+      `threads that appraise, 0 to ${THREADS_MAX}; 0: the service's own (${defaultThreads()})`,
+    ],
     ["VOUCHSAFE_RECORDS", "a folder that keeps the last verdicts of each node, to be replayed (none)"],
     ...collateralVariables,
   ],
@@ -28,6 +33,16 @@ runService({
       const { instance, runDirectory, anchors } = own.guest
       openRunDirectory(runDirectory)
       const { view, snapshot } = yield* makeCollateralCache({ settings: own.collateral })
+      const pool =
+        own.threads === 0
+          ? undefined
+          : yield* makePool({
+              threads: own.threads,
+              instance,
+              control: own.control,
+              stale: own.collateral.stale,
+              snapshot,
+            })
       return yield* serveVerifier({
         crypto,
         trust: loadTrust(anchors),
@@ -36,6 +51,7 @@ runService({
         runDirectory,
         collateral: view,
         snapshot,
+        ...(pool && { appraise: (...of: Parameters<typeof pool.appraise>) => pool.appraise(...of) }),
         ...(Option.isSome(own.records) && { records: own.records.value }),
       })
     }).pipe(Effect.provide(Bus.layer(bus))),

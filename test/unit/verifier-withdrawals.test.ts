@@ -1,7 +1,6 @@
 /** A verifier that looks again at what it has accepted: on news, on refusals, on another document, and once in a while. */
 import { Effect, Logger } from "effect"
 import { describe, expect, it } from "vitest"
-import { stringify } from "yaml"
 import { limits } from "../../schemas/limits.ts"
 import type { NodeEvidence } from "../../schemas/messages/attestation.ts"
 import type { Signed } from "../../schemas/messages/common.ts"
@@ -12,11 +11,8 @@ import { crypto } from "../../services/common/crypto/index.ts"
 import type { CollateralSnapshot } from "../../services/evidence/collateral/index.ts"
 import { EvidenceCaches } from "../../services/evidence/index.ts"
 import { appraiseNode, type Outstanding, type Verdict } from "../../services/guest/appraise-node.ts"
-import { challengeValue } from "../../services/make/challenge.ts"
 import { verify } from "../../services/make/envelope.ts"
 import { labels } from "../../services/make/labels.ts"
-import { nodeReportData } from "../../services/make/transcript.ts"
-import { parseWorkflow, type VerifiedWorkflow } from "../../services/make/workflow-document.ts"
 import {
   contentOf,
   HeldResults,
@@ -26,120 +22,8 @@ import {
   speaksOfNode,
 } from "../../services/verifier/held.ts"
 import { makeWithdrawals } from "../../services/verifier/withdrawals.ts"
-import { tdxPiece } from "./appraisal-support.ts"
-import { dataplane, now } from "./evidence-support.ts"
-import { Hierarchy, serials } from "./evidence-tdx-support.ts"
-
-const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
-const intel = new Hierarchy()
-const good = intel.collateral()
-/** The next list of the same issuer names the machine's certificate. */
-const revoking = { ...good, pckCrl: intel.crl("ca", { revoked: [serials.pck] }) }
-
-const workflowWith = (change: { mrtd?: string; until?: string } = {}, digest = 4): VerifiedWorkflow => ({
-  digest: filled(32, digest),
-  document: parseWorkflow(
-    stringify({
-      workflow: "example",
-      domain: "lab",
-      version: 1,
-      not_after: "2030-01-01T00:00:00Z",
-      suite: "chacha20-poly1305",
-      lease_seconds: 30,
-      roots: [intel.root],
-      stages: {
-        source: {
-          assurance: "emulated",
-          platforms: ["tdx"],
-          tdx: {
-            mrtd: [change.mrtd ?? "00".repeat(48)],
-            rtmrs: { 1: ["00".repeat(48)], 2: ["00".repeat(48)] },
-            tcb: {
-              statuses: ["UpToDate"],
-              advisories: [{ id: "INTEL-SA-00001", until: change.until ?? "2029-01-01" }],
-            },
-          },
-          dataplane: [dataplane],
-        },
-      },
-      nodes: [
-        {
-          id: "n1",
-          stage: "source",
-          chip: { tdx: "9d".repeat(16) },
-          address: "10.77.0.1",
-          wire: "10.99.0.11",
-        },
-      ],
-      edges: [],
-    }),
-  ),
-})
-
-const workflow = workflowWith()
-const keys = { dh: crypto.x25519.generate(), signing: crypto.ed25519.generate() }
-
-const askedFor = (session: number): Outstanding => {
-  const [verifierNonce, beacon] = [filled(32, 1), filled(32, 2)]
-  return {
-    nodeId: "n1",
-    session: filled(16, session),
-    verifierNonce,
-    beacon,
-    value: challengeValue(crypto, verifierNonce, beacon),
-    workflow,
-    nonce: filled(32, 5),
-    controlDigest: filled(32, 6),
-  }
-}
-
-/** `quoted`: what the hardware vouches for, when that is something else than what is claimed. */
-const answer = (
-  asked: Outstanding,
-  change: Partial<NodeEvidence["claims"]> = {},
-  quoted: Partial<NodeEvidence["claims"]> = change,
-): NodeEvidence => {
-  const plain: NodeEvidence["claims"] = {
-    suites: ["chacha20-poly1305"],
-    domain: "lab",
-    workflow: asked.workflow.digest,
-    control: asked.controlDigest,
-    nonce: asked.nonce,
-    challenge: asked.value,
-    node: "n1",
-    session: asked.session,
-    signing_key: keys.signing.publicKey,
-    dh_key: keys.dh.publicKey,
-    kem_key: new Uint8Array(0),
-    dataplane: Uint8Array.from(Buffer.from(dataplane, "hex")),
-    boot: filled(16, 7),
-  }
-  const c = { ...plain, ...quoted }
-  const reportData = nodeReportData(crypto, {
-    role: "node",
-    suites: c.suites,
-    domain: c.domain,
-    workflowDigest: c.workflow,
-    controlDigest: c.control,
-    nonce: c.nonce,
-    challenge: c.challenge,
-    nodeId: c.node,
-    session: c.session,
-    signingKey: c.signing_key,
-    dhKey: c.dh_key,
-    kemKey: c.kem_key,
-    dataplane: c.dataplane,
-    bootId: c.boot,
-  })
-  return {
-    v: 1,
-    kind: "node-evidence",
-    verifier_nonce: asked.verifierNonce,
-    beacon: asked.beacon,
-    claims: { ...plain, ...change },
-    evidence: { pieces: [tdxPiece(intel, { reportData })] },
-  }
-}
+import { now } from "./evidence-support.ts"
+import { answer, askedFor, filled, good, revoking, workflow, workflowWith } from "./verifier-support.ts"
 
 const judge = (evidence: NodeEvidence, asked: Outstanding, collateral = good, at = now): Verdict =>
   appraiseNode(
