@@ -60,8 +60,9 @@ beforeAll(async () => {
   })
   // Its answer will come too late.
   const node = await playNode(world, "slow")
-  const sinceMs = performance.now()
-  slow = { node, sinceMs, evidence: (await prepare(world, node)).evidence }
+  const { evidence } = await prepare(world, node)
+  // The challenge is older than that, by as long as the machine was busy.
+  slow = { node, sinceMs: performance.now(), evidence }
   honest = await playNode(world, "n1")
   bad = await playNode(world, "bad")
   genuine = claimsOf(await attested(world, honest))
