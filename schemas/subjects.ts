@@ -173,7 +173,7 @@ export const subjects = {
     publishers: [by("loader", "node")],
     subscribers: [by("auditor"), by("operator")],
     bytesMax: limits.messageBytes,
-    meaning: "counters of a node's data plane, about twice a second",
+    meaning: "counters of a node's data plane, every two seconds and on change",
   },
   workflow: {
     pattern: "workflow.{domain}",

@@ -139,8 +139,8 @@ export const moveData = async (
   return { ...result, began }
 }
 
-/** Statistics come twice a second: when a second and a bit brings nothing new, all is in. */
-const QUIET_MS = 1_200
+/** Statistics of what goes on come every two seconds: when a bit more brings nothing new, all is in. */
+const QUIET_MS = 2_800
 
 const untilCounted = async (lab: Lab): Promise<void> => {
   let last = trafficFingerprint(lab.watch)

@@ -1,4 +1,4 @@
-/** A loader's view of its node, published about twice a second; nothing secret, nothing that decides. */
+/** A loader's view of its node, published every two seconds, and soon when something has changed; nothing secret, nothing that decides. */
 import { Schema } from "effect"
 import { Count, InstanceId, list, Token, text, U64, Version } from "../fields.ts"
 import { limits } from "../limits.ts"

@@ -77,8 +77,8 @@ export const showEvents = (out: Output, options: { after: number; follow: boolea
     }),
   )
 
-/** Twice the interval in which every loader publishes. */
-const LISTEN_MS = 1_200
+/** Longer than the interval in which every loader publishes, loaded machines included. */
+const LISTEN_MS = 2_700
 
 const passing = new Set(verdicts.filter(({ outcome }) => outcome === "pass").map(({ name }) => name))
 
@@ -105,7 +105,7 @@ export const statusLines = (stats: ReadonlyArray<Stats>): ReadonlyArray<string> 
     ]
   })
 
-/** Listens long enough to hear every loader twice and prints the newest of each. */
+/** Listens long enough to hear every loader and prints the newest of each. */
 export const showStatus = async (out: Output): Promise<void> => {
   const stats = await onBus((bus) =>
     Effect.gen(function* () {

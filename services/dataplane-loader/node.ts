@@ -30,6 +30,7 @@ import { openSignedRelease } from "./open-release.ts"
 import type { Rules } from "./rules.ts"
 import { type Attested, beginSession, endSession } from "./session.ts"
 import { statsOf } from "./stats.ts"
+import { Telling } from "./telling.ts"
 import type { PlaneWatch } from "./watch.ts"
 
 export interface NodeOptions {
@@ -95,6 +96,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   let state: Stats["state"] = "denied"
   let failures = 0
   const rekeys = new Map<string, number>()
+  const telling = new Telling()
 
   const data = (more: object) => ({ node, ...more })
   /** A hostile bus can send as many bad releases as it likes: fifty a second are enough for the record. */
@@ -346,7 +348,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
 
     stats: currentStats,
 
-    /** Clears away what is past its deadline and publishes the counters. */
+    /** Clears away what is past its deadline, and publishes the counters when there is something to tell. */
     tell: Effect.suspend(() => {
       const current = life
       const overdue = current?.state.expire(bootNow()) ?? []
@@ -354,10 +356,15 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       return after.pipe(
         // What others have taken the place of ends without anybody missing it.
         Effect.andThen(Effect.forEach(overdue.filter(wasInUse), leaseOver, { discard: true })),
-        Effect.andThen(Effect.suspend(() => bus.publish("stats", { node }, currentStats()))),
+        Effect.andThen(Effect.suspend(tellStats)),
         Effect.andThen(Effect.suspend(() => Effect.forEach(plane.drops(), dropped, { discard: true }))),
       )
     }),
+  }
+
+  function tellStats() {
+    const stats = currentStats()
+    return telling.due(stats, nowMs()) ? bus.publish("stats", { node }, stats) : Effect.void
   }
 
   function currentStats(): Stats {
@@ -400,7 +407,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (life === undefined) state = "refused"
     failures += 1
     // What is only not there yet is asked for often; a verdict about this node changes rarely.
-    const most = /^(BUS_|NO_|NOT_RISING$)/.test(error.code) ? 2_000 : 30_000
+    const most = /^(BUS_|BUSY$|NO_|NOT_RISING$)/.test(error.code) ? 2_000 : 30_000
     const least = life === undefined ? 500 : 100
     const pauseMs = Math.min(most, least * 2 ** Math.min(failures - 1, 9)) * (0.8 + Math.random() * 0.4)
     return Effect.logWarning(`refused: ${error.code} ${error.field}: ${error.message}`).pipe(

@@ -30,11 +30,11 @@ import { serveMetrics } from "./metrics.ts"
 import { makeNode } from "./node.ts"
 import { describeAddresses, followAddresses, sameAddresses } from "./own-address.ts"
 import { compileRules, type Rules } from "./rules.ts"
+import { TELL_LOOK_MS } from "./telling.ts"
 import { upgradePlane } from "./upgrade.ts"
 import { type Change, LOOK_MS, PlaneWatch } from "./watch.ts"
 
 const ESP_PORT = 4_500
-const TELL_MS = 500
 /** Until the signed workflow says which address is this node's: one that no packet can come from. */
 const NO_ADDRESS = 0xff_ff_ff_ff
 
@@ -302,7 +302,7 @@ const live = (
         ),
       )
     yield* Effect.forkScoped(
-      lives.tell.pipe(Effect.ignore({ log: true }), Effect.repeat(Schedule.spaced(TELL_MS))),
+      lives.tell.pipe(Effect.ignore({ log: true }), Effect.repeat(Schedule.spaced(TELL_LOOK_MS))),
     )
     // When the document's own end has come, nothing is asked for any more, and the leases run out.
     yield* Effect.forkScoped(lives.live(() => (newest.current() === undefined ? undefined : known)))

@@ -1,4 +1,4 @@
-/** What a node tells about itself twice a second: counters and times, no keys. */
+/** What a node tells about itself: counters and times, no keys. */
 import type { EdgeStats, Stats } from "../../schemas/messages/stats.ts"
 import { compareEpochs } from "../make/epoch.ts"
 import type { HeldEpoch } from "../make/held.ts"

@@ -45,6 +45,8 @@ export interface Lab {
   readonly pids: ReadonlyMap<string, number>
   readonly bus: (role: Role, instance: string) => BusConfig
   readonly sign: (version: number) => SignedWorkflow
+  /** How many messages clients have sent the server so far. */
+  readonly messages: () => Promise<number>
   readonly close: () => Promise<void>
 }
 
@@ -153,16 +155,19 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
     })
     const nats = join(directory, "nats")
     const config = join(nats, "nats.conf")
-    writeFileSync(config, serverConfig({ identities: users, port: -1, storeDir: join(nats, "store") }))
+    const settings = serverConfig({ identities: users, port: -1, storeDir: join(nats, "store") })
+    writeFileSync(config, `${settings}\nhttp: "127.0.0.1:-1"\n`)
     const server = spawn("nats-server", ["-c", config, "--ports_file_dir", nats], { stdio: "ignore" })
     children.push(server)
     pids.set("nats-server", server.pid ?? 0)
     const ports = join(nats, `nats-server_${server.pid}.ports`)
-    let url = ""
+    let [url, monitor] = ["", ""]
     await until("nats-server", () => {
       if (!existsSync(ports)) return false
-      url = /nats:\/\/127\.0\.0\.1:\d+/.exec(readFileSync(ports, "utf8"))?.[0] ?? ""
-      return url !== ""
+      const listed = readFileSync(ports, "utf8")
+      url = /nats:\/\/127\.0\.0\.1:\d+/.exec(listed)?.[0] ?? ""
+      monitor = /http:\/\/127\.0\.0\.1:\d+/.exec(listed)?.[0] ?? ""
+      return url !== "" && monitor !== ""
     })
     const bus = (role: Role, instance: string): BusConfig => ({
       url,
@@ -254,7 +259,11 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
       // JSON is YAML, and shorter.
       return signWorkflow(JSON.stringify(document), operator)
     }
-    return { workers, pids, bus, sign, close }
+    const messages = async (): Promise<number> => {
+      const answer = (await (await fetch(`${monitor}/varz`)).json()) as { readonly in_msgs: number }
+      return answer.in_msgs
+    }
+    return { workers, pids, bus, sign, messages, close }
   } catch (error) {
     await close()
     throw error

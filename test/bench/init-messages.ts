@@ -14,7 +14,7 @@ export interface WorkerOrder {
   readonly nodes: ReadonlyArray<string>
 }
 
-export type ToWorker = { readonly kind: "prepare" | "start" | "rest" | "end" }
+export type ToWorker = { readonly kind: "prepare" | "start" | "steady" | "rest" | "end" }
 
 /** When a node had what it asked for, in ms of CLOCK_MONOTONIC. */
 export interface NodeTimes {

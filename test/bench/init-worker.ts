@@ -6,7 +6,7 @@
 import { readFileSync, writeFileSync } from "node:fs"
 import { Session } from "node:inspector"
 import { join } from "node:path"
-import { Context, Effect, Fiber, Layer, Logger, Redacted, type Scope } from "effect"
+import { Context, Effect, Fiber, Layer, Logger, Redacted, Schedule, type Scope } from "effect"
 import { answerNode, type NodeGuest } from "../../services/attester/answer.ts"
 import { DeviceQueue } from "../../services/attester/device-queue.ts"
 import { Bus, type BusConfig, type BusShape, identity } from "../../services/common/bus/bus.ts"
@@ -15,6 +15,7 @@ import { crypto } from "../../services/common/crypto/index.ts"
 import { bootId } from "../../services/common/kernel/clock.ts"
 import { makeNode } from "../../services/dataplane-loader/node.ts"
 import { compileRules, type Rules } from "../../services/dataplane-loader/rules.ts"
+import { TELL_LOOK_MS } from "../../services/dataplane-loader/telling.ts"
 import { emulatedSnp } from "../../services/evidence/providers/index.ts"
 import { knowWorkflow } from "../../services/guest/known-workflow.ts"
 import type { VerifiedWorkflow } from "../../services/make/workflow-document.ts"
@@ -29,6 +30,7 @@ interface Member {
   readonly id: string
   readonly guest: NodeGuest
   readonly loader: BusShape
+  readonly attester: BusShape
   readonly trust: Trust
   readonly runDirectory: string
   node: ReturnType<typeof makeNode> | undefined
@@ -93,6 +95,7 @@ const run = (order: WorkerOrder) =>
         id,
         guest,
         loader,
+        attester,
         trust: loadTrust(order.anchors),
         runDirectory,
         node: undefined,
@@ -192,6 +195,20 @@ const run = (order: WorkerOrder) =>
       )
     })
 
+    /** What the nodes' services do besides when all is well. Each looks at the document; one of them reads it for all. */
+    const steady = Effect.forEach(
+      members,
+      ({ node, loader, attester }) =>
+        Effect.all([
+          Effect.forkScoped(
+            (node?.tell ?? Effect.void).pipe(Effect.repeat(Schedule.spaced(TELL_LOOK_MS)), Effect.ignore),
+          ),
+          loader.workflows.watch(trust.domain, () => Effect.void),
+          attester.workflows.watch(trust.domain, () => Effect.void),
+        ]),
+      { concurrency: 16, discard: true },
+    )
+
     yield* knowWorkflow(crypto, trust, {
       onChange: (next) =>
         Effect.sync(() => {
@@ -218,6 +235,8 @@ const run = (order: WorkerOrder) =>
         } else if (message.kind === "start") {
           profiler?.post("Profiler.start")
           Effect.runForkWith(context)(start)
+        } else if (message.kind === "steady") {
+          Effect.runForkWith(context)(steady)
         } else if (message.kind === "rest") {
           if (order.profile !== undefined) profile(order.profile)
           Effect.runForkWith(context)(

@@ -3,7 +3,7 @@
  * control plane's real services over a real NATS server. A round is a new version of the workflow: a new term, new
  * sessions, new maps. The first round meets code that no one has run yet.
  */
-import { readFileSync } from "node:fs"
+import { mkdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { Context, Effect, Layer, Logger } from "effect"
@@ -49,6 +49,15 @@ const phasesOf = (times: readonly NodeTimes[], from: number): Record<Phase, numb
   ) as Record<Phase, number>
 }
 
+/** While nothing happens but renewals, statistics and looks at the stored workflow. */
+export interface Steady {
+  /** Of the control plane's processes together; the bus is not in it. */
+  readonly control_plane_cores: number
+  readonly cores: Readonly<Record<string, number>>
+  /** That clients send the server. */
+  readonly bus_messages_per_s: number
+}
+
 export interface Round {
   readonly seconds: number
   readonly phases: Record<Phase, number>
@@ -57,8 +66,7 @@ export interface Round {
   readonly peak_rss_mb: number
   /** To each node until all its edges were in use, on average: two are the least. */
   readonly releases_per_node: number
-  /** Cores that each process takes while leases are renewed; without the nodes' statistics. */
-  readonly steady_cores?: Readonly<Record<string, number>>
+  readonly steady?: Steady
 }
 
 const within = <A>(what: string, ms: number, promise: Promise<A>): Promise<A> => {
@@ -69,18 +77,30 @@ const within = <A>(what: string, ms: number, promise: Promise<A>): Promise<A> =>
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
 
-/** What each process takes of a core while nothing happens but renewals, after a pause for what the start left to do. */
-const restingCpu = async (lab: Lab, seconds: number): Promise<Readonly<Record<string, number>>> => {
+const CONTROL_PLANE = ["attester", "verifier", "key-releaser"]
+
+/** What everything takes once nodes do all that they do when all is well, after a pause for what the start left to do. */
+const watchSteady = async (lab: Lab, seconds: number): Promise<Steady> => {
   const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
-  await pause(3_000)
+  for (const worker of lab.workers) worker.send({ kind: "steady" })
+  await pause(5_000)
   const processes = [...lab.pids]
   const before = processes.map(([, pid]) => cpuOf(pid))
+  const messages = await lab.messages()
   const from = nowMs()
   await pause(seconds * 1_000)
   const elapsed = (nowMs() - from) / 1_000
-  return Object.fromEntries(
+  const cores = Object.fromEntries(
     processes.map(([who, pid], i) => [who, rounded((cpuOf(pid) - (before[i] ?? 0)) / elapsed, 4)]),
   )
+  return {
+    control_plane_cores: rounded(
+      CONTROL_PLANE.reduce((sum, who) => sum + (cores[who] ?? 0), 0),
+      4,
+    ),
+    cores,
+    bus_messages_per_s: rounded(((await lab.messages()) - messages) / elapsed, 1),
+  }
 }
 
 const playRound = async (lab: Lab, timeoutMs: number, steadySeconds = 0): Promise<Round> => {
@@ -105,10 +125,10 @@ const playRound = async (lab: Lab, timeoutMs: number, steadySeconds = 0): Promis
     cpu_by_process: Object.fromEntries(processes.map(([who], i) => [who, rounded(used[i] ?? 0)])),
     peak_rss_mb: Math.round(processes.reduce((sum, [, pid]) => sum + peakMbOf(pid), 0)),
   }
-  const steady = steadySeconds === 0 ? undefined : await restingCpu(lab, steadySeconds)
+  const steady = steadySeconds === 0 ? undefined : await watchSteady(lab, steadySeconds)
   for (const worker of lab.workers) worker.send({ kind: "rest" })
   await Promise.all(lab.workers.map((worker) => worker.next("rested")))
-  return steady === undefined ? round : { ...round, steady_cores: steady }
+  return steady === undefined ? round : { ...round, steady }
 }
 
 /** Puts a version in force and waits until all that obey it know it. */
@@ -154,6 +174,7 @@ export const measureInit = async (options: InitOptions): Promise<InitResult> => 
   const pairs = pairsOf(topology, nodes)
   const mapsOnDemand = nodes > PREALLOCATED_NODES_MAX
   const load = machine()
+  if (options.profile !== undefined) mkdirSync(options.profile, { recursive: true })
   const lab = await openLab({
     nodes,
     pairs,
@@ -212,6 +233,8 @@ export const measureInit = async (options: InitOptions): Promise<InitResult> => 
 
 const isTopology = (text: string): text is Topology => (topologies as readonly string[]).includes(text)
 
+const percent = (part: number): string => `${(100 * part).toFixed(2)} %`
+
 const linesOf = (result: InitResult): readonly string[] => [
   `${result.nodes} nodes, ${result.topology}, ${result.edges} pairs: ${result.seconds} s (first round ${result.cold_seconds} s), ${result.cpu_s} s of CPU, ${result.peak_rss_mb} MB at most, load ${result.machine.load.join(" ")}`,
   ...table(
@@ -225,8 +248,13 @@ const linesOf = (result: InitResult): readonly string[] => [
       ...Object.values(round.cpu_by_process),
     ]),
   ),
-  ...result.rounds.flatMap(({ steady_cores: steady = {} }) =>
-    Object.entries(steady).map(([who, cores]) => `steady: ${who} ${(100 * cores).toFixed(2)} % of a core`),
+  ...result.rounds.flatMap(({ steady }) =>
+    steady === undefined
+      ? []
+      : [
+          `steady: control plane ${percent(steady.control_plane_cores)} of a core, ${steady.bus_messages_per_s} messages/s on the bus`,
+          ...Object.entries(steady.cores).map(([who, cores]) => `steady: ${who} ${percent(cores)} of a core`),
+        ],
   ),
 ]
 

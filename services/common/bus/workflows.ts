@@ -11,8 +11,14 @@ import { BUCKET_STREAM, bucketSubject } from "./streams.ts"
 import type { SubjectError } from "./subject.ts"
 import { BusError, type BusShape, type StoredWorkflow } from "./types.ts"
 
-/** What is stored is asked for again this often: a message may be lost, and so may a whole server. */
-const LOOK_EVERY = "5 seconds"
+/**
+ * What is stored is asked for again about this often, for a message may be lost; not by all at once, though all began at
+ * once. After each new connection it is asked for soon: what was said meanwhile has been missed.
+ */
+const LOOK_MS = 30_000
+const FAILED_LOOK_MS = 5_000
+const CONNECTION_MS = 1_000
+const jittered = (ms: number): number => performance.now() + ms * (0.8 + 0.4 * Math.random())
 const { bytesMax } = subjects.workflow
 
 const keyOf = (domain: string): Effect.Effect<string, BusError> =>
@@ -83,19 +89,26 @@ export const makeWorkflows = (core: Core): BusShape["workflows"] => {
       )
       let live: Uint8Array | undefined
       const arrived = yield* Latch.make(false)
+      let connections = core.counting.reconnects
+      let lookMs = jittered(LOOK_MS)
       const follow = Effect.gen(function* () {
         for (;;) {
-          yield* arrived.await.pipe(Effect.timeoutOption(LOOK_EVERY))
+          yield* arrived.await.pipe(Effect.timeoutOption(CONNECTION_MS))
           arrived.closeUnsafe()
           const data = live
           live = undefined
+          const { reconnects } = core.counting
           if (data !== undefined) yield* offer(data)
-          else
+          else if (reconnects !== connections || performance.now() >= lookMs) {
+            connections = reconnects
+            lookMs = jittered(LOOK_MS)
             yield* look.pipe(
-              Effect.catch(({ reason }) =>
-                Effect.logWarning("the stored workflow cannot be read", { reason }),
-              ),
+              Effect.catch(({ reason }) => {
+                lookMs = jittered(FAILED_LOOK_MS)
+                return Effect.logWarning("the stored workflow cannot be read", { reason })
+              }),
             )
+          }
         }
       })
       yield* subscribed(core, key, undefined, (message) => {
