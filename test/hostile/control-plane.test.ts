@@ -327,6 +327,10 @@ describe("refused by the loader and by the attester: a control plane", () => {
       "whose releaser key was exchanged",
       (offer) => withClaims(offer, { releaser_key: crypto.ed25519.generate().publicKey }),
     ],
+    [
+      "to which another guest's verifier was added",
+      (offer) => withClaims(offer, { verifiers: [crypto.ed25519.generate().publicKey] }),
+    ],
     ["whose term was raised", (offer) => withClaims(offer, { term: offer.control.claims.term + 1n })],
   ]
   it.each(lies)("%s", async (name, change) => {
@@ -337,6 +341,14 @@ describe("refused by the loader and by the attester: a control plane", () => {
     const offer = change(await offerOf(plane, session))
     const shown = lying ? withClaims(offer, { operators: right }) : offer
     await expectDisbelieved(session, shown, "NOT_VOUCHED", "control.report-data")
+  })
+
+  it("whose releaser only stands by, and says so", async () => {
+    const session = begin(node)
+    const plane = newPlane()
+    const releaser = crypto.ed25519.generate()
+    writeReleaserKey(plane.directory, { instance: "r1", key: releaser.publicKey, term: 0n })
+    await expectDisbelieved(session, await offerOf(plane, session), "NOT_VOUCHED", "control.term")
   })
 
   it("that shows a node's report as its own, even of its own machine", async () => {

@@ -273,10 +273,14 @@ const answersHellos = async ({ bus, run }: World, node: string): Promise<void> =
   const loader = await bus("loader", node)
   const [session, nonce] = [crypto.randomBytes(16), crypto.randomBytes(32)]
   const hello = { v: 1, domain: "lab", node, session, nonce, term: 0n } as const
-  await until("an offer", async () => {
-    const reply = await run(loader.request("hello", { node }, hello, { timeoutMs: 5_000 }))
-    return reply.kind === "offer" ? true : undefined
-  })
+  await until(
+    "an offer",
+    async () => {
+      const reply = await run(loader.request("hello", { node }, hello, { timeoutMs: 5_000 }))
+      return reply.kind === "offer" ? true : undefined
+    },
+    60_000,
+  )
 }
 
 export const startWorld = async (options: WorldOptions): Promise<World> => {
@@ -474,7 +478,7 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
   try {
     const everybody = [...CONTROL, ...second].filter(({ role }) => role !== "operator" && role !== "auditor")
     for (const by of everybody.map(({ role, instance }) => `${role}-${instance}`))
-      await recorded(0, { by, type: "vouchsafe.service.ready" })
+      await recorded(0, { by, type: "vouchsafe.service.ready" }, 60_000)
     await answersHellos(world, ids[0] ?? "")
     return world
   } catch (error) {
