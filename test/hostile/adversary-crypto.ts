@@ -1,0 +1,243 @@
+/**
+ * Ideal cryptography: signatures that nobody but the key's owner can make, exchanges and seals that give their secret to
+ * the two that share it, hardware that signs what it was told. Made of hashes and a table, so that a run repeats from its
+ * seed, costs little, and knows of each key whose it is. Every secret starts with a mark, so that it can be found where it
+ * must not be. What primitives do with hostile inputs is tried elsewhere; here it is what the protocol does with them.
+ */
+import { createHash } from "node:crypto"
+import { ReleasePayload } from "../../schemas/messages/release.ts"
+import { decode } from "../../services/common/codec/index.ts"
+import { type Crypto, CryptoError, native } from "../../services/common/crypto/index.ts"
+import { type KeyAlgorithm, SecretKey } from "../../services/common/crypto/secret-key.ts"
+import type { Chance } from "./adversary-virtual.ts"
+
+const MARK = Uint8Array.of(0xd1, 0x5e, 0xa5, 0xed, 0x0f, 0xf5)
+const MARK_TEXT = [
+  Buffer.from(MARK).toString("hex"),
+  Buffer.from(MARK).toString("hex").toUpperCase(),
+] as const
+/** What of the mark is the same in base64 whatever stands before and after it. */
+const MARK_BASE64 = [0, 1, 2].map((before) => {
+  const text = Buffer.concat([Buffer.alloc(before), MARK]).toString("base64")
+  return { before, text: text.slice(before === 0 ? 0 : before + 1, Math.floor(((before + 6) * 4) / 3)) }
+})
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
+const hash = (...parts: ReadonlyArray<string | Uint8Array>): Uint8Array => {
+  const state = createHash("sha256")
+  for (const part of parts) state.update(part)
+  return Uint8Array.from(state.digest())
+}
+const hash384 = (...parts: ReadonlyArray<string | Uint8Array>): Uint8Array => {
+  const state = createHash("sha384")
+  for (const part of parts) state.update(part)
+  return Uint8Array.from(state.digest())
+}
+
+/** What P-384 hardware signs, in place of r and s. */
+export const hardwareSignature = (publicKey: Uint8Array, message: Uint8Array): Uint8Array => {
+  const key = publicKey.subarray(publicKey.length - 96)
+  return Buffer.concat([hash384("r", key, message), hash384("s", key, message)])
+}
+
+/** A payload on its way into a seal. */
+export interface Sealing {
+  readonly by: string
+  readonly payload: ReleasePayload
+  /** Whose keys it is sealed to, and which they are. */
+  readonly kemOwner: string | undefined
+  readonly dhOwner: string | undefined
+  readonly dhKey: string
+}
+
+const known = new Map<string, boolean>()
+
+export class Ideal {
+  readonly #chance: Chance
+  /** Public key in hex to its secret and owner. */
+  readonly #keys = new Map<string, { readonly secret: Uint8Array; readonly owner: string }>()
+  readonly #secrets = new Map<string, string>()
+  onSeal: ((sealing: Sealing) => void) | undefined
+
+  constructor(chance: Chance) {
+    this.#chance = chance
+  }
+
+  ownerOf(publicKey: Uint8Array): string | undefined {
+    return this.#keys.get(hex(publicKey))?.owner
+  }
+
+  get secrets(): number {
+    return this.#secrets.size
+  }
+
+  random(length: number): Uint8Array {
+    const bytes = new Uint8Array(length)
+    for (let i = 0; i < length; i++) bytes[i] = this.#chance.below(256)
+    if (length >= 16) bytes.set(MARK)
+    return bytes
+  }
+
+  /** @returns what of this is a secret in plain, hex or base64: its name */
+  leakIn(bytes: Uint8Array): string | undefined {
+    const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+    for (let at = buffer.indexOf(MARK); at >= 0; at = buffer.indexOf(MARK, at + 1)) {
+      const found = this.#secrets.get(buffer.toString("hex", at, at + 16))
+      if (found !== undefined) return found
+    }
+    for (const mark of MARK_TEXT)
+      for (let at = buffer.indexOf(mark); at >= 0; at = buffer.indexOf(mark, at + 1)) {
+        const found = this.#secrets.get(buffer.toString("latin1", at, at + 32).toLowerCase())
+        if (found !== undefined) return `${found}, in hex`
+      }
+    for (const { before, text } of MARK_BASE64)
+      for (let at = buffer.indexOf(text); at >= 0; at = buffer.indexOf(text, at + 1)) {
+        const from = before === 0 ? at : at - before - 1
+        const plain = Buffer.from(buffer.toString("latin1", Math.max(0, from), from + 28), "base64")
+        const found = this.#secrets.get(plain.toString("hex", before, before + 16))
+        if (found !== undefined) return `${found}, in base64`
+      }
+    return undefined
+  }
+
+  #secret<T extends Uint8Array>(name: string, bytes: T): T {
+    if (bytes.length >= 16) this.#secrets.set(hex(bytes.subarray(0, 16)), name)
+    return bytes
+  }
+
+  #marked(name: string, bytes: Uint8Array): Uint8Array {
+    bytes.set(MARK)
+    return this.#secret(name, bytes)
+  }
+
+  #key(algorithm: KeyAlgorithm, owner: string, secret: Uint8Array): SecretKey {
+    const own = Uint8Array.from(secret)
+    this.#secret(`${owner}'s ${algorithm} key`, own)
+    const digest = hash(algorithm, own)
+    const publicKey = algorithm === "ml-kem-768" ? new Uint8Array(1_184) : digest
+    if (algorithm === "ml-kem-768") publicKey.set(digest)
+    this.#keys.set(hex(publicKey), { secret: Uint8Array.from(own), owner })
+    return new SecretKey(algorithm, own, publicKey)
+  }
+
+  /**
+   * The port as one party has it.
+   * @param spoil may change what this party derives, as a faulty one would
+   */
+  of(owner: string, spoil: () => boolean = () => false): Crypto {
+    let recipient: { kem?: string | undefined; dh?: string | undefined; dhKey?: string } = {}
+    const seed = (algorithm: KeyAlgorithm) => this.#key(algorithm, owner, this.random(32))
+    const exchange = (own: SecretKey, peer: Uint8Array): Uint8Array => {
+      if (peer.length !== 32) throw new CryptoError("input", "peerPublicKey", "must have 32 bytes")
+      if (peer.every((byte) => byte === 0))
+        throw new CryptoError("weak-point", "peerPublicKey", "is of small order")
+      const mine = own.reveal("x25519")
+      const theirs = this.#keys.get(hex(peer))?.secret ?? peer
+      const [a, b] = Buffer.compare(mine, theirs) < 0 ? [mine, theirs] : [theirs, mine]
+      return this.#marked(`an exchange of ${owner}`, hash("x25519", a, b))
+    }
+    const owned = (key: Uint8Array) => this.#keys.get(hex(key))?.owner
+    return {
+      ...native,
+      hkdfSha256: (ikm, salt, info, length) => {
+        const okm = native.hkdfSha256(ikm, salt, info, length)
+        for (let at = 0; at + 36 <= okm.length; at += 36)
+          this.#marked(`a traffic key of ${owner}`, okm.subarray(at, at + 32))
+        if (spoil()) for (const [i, byte] of okm.entries()) if (i % 36 > 5) okm[i] = byte ^ 0x55
+        return okm
+      },
+      hkdfExtractSha256: (ikm, salt) => this.#marked(`${owner}'s seal`, native.hkdfExtractSha256(ikm, salt)),
+      hkdfExpandSha256: (prk, info, length) => {
+        const okm = native.hkdfExpandSha256(prk, info, length)
+        return length >= 32 ? this.#marked(`${owner}'s seal`, okm) : okm
+      },
+      shake256: (data, length) => {
+        this.#secret(`${owner}'s seed`, data)
+        const out = native.shake256(data, length)
+        for (const at of [0, 32, 64])
+          if (at + 32 <= length) this.#marked(`${owner}'s seed`, out.subarray(at, at + 32))
+        return out
+      },
+      sha3_256: (data) => this.#marked(`${owner}'s seal`, native.sha3_256(data)),
+      x25519: {
+        generate: () => seed("x25519"),
+        fromSecret: (secret) => this.#key("x25519", owner, secret),
+        sharedSecret: (own, peer) => {
+          recipient = { ...recipient, dh: owned(peer), dhKey: hex(peer) }
+          return exchange(own, peer)
+        },
+      },
+      mlkem768: {
+        generate: () => seed("ml-kem-768"),
+        fromSeed: (bytes) => this.#key("ml-kem-768", owner, bytes.subarray(0, 64)),
+        encapsulate: (publicKey) => {
+          if (publicKey.length !== 1_184) throw new CryptoError("input", "publicKey", "must have 1,184 bytes")
+          const theirs = this.#keys.get(hex(publicKey))
+          if (theirs === undefined)
+            throw new CryptoError("input", "publicKey", "is none that anybody has made")
+          recipient = { kem: theirs.owner }
+          const ciphertext = new Uint8Array(1_088)
+          ciphertext.set(this.random(32))
+          return {
+            ciphertext,
+            sharedSecret: this.#marked("a KEM's secret", hash("kem", theirs.secret, ciphertext)),
+          }
+        },
+        decapsulate: (ciphertext, own) => {
+          if (ciphertext.length !== 1_088)
+            throw new CryptoError("input", "ciphertext", "must have 1,088 bytes")
+          return this.#marked("a KEM's secret", hash("kem", own.reveal("ml-kem-768"), ciphertext))
+        },
+      },
+      ed25519: {
+        generate: () => seed("ed25519"),
+        fromSecret: (secret) => this.#key("ed25519", owner, secret),
+        sign: (message, key) => {
+          const secret = key.reveal("ed25519")
+          return Buffer.concat([hash("1", secret, message), hash("2", secret, message)])
+        },
+        verify: (signature, message, publicKey) => {
+          const signer = this.#keys.get(hex(publicKey))?.secret
+          if (signer !== undefined)
+            return (
+              signature.length === 64 &&
+              Buffer.compare(
+                signature,
+                Buffer.concat([hash("1", signer, message), hash("2", signer, message)]),
+              ) === 0
+            )
+          // Operators' keys are real ones.
+          const name = hex(hash(signature, publicKey, message))
+          const before = known.get(name) ?? native.ed25519.verify(signature, message, publicKey)
+          known.set(name, before)
+          return before
+        },
+      },
+      ecdsaP384: {
+        ...native.ecdsaP384,
+        verify: (signature, message, publicKey) =>
+          Buffer.compare(signature, hardwareSignature(publicKey, message)) === 0,
+      },
+      chacha20poly1305: {
+        ...native.chacha20poly1305,
+        seal: (key, nonce, plaintext, aad) => {
+          this.#sealed(owner, plaintext, recipient)
+          return native.chacha20poly1305.seal(key, nonce, plaintext, aad)
+        },
+      },
+      randomBytes: (length) => this.random(length),
+    }
+  }
+
+  #sealed(
+    by: string,
+    plaintext: Uint8Array,
+    to: { kem?: string | undefined; dh?: string | undefined; dhKey?: string },
+  ) {
+    const found = decode(ReleasePayload, plaintext, { subject: "payload" })
+    if (!found.ok) return
+    for (const { secret } of found.value.edges)
+      if (secret !== undefined) this.#secret("a release secret", secret)
+    this.onSeal?.({ by, payload: found.value, kemOwner: to.kem, dhOwner: to.dh, dhKey: to.dhKey ?? "" })
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * A whole domain on a bus run by somebody hostile, some thousands of times: the services' own code on a simulated clock and
+ * bus, see `adversary.ts`. `VOUCHSAFE_SEEDS=20000` for a long run, `VOUCHSAFE_SEED=17` for one again.
+ */
+import { spawn } from "node:child_process"
+import { availableParallelism } from "node:os"
+import { fileURLToPath } from "node:url"
+import { describe, expect, it } from "vitest"
+
+const SEEDS = Number(process.env.VOUCHSAFE_SEEDS ?? 2_000)
+const FIRST = Number(process.env.VOUCHSAFE_SEED ?? 1)
+const LAST = process.env.VOUCHSAFE_SEED === undefined ? SEEDS : FIRST
+const WORKERS = Math.max(1, Math.min(2, availableParallelism(), LAST - FIRST + 1))
+
+const path = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
+
+interface Told {
+  readonly failure?: {
+    readonly seed: number
+    readonly message: string
+    readonly deeds: ReadonlyArray<string>
+  }
+  readonly runs?: number
+  readonly messages?: number
+  readonly deeds?: number
+  readonly slowest_whole_ms?: number
+  readonly seconds?: number
+  readonly cpu_s?: number
+  readonly kinds?: Readonly<Record<string, number>>
+}
+
+const runs = (from: number, to: number): Promise<Told> =>
+  new Promise((resolve, reject) => {
+    const given = ["--from", `${from}`, "--to", `${to}`]
+    const flags = [
+      "--max-semi-space-size=32",
+      "--import",
+      path("adversary-hooks.ts"),
+      path("adversary-run.ts"),
+    ]
+    const child = spawn(process.execPath, [...flags, ...given], { stdio: ["ignore", "pipe", "pipe"] })
+    let [out, err] = ["", ""]
+    child.stdout.on("data", (chunk: Buffer) => {
+      out += chunk.toString()
+    })
+    child.stderr.on("data", (chunk: Buffer) => {
+      err = (err + chunk.toString()).slice(-4_000)
+    })
+    child.on("error", reject)
+    child.on("close", () => {
+      try {
+        resolve(JSON.parse(out.trim().split("\n").at(-1) ?? "") as Told)
+      } catch {
+        reject(new Error(`no outcome of seeds ${from} to ${to}:\n${out.slice(-2_000)}\n${err}`))
+      }
+    })
+  })
+
+describe("a domain whose bus belongs to somebody hostile", () => {
+  it(
+    `keeps every rule in all of ${LAST - FIRST + 1} runs, and is whole when it is left alone`,
+    async () => {
+      const each = Math.ceil((LAST - FIRST + 1) / WORKERS)
+      const told = await Promise.all(
+        Array.from({ length: WORKERS }, (_, i) =>
+          runs(FIRST + i * each, Math.min(LAST, FIRST + (i + 1) * each - 1)),
+        ),
+      )
+      for (const { failure } of told)
+        if (failure !== undefined)
+          throw new Error(
+            `seed ${failure.seed}: ${failure.message}\nneeds only this of the adversary:\n  ${failure.deeds.join("\n  ")}\nagain: VOUCHSAFE_SEED=${failure.seed}`,
+          )
+      const sum = (of: (one: Told) => number | undefined) =>
+        told.reduce((all, one) => all + (of(one) ?? 0), 0)
+      console.info(
+        `${sum((one) => one.runs)} runs, ${sum((one) => one.messages)} messages, ${sum((one) => one.deeds)} hostile deeds; ` +
+          `whole again after ${Math.round(Math.max(...told.map((one) => one.slowest_whole_ms ?? 0)))} ms at the most (virtual); ` +
+          `${Math.round(Math.max(...told.map((one) => one.seconds ?? 0)))} s, ${Math.round(sum((one) => one.cpu_s))} s of processor time`,
+      )
+      expect(sum((one) => one.runs)).toBe(LAST - FIRST + 1)
+      if (LAST > FIRST) expect(sum((one) => one.deeds)).toBeGreaterThan(10 * (LAST - FIRST + 1))
+    },
+    120_000 + 1_000 * SEEDS,
+  )
+})
