@@ -7,6 +7,7 @@ import { join } from "node:path"
 import { limits } from "../../schemas/limits.ts"
 import type { RecordedVerdict, VerdictRecord } from "../../schemas/messages/record.ts"
 import { crypto } from "../common/crypto/index.ts"
+import { EvidenceCaches } from "../evidence/index.ts"
 import { RecordError, recordEnding, replayLookup, unpackRecord } from "../evidence/record/index.ts"
 import { judgeSubject } from "../guest/judge-record.ts"
 import { readCollateral } from "./appraise-files.ts"
@@ -106,11 +107,12 @@ export const tryFleet = (
   const store =
     collateral === undefined ? undefined : readCollateral(collateral, at, workflow.document.roots).view
   const problems = [...unusable]
+  const bench: Bench = { at, workflow, store, documents: new Map(), caches: new EvidenceCaches() }
   const named = new Set(workflow.document.nodes.map(({ id }) => id))
   const tried = [...last].flatMap(([node, kept]): readonly FleetNode[] => {
     if (!named.has(node)) return [{ node, outcome: "not named" }]
     try {
-      return [tryNode(node, kept, workflow, at, store)]
+      return [tryNode(node, kept, bench)]
     } catch (error) {
       if (!(error instanceof RecordError)) throw error
       problems.push({ file: kept.path, code: error.code, message: error.message })
@@ -122,22 +124,36 @@ export const tryFleet = (
   return { nodes: nodes.toSorted((a, b) => (a.node < b.node ? -1 : 1)), unusable: problems }
 }
 
-const tryNode = (
-  node: string,
-  { record, path }: Kept,
-  workflow: Document,
-  at: Date,
-  store: ReturnType<typeof readCollateral>["view"] | undefined,
-): FleetNode => {
+/** What all nodes of one fleet are judged by. */
+interface Bench {
+  readonly at: Date
+  readonly workflow: Document
+  readonly store: ReturnType<typeof readCollateral>["view"] | undefined
+  /** Those that verdicts went by, by digest: parsed once each. */
+  readonly documents: Map<string, Document>
+  readonly caches: EvidenceCaches
+}
+
+const ownDocument = ({ documents }: Bench, { record, path }: Kept): Document => {
+  const name = Buffer.from(record.workflow.digest).toString("hex")
+  const known = documents.get(name) ?? workflowOf(record, path, undefined)
+  documents.set(name, known)
+  return known
+}
+
+const tryNode = (node: string, kept: Kept, bench: Bench): FleetNode => {
+  const { record } = kept
+  const { at, workflow, store } = bench
   const lookup = store ?? (record.consulted.length > 0 ? replayLookup(record.consulted) : undefined)
   const judge = (document: Document): RecordedVerdict =>
     judgeSubject(crypto, record.subject, document, {
       at,
       ...(lookup && { collateral: lookup }),
       otherDocument: true,
+      caches: bench.caches,
     }).verdict
   const verdict = judge(workflow)
-  const own = judge(workflowOf(record, path, undefined))
+  const own = judge(ownDocument(bench, kept))
   const failed = verdict.checks.find(({ result }) => result === "failed")
   const isAccepted = verdict.verdict === "accepted"
   const wasAccepted = own.verdict === "accepted"

@@ -42,6 +42,8 @@ export interface Judged {
 export interface JudgeOptions {
   readonly at: Date
   readonly collateral?: CollateralLookup
+  /** Of whoever judges many. They save time and change no verdict. */
+  readonly caches?: EvidenceCaches
   /** The evidence was made for another document than this one: which it names isn't checked. */
   readonly otherDocument?: boolean
 }
@@ -64,7 +66,7 @@ const judgeNode = (
   crypto: Crypto,
   { evidence, asked }: RecordSubject & { kind: "node" },
   workflow: VerifiedWorkflow,
-  { at, collateral, otherDocument = false }: JudgeOptions,
+  { at, collateral, caches = new EvidenceCaches(), otherDocument = false }: JudgeOptions,
 ): Judged => {
   const { claims } = evidence
   const isOther = otherDocument || asked === undefined
@@ -84,7 +86,7 @@ const judgeNode = (
       // Of results that nobody signs.
       instance: "record",
       control: "record",
-      caches: new EvidenceCaches(),
+      caches,
       ...(collateral && { collateral: () => collateral }),
     },
     evidence,
