@@ -24,14 +24,18 @@ const WAIT_MS = 5_000
 /** The worst Evidence within its limits takes a hundredth of this. */
 const APPRAISE_MS = 3_000
 const RESTART_MS_MAX = 5_000
+/** A thread takes about this long to start, of a core that others could use: only for work that takes longer. */
+const GROW_MS = 500
 /** Of one thread: what a hostile answer can make it take. */
 const memory = { maxOldGenerationSizeMb: 192, maxYoungGenerationSizeMb: 32 }
 
 export interface PoolOptions extends ThreadSettings {
+  /** At the most: the pool begins with one, and grows when there is work for more. */
   readonly threads: number
   readonly snapshot?: () => CollateralSnapshot
   readonly waitingMax?: number
   readonly appraiseMs?: number
+  readonly growMs?: number
   /** Another thread's code: for tests. */
   readonly script?: URL
   /** A thread has ended that should not have. */
@@ -49,7 +53,14 @@ interface Waiting {
 interface Thread {
   readonly worker: Worker
   ready: boolean
-  job: { readonly id: number; readonly waiting: Waiting; readonly late: NodeJS.Timeout } | undefined
+  job:
+    | {
+        readonly id: number
+        readonly waiting: Waiting
+        readonly late: NodeJS.Timeout
+        readonly sinceMs: number
+      }
+    | undefined
   workflow: VerifiedWorkflow | undefined
   snapshot: CollateralSnapshot | undefined
 }
@@ -65,13 +76,15 @@ export class AppraisalPool {
   /** In the order of their coming. */
   readonly #waiting = new Set<Waiting>()
   #jobs = 0
+  /** What an answer has taken lately. */
+  #costMs = 1
   /** Threads that ended one after another without a verdict in between. */
   #failures = 0
   #closed = false
 
   constructor(options: PoolOptions) {
     this.#options = options
-    for (let i = 0; i < options.threads; i++) this.#start()
+    this.#start()
   }
 
   get waiting(): number {
@@ -95,6 +108,7 @@ export class AppraisalPool {
       const waiting = { evidence, asked, now, sinceMs: performance.now(), done }
       this.#waiting.add(waiting)
       this.#next()
+      this.#grow()
       return Effect.sync(() => void this.#waiting.delete(waiting))
     })
   }
@@ -106,6 +120,13 @@ export class AppraisalPool {
     for (const { done } of this.#waiting) done(busy())
     this.#waiting.clear()
     await Promise.all([...this.#threads].map(({ worker }) => worker.terminate()))
+  }
+
+  #grow(): void {
+    const { threads, growMs = GROW_MS } = this.#options
+    const own = this.#threads.size + this.#restarts.size
+    if (own < threads && this.ready === own && (this.#waiting.size * this.#costMs) / own > growMs)
+      this.#start()
   }
 
   #start(): void {
@@ -134,6 +155,7 @@ export class AppraisalPool {
       if (job?.id !== message.id) return
       clearTimeout(job.late)
       thread.job = undefined
+      this.#costMs += (performance.now() - job.sinceMs - this.#costMs) / 16
       this.#failures = 0
       job.waiting.done(message.verdict)
     }
@@ -198,7 +220,7 @@ export class AppraisalPool {
       ...(snapshot !== undefined && snapshot !== thread.snapshot && { snapshot }),
     }
     const late = setTimeout(() => void thread.worker.terminate(), this.#options.appraiseMs ?? APPRAISE_MS)
-    thread.job = { id, waiting, late }
+    thread.job = { id, waiting, late, sinceMs: performance.now() }
     thread.workflow = workflow
     thread.snapshot = snapshot
     thread.worker.postMessage(job)
