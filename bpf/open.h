@@ -129,16 +129,18 @@ VS_INLINE u32 vs_open_replace(struct __sk_buff *skb, struct vs_work *w, const st
 	u32 inner_len = o->inner_len, outer_v6 = w->from.v6;
 	u8 *eth = w->frame + VS_HEAD_ROOM - VS_ETH_LEN;
 
-	/*
-	 * Always shorter than it was. Besides cutting, this ends a checksum that a driver computed over the sealed bytes
-	 * (CHECKSUM_COMPLETE becomes NONE): the application's stack computes its own over what we store below.
-	 */
-	if (bpf_skb_change_tail(skb, VS_ETH_LEN + vs_outer_len(outer_v6) + inner_len, 0))
-		return VS_V_INTERNAL;
 	/* As in vs_seal_replace. */
 	if (outer_v6 != o->v6 && bpf_skb_change_proto(skb, vs_swap16(o->v6 ? VS_ETH_P_IPV6 : VS_ETH_P_IP), 0))
 		return VS_V_INTERNAL;
-	if (bpf_skb_adjust_room(skb, -(s32)vs_outer_len(o->v6), BPF_ADJ_ROOM_MAC, 0))
+	/*
+	 * Always shorter than it was, and all of it is stored anew below: no header has to be taken out of the middle. Besides
+	 * cutting, this ends a checksum that a driver computed over the sealed bytes (CHECKSUM_COMPLETE becomes NONE): the
+	 * application's stack computes its own. The kernel doesn't cut before the transport header, which a veth hands on from
+	 * the sender, where it was the inner packet's: short segments then go the longer way.
+	 */
+	if (bpf_skb_change_tail(skb, VS_ETH_LEN + inner_len, 0) &&
+	    (bpf_skb_change_tail(skb, VS_ETH_LEN + vs_outer_len(o->v6) + inner_len, 0) ||
+	     bpf_skb_adjust_room(skb, -(s32)vs_outer_len(o->v6), BPF_ADJ_ROOM_MAC, 0)))
 		return VS_V_INTERNAL;
 	vs_inner_eth(eth, c, o->v6);
 	if (bpf_skb_store_bytes(skb, 0, eth, vs_copy_size(VS_ETH_LEN + inner_len), BPF_F_INVALIDATE_HASH))
