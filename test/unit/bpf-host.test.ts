@@ -134,6 +134,73 @@ describe("ChaCha20-Poly1305", () => {
     }
   })
 
+  test("every length of text from 0 to 65 with every length of associated data from 0 to 16", () => {
+    const bytes = byteSource(0xcafe)
+    const cases = Array.from({ length: 66 * 17 }, (_, i) => {
+      const [key, nonce, associated, text] = [bytes(32), bytes(12), bytes(i % 17), bytes(Math.floor(i / 17))]
+      return { key, nonce, associated, text, sealed: chacha20poly1305(key, nonce, associated).encrypt(text) }
+    })
+    const there = serve(cases.map((c) => aead("s", c.key, c.nonce, c.associated, c.text)))
+    const expected = concat(...cases.map((c) => concat(new Uint8Array(4), c.sealed)))
+    expect(Buffer.from(there).equals(expected)).toBe(true)
+  })
+
+  test("nonces and keys of all zeros, all ones, and ones at their ends", () => {
+    const edge = (length: number) => {
+      const first = new Uint8Array(length)
+      const last = new Uint8Array(length)
+      first[0] = 0x80
+      last[length - 1] = 1
+      return [new Uint8Array(length), new Uint8Array(length).fill(0xff), first, last]
+    }
+    const cases = edge(32).flatMap((key) =>
+      edge(12).flatMap((nonce) =>
+        edge(129).flatMap((text) => edge(12).map((associated) => ({ key, nonce, text, associated }))),
+      ),
+    )
+    const there = serve(cases.map((c) => aead("s", c.key, c.nonce, c.associated, c.text)))
+    const expected = cases.map((c) =>
+      concat(new Uint8Array(4), chacha20poly1305(c.key, c.nonce, c.associated).encrypt(c.text)),
+    )
+    expect(Buffer.from(there).equals(concat(...expected))).toBe(true)
+  })
+
+  test("one bit that is other than it was, anywhere: not authentic, and nothing is decrypted", () => {
+    const bytes = byteSource(0xf11b)
+    const flipped = (of: Uint8Array) =>
+      Array.from({ length: 8 * of.length }, (_, bit) =>
+        of.map((byte, i) => (i === bit >> 3 ? byte ^ (1 << (bit & 7)) : byte)),
+      )
+    for (const length of [0, 1, 16, 33]) {
+      const [key, nonce, associated, text] = [bytes(32), bytes(12), bytes(12), bytes(length)]
+      const sealed = chacha20poly1305(key, nonce, associated).encrypt(text)
+      const [body, tag] = [sealed.slice(0, -16), sealed.slice(-16)]
+      const cases = [
+        ...flipped(tag).map((each) => ({ key, nonce, associated, body, tag: each })),
+        ...flipped(body).map((each) => ({ key, nonce, associated, body: each, tag })),
+        ...flipped(associated).map((each) => ({ key, nonce, associated: each, body, tag })),
+        ...flipped(nonce).map((each) => ({ key, nonce: each, associated, body, tag })),
+        ...flipped(key).map((each) => ({ key: each, nonce, associated, body, tag })),
+        // A tag cut short is followed by zeros; tags of nothing but zeros or ones.
+        ...[0, 8, 12, 15].map((kept) => ({
+          key,
+          nonce,
+          associated,
+          body,
+          tag: tag.map((byte, i) => (i < kept ? byte : 0)),
+        })),
+        { key, nonce, associated, body, tag: new Uint8Array(16).fill(0xff) },
+      ]
+      const out = serve(cases.map((c) => aead("o", c.key, c.nonce, c.associated, c.body, c.tag)))
+      const size = 4 + length + 16
+      const wrong = cases.filter((c, i) => {
+        const answer = out.subarray(i * size, (i + 1) * size)
+        return answer[0] !== 1 || Buffer.compare(answer.subarray(4, 4 + length), c.body) !== 0
+      })
+      expect(wrong).toEqual([])
+    }
+  })
+
   test("Poly1305 at its limits: the largest multiplier, texts of all ones, sums around the prime", () => {
     const bytes = byteSource(0xfeed)
     const fill = (value: number, length: number): Uint8Array => new Uint8Array(length).fill(value)
@@ -144,6 +211,14 @@ describe("ChaCha20-Poly1305", () => {
       bytes(16),
       bytes(16),
     ]
+    // Each 26-, 32-, 44- and 64-bit limb at its largest, the others at zero, after clamping.
+    for (const width of [26, 32, 44, 64])
+      for (let from = 0; from < 128; from += width) {
+        const limb = new Uint8Array(16)
+        for (let bit = from; bit < Math.min(from + width, 128); bit++)
+          limb[bit >> 3] = (limb[bit >> 3] ?? 0) | (1 << (bit & 7))
+        multipliers.push(limb)
+      }
     const pads = [fill(0xff, 16), fill(0, 16), bytes(16)]
     const blocks = [
       fill(0xff, 16),
