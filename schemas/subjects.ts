@@ -148,6 +148,15 @@ export const subjects = {
     bytesMax: 131_072,
     meaning: "a verifier takes back results that it signed: evidence has become bad since, and keys must go",
   },
+  leave: {
+    pattern: "leave.{node}",
+    kind: "publish",
+    payload: Signed,
+    publishers: [by("loader", "node")],
+    subscribers: [by("releaser")],
+    bytesMax: 1_024,
+    meaning: "a node that is about to stop gives up its keys and its peers' to it",
+  },
   order: {
     pattern: "order.{domain}",
     kind: "publish",

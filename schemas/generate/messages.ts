@@ -330,6 +330,7 @@ export const messages = {
       },
     ],
   }),
+  leave: message(release.Leave, { v: 1, node: "n1", session: bytes(16, 18) }),
   order: message(order.Order, {
     v: 1,
     domain: "lab",

@@ -102,6 +102,10 @@ export const ReleasePayload = Schema.Struct({
 })
 export type ReleasePayload = typeof ReleasePayload.Type
 
+/** The body that a node signs to take its leave: nothing of this session is wanted any more. */
+export const Leave = Schema.Struct({ v: Version, node: Token, session: Session })
+export type Leave = typeof Leave.Type
+
 /** The body that a node signs to say what it holds now. */
 export const Ack = Schema.Struct({
   v: Version,

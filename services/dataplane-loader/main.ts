@@ -32,8 +32,12 @@ runService({
     ["VOUCHSAFE_METRICS", "address and port for Prometheus, such as 127.0.0.1:9464; without it, none"],
     ...collateralVariables,
   ],
-  main: runLoader,
+  main: (settings) => runLoader(settings),
   commands: {
+    "--leave": {
+      about: "as without, but a signal makes the node leave: its keys and its peers' end at once",
+      main: (settings) => runLoader(settings, true),
+    },
     "--teardown": { about: "detach and unpin the data plane for good, and end", main: teardown },
   },
 })

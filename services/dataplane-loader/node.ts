@@ -5,7 +5,7 @@
 import { Effect, Latch } from "effect"
 import { limits } from "../../schemas/limits.ts"
 import type { Signed } from "../../schemas/messages/common.ts"
-import { Ack, type Beacon, Pull } from "../../schemas/messages/release.ts"
+import { Ack, type Beacon, Leave, Pull } from "../../schemas/messages/release.ts"
 import type { Stats } from "../../schemas/messages/stats.ts"
 import type { Bus } from "../common/bus/bus.ts"
 import { Pace } from "../common/bus/counters.ts"
@@ -95,6 +95,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   let rules: Rules | undefined
   let state: Stats["state"] = "denied"
   let failures = 0
+  /** The node has taken its leave. */
+  let left = false
   const rekeys = new Map<string, number>()
   const telling = new Telling()
 
@@ -134,6 +136,13 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (ack === undefined) return
     const body = encode(Ack, { v: 1, ...ack, boot_ns: bootNow(), edges: [...ack.edges] })
     yield* bus.publish("ack", { node }, sign(crypto, labels.signedAck, attested.session.signing, body))
+  })
+
+  /** The releaser is to forget this session: it drops the node's edges at both ends, at once. */
+  const sayLeave = Effect.fnUntraced(function* ({ attested: { session } }: Life) {
+    if (session.signing.disposed) return
+    const body = encode(Leave, { v: 1, node, session: session.id })
+    yield* bus.publish("leave", { node }, sign(crypto, labels.signedLeave, session.signing, body))
   })
 
   const onRelease = Effect.fnUntraced(function* (signed: Signed) {
@@ -240,6 +249,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       )
       if (watch.breaks !== breaks)
         return yield* refuse("TAMPERED", "dataplane", "was changed by somebody while it was attested")
+      if (left) return yield* refuse("LEFT", "session", "the node has left meanwhile")
       const core = yield* attempt(() => {
         const fresh = new NodeState({
           crypto,
@@ -311,7 +321,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     live: (next: () => { workflow: VerifiedWorkflow; rules: Rules } | undefined) =>
       Effect.gen(function* () {
         const known = next()
-        if (known === undefined || !watch.whole) return yield* Effect.sleep(50)
+        if (known === undefined || !watch.whole || left) return yield* Effect.sleep(50)
         rules = known.rules
         yield* turn(known.workflow, known.rules).pipe(
           Effect.catchTag("Refused", (error) => refusedTurn(error)),
@@ -332,8 +342,28 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       if (current === undefined) return Effect.void
       for (const { instance, epoch } of current.state.held) current.state.gaveUp(instance, epoch)
       return acknowledge(current).pipe(
+        Effect.andThen(sayLeave(current)),
         Effect.ensuring(
           Effect.sync(() => {
+            current.state.dispose()
+            endSession(current.attested.session)
+          }),
+        ),
+      )
+    }),
+
+    /** For good, as far as this process goes: the session and its keys end here, and at the peers as soon as they hear. */
+    leave: Effect.suspend(() => {
+      left = true
+      const current = life
+      life = undefined
+      state = "denied"
+      const said = current === undefined ? Effect.void : sayLeave(current)
+      return said.pipe(
+        Effect.ensuring(
+          Effect.sync(() => {
+            plane.revokeAll()
+            if (current === undefined) return
             current.state.dispose()
             endSession(current.attested.session)
           }),

@@ -51,7 +51,8 @@ const planeOptions = ({ own }: LoaderSettings) => ({
   upgrade: true,
 })
 
-export const runLoader = (settings: LoaderSettings) =>
+/** @param leave whether a signal makes the node leave: else its kernel goes on until the leases end, or the next loader comes */
+export const runLoader = (settings: LoaderSettings, leave = false) =>
   Effect.gen(function* () {
     const { own, bus: busConfig } = settings
     const busAt = yield* busEndpoint(busConfig.url, own.wire)
@@ -87,7 +88,7 @@ export const runLoader = (settings: LoaderSettings) =>
     const watch = new PlaneWatch(plane)
     const changes = yield* Queue.unbounded<Change>()
     yield* Effect.forkScoped(watching(watch, changes))
-    yield* live(settings, { plane, watch, changes }, planeConfig, trust).pipe(
+    yield* live(settings, { plane, watch, changes }, planeConfig, trust, leave).pipe(
       Effect.provide(Bus.layer(busConfig)),
     )
   })
@@ -155,6 +156,7 @@ const live = (
   { plane, watch, changes }: Watched,
   planeConfig: PlaneConfig,
   trust: ReturnType<typeof loadTrust>,
+  leave: boolean,
 ) =>
   Effect.gen(function* () {
     const bus = yield* Bus
@@ -306,7 +308,8 @@ const live = (
     )
     // When the document's own end has come, nothing is asked for any more, and the leases run out.
     yield* Effect.forkScoped(lives.live(() => (newest.current() === undefined ? undefined : known)))
-    return yield* bus.closed
+    const leaving = leave ? lives.leave.pipe(Effect.ignore({ log: true })) : Effect.void
+    return yield* bus.closed.pipe(Effect.onInterrupt(() => leaving))
   })
 
 /** Detaches and unpins this node's data plane, for good. */

@@ -7,7 +7,7 @@ import { Effect, Latch, Schedule } from "effect"
 import { limits } from "../../schemas/limits.ts"
 import { AttestationResult } from "../../schemas/messages/attestation.ts"
 import type { Signed } from "../../schemas/messages/common.ts"
-import { Ack, Pull, Release, ReleasePayload } from "../../schemas/messages/release.ts"
+import { Ack, Leave, Pull, Release, ReleasePayload } from "../../schemas/messages/release.ts"
 import { Withdrawal } from "../../schemas/messages/withdrawal.ts"
 import { Bus } from "../common/bus/bus.ts"
 import { Refused } from "../common/bus/types.ts"
@@ -208,7 +208,11 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
 
   /** The core's refusals are answers to hostile or late messages: recorded, and nothing else happens. */
   const guarded = <A, E>(
-    type: "vouchsafe.pull.refused" | "vouchsafe.ack.refused" | "vouchsafe.withdrawal.refused",
+    type:
+      | "vouchsafe.pull.refused"
+      | "vouchsafe.ack.refused"
+      | "vouchsafe.leave.refused"
+      | "vouchsafe.withdrawal.refused",
     node: string,
     run: Effect.Effect<A, E>,
   ) =>
@@ -292,6 +296,22 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     if (outputs.length > 0) yield* take(outputs)
   })
 
+  const onLeave = Effect.fnUntraced(function* (signed: Signed, node: string) {
+    const now = reigning()
+    if (now === undefined) return
+    const { core, signingKeys } = now
+    const outputs = yield* attempt(() => {
+      const signer = signingKeys.get(node)
+      if (signer === undefined) throw new MakeError("NOT_VOUCHED", "leave.node", "has no result in force")
+      const leave = decodeBody(Leave, verify(crypto, labels.signedLeave, [signer], signed), "leave")
+      if (leave.node !== node)
+        throw new MakeError("MISDIRECTED", "leave.node", "is not the node of the subject")
+      return core.leave(node, leave.session, nowMs())
+    })
+    signingKeys.delete(node)
+    yield* take(outputs)
+  })
+
   const beat = Effect.suspend(() => {
     const now = reigning()
     if (now === undefined) return Effect.void
@@ -333,6 +353,9 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   )
   yield* bus.subscribe("ack", {}, (signed, { tokens }) =>
     guarded("vouchsafe.ack.refused", tokens.node, onAck(signed, tokens.node)),
+  )
+  yield* bus.subscribe("leave", {}, (signed, { tokens }) =>
+    guarded("vouchsafe.leave.refused", tokens.node, onLeave(signed, tokens.node)),
   )
   yield* hearOrders(bus, { crypto, trust, core: () => reigning()?.core, take })
   yield* bus.subscribe("withdraw", {}, (signed, { tokens }) =>

@@ -60,6 +60,7 @@ export interface ReleaserEvent {
     | "node-lapsed"
     | "node-revoked"
     | "node-withdrawn"
+    | "node-left"
     | "node-drifts"
     | EdgeEvent["event"]
   readonly node?: string
@@ -219,10 +220,29 @@ export class Releaser {
     nowMs: number,
   ): ReadonlyArray<ReleaserOutput> {
     const gone = results.filter((one) => this.#nodes.withdraw(signer, one, nowMs)).map(({ node }) => node)
+    return this.#drop(gone, "node-withdrawn", nowMs)
+  }
+
+  /**
+   * A node takes its leave, its signature already verified under the result in force. That result never counts again; a
+   * newer one of the node is welcome.
+   * @throws MakeError REVOKED, NOT_VOUCHED, MISDIRECTED (another session)
+   */
+  leave(node: string, session: Uint8Array, nowMs: number): ReadonlyArray<ReleaserOutput> {
+    const { result } = this.#nodes.inSession(node, session)
+    this.#nodes.withdraw(result.signed.batch.key, { node, result: result.digest }, nowMs)
+    return this.#drop([node], "node-left", nowMs)
+  }
+
+  #drop(
+    gone: ReadonlyArray<string>,
+    event: "node-withdrawn" | "node-left",
+    nowMs: number,
+  ): ReadonlyArray<ReleaserOutput> {
     if (gone.length === 0) return []
     for (const node of gone) {
       this.#edges.stop(node)
-      this.#say({ event: "node-withdrawn", node })
+      this.#say({ event, node })
       this.#dirty.add(node)
     }
     const outputs = this.#flushAll(nowMs)

@@ -14,6 +14,8 @@ import { crypto, hex, type World } from "./support.ts"
 
 export interface Follower extends RecordedPlane {
   readonly stop: () => Promise<void>
+  /** Takes the node's leave, as the loader does before it ends. */
+  readonly leave: () => Promise<void>
   readonly rules: () => Rules | undefined
 }
 
@@ -58,7 +60,7 @@ export const follow = (world: World, node: PlayedNode): Follower => {
       yield* lives.live(() => known)
     }),
   )
-  return { ...recorded, stop, rules: () => known?.rules }
+  return { ...recorded, stop, rules: () => known?.rules, leave: () => world.run(lives.leave) }
 }
 
 /** The tool as the operator runs it. */

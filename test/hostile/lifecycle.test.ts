@@ -1,18 +1,20 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { Signed } from "../../schemas/messages/common.ts"
 import { Order } from "../../schemas/messages/order.ts"
+import { Leave } from "../../schemas/messages/release.ts"
 import { encode } from "../../services/common/codec/index.ts"
 import type { SecretKey } from "../../services/common/crypto/secret-key.ts"
 import { sign } from "../../services/make/envelope.ts"
 import { labels } from "../../services/make/labels.ts"
 import { type Follower, follow, vouchsafe } from "./lifecycle-world.ts"
-import { playNode } from "./nodes.ts"
+import { type PlayedNode, playNode } from "./nodes.ts"
 import { crypto, startWorld, until, type World } from "./support.ts"
 
 let world: World
 let alpha: Follower
 let beta: Follower
 let gamma: Follower
+let gammaNode: PlayedNode
 
 beforeAll(async () => {
   world = await startWorld({
@@ -24,7 +26,8 @@ beforeAll(async () => {
   })
   alpha = follow(world, await playNode(world, "alpha"))
   beta = follow(world, await playNode(world, "beta"))
-  gamma = follow(world, await playNode(world, "gamma"))
+  gammaNode = await playNode(world, "gamma")
+  gamma = follow(world, gammaNode)
   await until("all edges", () =>
     activations(alpha) >= 1 && activations(beta) >= 3 && activations(gamma) >= 2 ? true : undefined,
   )
@@ -106,6 +109,72 @@ describe("an operator's order to rotate", () => {
     await refusedAs("STALE", again)
     expect(activations(alpha)).toBe(times)
     world.allRun()
+  })
+})
+
+describe("a node that leaves", () => {
+  const signedLeave = (key: SecretKey, change: Partial<Leave> = {}): Uint8Array =>
+    encode(
+      Signed,
+      sign(
+        crypto,
+        labels.signedLeave,
+        key,
+        encode(Leave, { v: 1, node: "gamma", session: crypto.randomBytes(16), ...change }),
+      ),
+    )
+
+  it("is dropped at once, with its peers' keys to it, and may come again", async () => {
+    const mark = await world.mark()
+    const from = beta.log.length
+    const began = performance.now()
+    await gamma.leave()
+    expect(gamma.log.at(-1)).toBe("revoke all")
+    await world.recorded(mark, { by: "releaser-r1", type: "vouchsafe.node.left", subject: "gamma" })
+    await world.recorded(mark, {
+      by: "releaser-r1",
+      type: "vouchsafe.edge.stopped",
+      subject: "packed:beta:gamma",
+    })
+    await until("the peer's keys are gone", () =>
+      beta.log.slice(from).filter((line) => line.startsWith("retire")).length >= 4 ? true : undefined,
+    )
+    console.info(`left: the peer's keys were gone after ${Math.round(performance.now() - began)} ms`)
+    await gamma.stop()
+
+    const again = await world.mark()
+    const said = world.sent("leave.gamma").at(0)
+    if (said === undefined) throw new Error("no leave was captured")
+    const pulled = world.sent("pull.gamma").at(-1)
+    if (pulled === undefined) throw new Error("no request was captured")
+    // Whoever hoards what the node has said: the result that it rested on doesn't come back.
+    world.say("pull.gamma", pulled)
+    await world.recorded(again, {
+      by: "releaser-r1",
+      type: "vouchsafe.pull.refused",
+      subject: "gamma",
+      code: "WITHDRAWN",
+    })
+    gamma = follow(world, gammaNode)
+    await until("back", () => (activations(gamma) >= 2 ? true : undefined))
+    world.say("leave.gamma", said)
+    await world.recorded(again, {
+      by: "releaser-r1",
+      type: "vouchsafe.leave.refused",
+      subject: "gamma",
+      code: "NOT_AUTHENTIC",
+    })
+  }, 60_000)
+
+  it("is the node itself, and nobody else", async () => {
+    const mark = await world.mark()
+    world.say("leave.gamma", signedLeave(crypto.ed25519.generate()))
+    await world.recorded(mark, { by: "releaser-r1", type: "vouchsafe.leave.refused", code: "NOT_AUTHENTIC" })
+    expect(
+      (await world.events()).some(
+        ({ sequence, event }) => sequence > mark && event.type === "vouchsafe.node.left",
+      ),
+    ).toBe(false)
   })
 })
 

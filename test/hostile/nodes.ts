@@ -358,7 +358,7 @@ export const recordedPlane = (): RecordedPlane => {
       return true
     },
     revoke: nothing,
-    revokeAll: nothing,
+    revokeAll: () => void log.push("revoke all"),
     associations: () => [],
     used: () => [],
     counters: nothing,
