@@ -12,8 +12,8 @@ import { type Broken, World } from "./adversary-world.ts"
 
 /** Most runs are short: many of them find more than few long ones in the same time. */
 const hostileMs = (seed: number): number => (seed % 4 === 0 ? 8_000 : 4_000)
-/** Refused in a row, a node pauses up to 36 s; then it takes a session, and what the other end of its edges needs. */
-export const WHOLE_WITHIN_MS = 45_000
+/** A document that was withheld is looked for each half minute; refused in a row until then, a node pauses up to 36 s. */
+export const WHOLE_WITHIN_MS = 80_000
 
 export interface Outcome {
   readonly seed: number

@@ -226,6 +226,11 @@ export class Adversary {
       else answer(new TextEncoder().encode('{"stream":"EVENTS","seq":1}'))
       return true
     }
+    if (subject.startsWith("$KV.leaders.")) {
+      answer(new TextEncoder().encode(JSON.stringify(this.#leader(sent, decision))))
+      // Whoever follows the bucket hears of it by the subject itself.
+      return false
+    }
     if (!subject.startsWith("$JS.API.DIRECT.GET.")) return false
     const w = this.#w
     if (decision?.chance.chance(0.1)) {
@@ -236,6 +241,20 @@ export class Adversary {
     } else answer(encode(SignedWorkflow, w.stored))
     return true
   }
+
+  /** An entry that lapses, taken by whoever names its sequence; or what a liar makes of it. */
+  #leader({ headers }: Sent, decision: { readonly n: number; readonly chance: Chance } | undefined): object {
+    const now = this.#w.time.nowMs
+    const live = now < this.#entry.untilMs ? this.#entry.sequence : 0
+    const lies = decision?.chance.chance(0.05) === true
+    if (lies) this.#did(decision.n, "lies about the leader")
+    const fits = Number(headers["Nats-Expected-Last-Subject-Sequence"] ?? 0) === live
+    if (fits === lies) return { error: { code: 400, err_code: 10_071, description: "wrong last sequence" } }
+    this.#entry = { sequence: this.#entry.sequence + 1, untilMs: now + 1_000 }
+    return { stream: "KV_leaders", seq: this.#entry.sequence }
+  }
+
+  #entry = { sequence: 0, untilMs: 0 }
 
   #deliver(sent: Sent, ms: number): void {
     const w = this.#w
