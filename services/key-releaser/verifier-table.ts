@@ -111,10 +111,11 @@ export class VerifierTable {
     return this.#guests.get(control)?.failures ?? 0
   }
 
-  /** Whom to ask now: those with a key that isn't known, then those whose Evidence is old. */
+  /** Whom to ask now: those who were vouched for before come first, or inventions would keep their Evidence from being renewed. */
   due(nowMs: number): string | undefined {
     const candidates = [...this.#guests].filter(([control, guest]) => this.#wants(control, guest, nowMs))
-    const [first] = candidates.sort(([, a], [, b]) => a.askedMs - b.askedMs)
+    const rank = ({ vouchedMs }: Guest): number => (vouchedMs === NEVER ? 1 : 0)
+    const [first] = candidates.sort(([, a], [, b]) => rank(a) - rank(b) || (a.askedMs < b.askedMs ? -1 : 1))
     return first === undefined ? undefined : this.#ask(first[0], nowMs)
   }
 
