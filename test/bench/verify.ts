@@ -1,13 +1,19 @@
 /**
  * What a verification costs: each kind, cold and with its chain remembered, with both implementations of the crypto port.
  * Rounds are interleaved, so that a change of the machine's mood meets all of them alike. Then 1,000 mixed verifications
- * on as many threads as there are cores, up to two.
+ * on as many threads as there are cores, up to two. At last the same as a verifier does it: whole appraisals of nodes'
+ * answers, in its own thread and by its pool, and how long the service's own thread is kept from other work.
  */
 import { once } from "node:events"
 import { availableParallelism } from "node:os"
+import { monitorEventLoopDelay } from "node:perf_hooks"
 import { parseArgs } from "node:util"
 import { Worker } from "node:worker_threads"
+import { Effect, Result } from "effect"
 import { type Crypto, native, noble } from "../../services/common/crypto/index.ts"
+import { plainStaleRules } from "../../services/evidence/collateral/index.ts"
+import { AppraisalPool } from "../../services/verifier/pool.ts"
+import { type Answer, answers, inLine, sampleSnapshot } from "./appraisal.ts"
 import { haveVectors, type Subject, subjects, type Warmth } from "./evidence.ts"
 import { machine, quantile } from "./machine.ts"
 
@@ -99,6 +105,110 @@ const measureThroughput = async () => {
   })
 }
 
+const appraisalRounds = 100
+/** Answers that are under way at once: as from a fleet that joins. */
+const atOnce = 64
+
+const measureAppraisals = () => {
+  const judge = inLine(sampleSnapshot())
+  const all = answers().flatMap((answer) =>
+    [native, noble].flatMap((crypto) =>
+      (["cold", "warm"] as const).map((warmth) => ({ answer, crypto, warmth, samples: [] as number[] })),
+    ),
+  )
+  for (const { answer, crypto, warmth } of all) for (let i = 0; i < 3; i++) judge(answer, crypto, warmth)
+  for (let round = 0; round < appraisalRounds; round++)
+    for (const { answer, crypto, warmth, samples } of all) {
+      if (crypto === noble && round % nobleEvery !== 0) continue
+      const from = performance.now()
+      judge(answer, crypto, warmth)
+      samples.push(performance.now() - from)
+    }
+  return all.map(({ answer, crypto, warmth, samples }) => ({
+    kind: answer.kind,
+    sample: answer.name,
+    crypto: crypto.name,
+    chain: warmth,
+    median_ms: rounded(quantile(samples, 0.5)),
+    p99_ms: rounded(quantile(samples, 0.99)),
+    fastest_ms: rounded(quantile(samples, 0)),
+    samples: samples.length,
+  }))
+}
+
+const appraiseAll = async (pool: AppraisalPool, all: readonly Answer[], total: number): Promise<void> => {
+  let next = 0
+  const run = async (): Promise<void> => {
+    while (next < total) {
+      const one = all[next++ % all.length]
+      if (one === undefined) return
+      const outcome = await Effect.runPromise(Effect.result(pool.appraise(one.evidence, one.asked, one.at)))
+      if (Result.isFailure(outcome)) throw new Error(`the pool refused: ${outcome.failure.code}`)
+    }
+  }
+  await Promise.all(Array.from({ length: atOnce }, run))
+}
+
+/** The service's own pool with two threads: answers a second, and the longest that its event loop stood still. */
+const measurePool = async () => {
+  const snapshot = sampleSnapshot()
+  const all = answers()
+  const from = performance.now()
+  const used = process.cpuUsage()
+  const pool = new AppraisalPool({
+    threads: 2,
+    growMs: 0,
+    instance: "v1",
+    control: "cp",
+    stale: plainStaleRules,
+    snapshot: () => snapshot,
+  })
+  try {
+    while (pool.ready < 1) await new Promise((resolve) => setTimeout(resolve, 1))
+    const start_ms = performance.now() - from
+    const start = process.cpuUsage(used)
+    // Every thread there, its code compiled, its caches filled.
+    while (pool.ready < 2) await appraiseAll(pool, all, 2 * atOnce)
+    await appraiseAll(pool, all, 10 * atOnce)
+    const alone: number[] = []
+    for (let i = 0; i < 10 * all.length; i++) {
+      const at = performance.now()
+      const one = all[i % all.length]
+      if (one?.kind !== "snp") continue
+      await Effect.runPromise(pool.appraise(one.evidence, one.asked, one.at))
+      alone.push(performance.now() - at)
+    }
+    const speeds: number[] = []
+    const costs: number[] = []
+    const delay = monitorEventLoopDelay({ resolution: 1 })
+    delay.enable()
+    for (let i = 0; i < mixedRuns; i++) {
+      const cpu = process.cpuUsage()
+      const at = performance.now()
+      await appraiseAll(pool, all, mixed)
+      speeds.push((1_000 * mixed) / (performance.now() - at))
+      const { user, system } = process.cpuUsage(cpu)
+      costs.push((user + system) / 1_000)
+    }
+    delay.disable()
+    return {
+      threads: 2,
+      appraisals: mixed,
+      per_second: Math.round(quantile(speeds, 0.5)),
+      per_second_best: Math.round(Math.max(...speeds)),
+      cpu_ms: Math.round(quantile(costs, 0.5)),
+      loop_delay_p99_ms: rounded(delay.percentile(99) / 1e6),
+      loop_delay_max_ms: rounded(delay.max / 1e6),
+      snp_alone_ms: rounded(quantile(alone, 0.5)),
+      first_thread_ms: Math.round(start_ms),
+      first_thread_cpu_ms: Math.round((start.user + start.system) / 1_000),
+      target: throughputTarget,
+    }
+  } finally {
+    await pool.close()
+  }
+}
+
 const rounded = (value: number): number => Number(value.toFixed(3))
 
 export const benchVerify = async (args: readonly string[]): Promise<void> => {
@@ -116,19 +226,23 @@ export const benchVerify = async (args: readonly string[]): Promise<void> => {
     target_ms: crypto === native && warmth === "warm" ? (targets[subject.kind] ?? null) : null,
   }))
   const throughput = await measureThroughput()
+  const appraisals = haveVectors ? measureAppraisals() : []
+  const pool = haveVectors ? await measurePool() : null
   const result = {
     bench: "verify",
     machine: { ...before, load_after: machine().load },
     real_samples: haveVectors,
     verify: kinds,
     throughput,
+    appraise: appraisals,
+    pool,
   }
   process.stdout.write(
     values.json ? `${JSON.stringify(result, null, 2)}\n` : `${linesOf(result).join("\n")}\n`,
   )
 }
 
-interface Result {
+interface Figures {
   readonly machine: ReturnType<typeof machine> & { readonly load_after: readonly number[] }
   readonly verify: readonly {
     readonly kind: string
@@ -148,9 +262,20 @@ interface Result {
     readonly cpu_ms: number
     readonly target: number | null
   }[]
+  readonly appraise: ReturnType<typeof measureAppraisals>
+  readonly pool: Awaited<ReturnType<typeof measurePool>> | null
 }
 
-const linesOf = ({ machine: on, verify, throughput }: Result): readonly string[] => [
+const poolLines = (pool: Figures["pool"]): readonly string[] =>
+  pool === null
+    ? ["NO APPRAISALS MEASURED: they need real samples (VOUCHSAFE_VECTORS)"]
+    : [
+        `${pool.appraisals} mixed appraisals by the verifier's pool, ${pool.threads} threads: ${pool.per_second}/s (median), ${pool.per_second_best}/s (best), ${pool.cpu_ms} ms of CPU; target ${pool.target}/s`,
+        `the service's own thread stood still for at most ${pool.loop_delay_max_ms} ms, p99 ${pool.loop_delay_p99_ms} ms`,
+        `an SNP node alone: ${pool.snp_alone_ms} ms; the first thread starts in ${pool.first_thread_ms} ms, ${pool.first_thread_cpu_ms} ms of CPU`,
+      ]
+
+const linesOf = ({ machine: on, verify, throughput, appraise, pool }: Figures): readonly string[] => [
   `${on.cpu}, ${on.cores} cores, kernel ${on.kernel}, node ${on.node}`,
   `load ${on.load.join(" ")} before, ${on.load_after.join(" ")} after`,
   "",
@@ -165,4 +290,11 @@ const linesOf = ({ machine: on, verify, throughput }: Result): readonly string[]
     const how = `${verifications} mixed, warm, native, ${threads} thread${threads === 1 ? "" : "s"}`
     return `${how}: ${per_second}/s (median), ${per_second_best}/s (best), ${cpu_ms} ms of CPU${wanted}`
   }),
+  "",
+  "whole appraisals",
+  ...appraise.map(
+    ({ kind, crypto, chain, median_ms, p99_ms, fastest_ms, sample }) =>
+      `${kind.padEnd(7)} ${crypto.padEnd(7)} ${chain.padEnd(5)} ${median_ms.toFixed(3).padStart(10)} ${p99_ms.toFixed(3).padStart(9)} ${fastest_ms.toFixed(3).padStart(9)}   ${sample}`,
+  ),
+  ...poolLines(pool),
 ]
