@@ -5,6 +5,7 @@
 import { release } from "node:os"
 import { loadObject, testRun } from "../../services/common/kernel/libbpf.ts"
 import { probeHooks } from "../../services/common/kernel/links.ts"
+import { programInfo } from "../../services/common/kernel/programs.ts"
 import { vectors } from "./aead-vectors.ts"
 import {
   aeadAnswer,
@@ -59,6 +60,8 @@ for (const { name, key, nonce, associated, text, sealed, tag } of vectors) {
 
 const plane = readyPlane()
 hold("the product's four programs load", plane.object.programNames.length === 4)
+for (const name of plane.object.programNames)
+  console.log(`complexity: ${name} ${programInfo(plane.object.programFd(name)).verified} of 1000000`)
 const bytes = byteSource(61)
 const lengths = [0, 1, 2, 3, 4, 63, 64, 65, 500, 1409, 1410]
 let sequence = 0n

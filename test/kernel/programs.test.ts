@@ -100,6 +100,11 @@ const keepalive = (
   from = ESP_PORT + 3,
   source = ownWire,
 ): Uint8Array => outerPacket({ source, target: peerWire, from, to: ESP_PORT }, payload)
+/** With another length in the UDP header. */
+const claiming = (packet: Uint8Array, length: number): Uint8Array => {
+  packet[ETHERNET + 25] = length
+  return packet
+}
 const everyProgram: ReadonlyArray<Program> = [seal, open, guard, inner]
 
 const cases: ReadonlyArray<Case> = [
@@ -768,6 +773,7 @@ const cases: ReadonlyArray<Case> = [
       ["nothing in place of a keepalive", ~MARK >>> 0, () => frame(keepalive(new Uint8Array(0)))],
       ["more than a keepalive", ~MARK >>> 0, () => frame(keepalive(Uint8Array.of(0xff, 0xff)))],
       ["a byte behind a keepalive", ~MARK >>> 0, () => concat(frame(keepalive()), Uint8Array.of(0xff))],
+      ["a keepalive whose length disagrees", ~MARK >>> 0, () => claiming(frame(keepalive()), 10)],
       ["a keepalive from another port", ~MARK >>> 0, () => frame(keepalive(undefined, ESP_PORT + 16))],
       ["a keepalive from another address", ~MARK >>> 0, () => frame(keepalive(undefined, ESP_PORT, own))],
       [

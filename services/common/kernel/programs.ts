@@ -22,6 +22,8 @@ export interface ProgramInfo {
    * BPF program: from then on only their link names it.
    */
   readonly targetBtfId: number
+  /** How many instructions the verifier went through; it gives up at a million. */
+  readonly verified: number
 }
 
 const INFO_SIZE = 232
@@ -58,6 +60,7 @@ export const programInfo = (fd: number): ProgramInfo => {
     ifindex: view.getUint32(80, true),
     btfId: view.getUint32(128, true),
     targetBtfId: view.getUint32(220, true),
+    verified: view.getUint32(216, true),
   }
 }
 
