@@ -17,6 +17,8 @@ import type { FromWorker, ToWorker, WorkerOrder } from "./init-messages.ts"
 import type { Pair } from "./init-topology.ts"
 
 const CONTROL = "cp"
+/** A guest's run directory is on a tmpfs, as /run is; so are those of all guests here. */
+const MEMORY = "/dev/shm"
 const services = fileURLToPath(new URL("../../services/", import.meta.url))
 
 export interface LabOrder {
@@ -96,7 +98,7 @@ const workerOf = (child: ChildProcess): Worker => {
 }
 
 export const openLab = async (order: LabOrder): Promise<Lab> => {
-  const directory = mkdtempSync(join(tmpdir(), "vouchsafe-bench-"))
+  const directory = mkdtempSync(join(existsSync(MEMORY) ? MEMORY : tmpdir(), "vouchsafe-bench-"))
   const ids = Array.from({ length: order.nodes }, (_, i) => name(i))
   for (const part of ["seeds", "guests", "nats"]) mkdirSync(join(directory, part), { mode: 0o700 })
   const children: ChildProcess[] = []

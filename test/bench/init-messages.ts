@@ -14,7 +14,16 @@ export interface WorkerOrder {
   readonly nodes: ReadonlyArray<string>
 }
 
-export type ToWorker = { readonly kind: "prepare" | "start" | "steady" | "rest" | "end" }
+/** The first packet of an edge, on the wire to one of its ends. */
+export interface FirstPacket {
+  readonly edge: string
+  readonly to: string
+  readonly base64: string
+}
+
+export type ToWorker =
+  | { readonly kind: "prepare" | "start" | "seal" | "steady" | "rest" | "end" }
+  | { readonly kind: "open"; readonly packets: ReadonlyArray<FirstPacket> }
 
 /** When a node had what it asked for, in ms of CLOCK_MONOTONIC. */
 export interface NodeTimes {
@@ -37,4 +46,6 @@ export type FromWorker =
   | { readonly kind: "knows"; readonly version: number }
   | { readonly kind: "prepared"; readonly rssMb: number }
   | { readonly kind: "done"; readonly nodes: ReadonlyArray<NodeTimes & { readonly id: string }> }
+  | { readonly kind: "sealed"; readonly packets: ReadonlyArray<FirstPacket> }
+  | { readonly kind: "opened" }
   | { readonly kind: "failed"; readonly message: string }

@@ -4,7 +4,7 @@
  */
 import { Attr, bpf, command } from "../../services/common/kernel/bpf.ts"
 import { createGrace } from "../../services/common/kernel/grace.ts"
-import { loadObject } from "../../services/common/kernel/libbpf.ts"
+import { type BpfObject, loadObject } from "../../services/common/kernel/libbpf.ts"
 import { BpfMap, createMap, MAP_FLAG_NO_PREALLOC, mapType } from "../../services/common/kernel/maps.ts"
 import * as records from "../../services/common/kernel/records.ts"
 import { Associations, type Maps } from "../../services/dataplane-loader/dataplane/associations.ts"
@@ -62,17 +62,22 @@ const likePattern = (pattern: Pattern, btfFd: number, onDemand: boolean): number
 export interface MapSets {
   /** Maps of one node. `onDemand`: hash maps take memory as they fill, which the product's don't. */
   readonly make: (onDemand: boolean) => Maps
+  /** The programs, with maps of their own. */
+  readonly object: BpfObject
+  readonly close: () => void
 }
 
-/** Loads the object once, to learn what its maps are made of. */
+/** Loads the object once: what its maps are made of, and programs to send packets through. */
 export const mapSets = (object: string): MapSets => {
-  using loaded = loadObject(object)
+  const loaded = loadObject(object)
   const patterns = names.map((name) => patternOf(name, loaded.mapFd(name)))
   const fds = new Map<number, number>()
   for (const { btfId } of patterns)
     if (btfId !== 0 && !fds.has(btfId))
       fds.set(btfId, bpf(BTF_GET_FD_BY_ID, new Attr(12).u32(0, btfId), "open", "types"))
   return {
+    object: loaded,
+    close: () => loaded.close(),
     make: (onDemand) => {
       const made: Partial<Record<keyof Maps, BpfMap>> = {}
       for (const pattern of patterns)

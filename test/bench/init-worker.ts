@@ -7,6 +7,7 @@ import { readFileSync, writeFileSync } from "node:fs"
 import { Session } from "node:inspector"
 import { join } from "node:path"
 import { Context, Effect, Fiber, Layer, Logger, Redacted, Schedule, type Scope } from "effect"
+import { readIpv4 } from "../../schemas/address.ts"
 import { answerNode, type NodeGuest } from "../../services/attester/answer.ts"
 import { DeviceQueue } from "../../services/attester/device-queue.ts"
 import { Bus, type BusConfig, type BusShape, identity } from "../../services/common/bus/bus.ts"
@@ -14,17 +15,21 @@ import { loadTrust, type Trust } from "../../services/common/config/anchors.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import { bootId } from "../../services/common/kernel/clock.ts"
 import { makeNode } from "../../services/dataplane-loader/node.ts"
-import { compileRules, type Rules } from "../../services/dataplane-loader/rules.ts"
+import { compileRules, type EdgeRule, type Rules } from "../../services/dataplane-loader/rules.ts"
 import { TELL_LOOK_MS } from "../../services/dataplane-loader/telling.ts"
 import { emulatedSnp } from "../../services/evidence/providers/index.ts"
 import { knowWorkflow } from "../../services/guest/known-workflow.ts"
 import type { VerifiedWorkflow } from "../../services/make/workflow-document.ts"
-import type { FromWorker, NodeTimes, ToWorker, WorkerOrder } from "./init-messages.ts"
+import type { FirstPacket, FromWorker, NodeTimes, ToWorker, WorkerOrder } from "./init-messages.ts"
+import { openFirst, sealFirst } from "./init-packet.ts"
 import { type MapSets, mapSets, type NodePlane, planeOver } from "./init-plane.ts"
 
 const tell = (message: FromWorker): void => void process.send?.(message)
 /** CLOCK_MONOTONIC in ms: the same in all processes of a machine. */
 const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6
+
+const ESP_PORT = 4_500
+const NO_ADDRESS = 0xff_ff_ff_ff
 
 interface Member {
   readonly id: string
@@ -62,7 +67,10 @@ const timed = (bus: BusShape, member: () => Member): BusShape => ({
 
 const run = (order: WorkerOrder) =>
   Effect.gen(function* () {
-    const sets: MapSets = mapSets(order.object)
+    const sets: MapSets = yield* Effect.acquireRelease(
+      Effect.sync(() => mapSets(order.object)),
+      (open) => Effect.sync(open.close),
+    )
     const trust = loadTrust(order.anchors)
     const dataplane = Buffer.from(order.dataplane, "hex")
     let workflow: VerifiedWorkflow | undefined
@@ -146,12 +154,24 @@ const run = (order: WorkerOrder) =>
           nodeId: member.id,
           wireMtu: 1500,
           wireFamilies: [4],
-          espPort: 4500,
+          espPort: ESP_PORT,
           present: { edges: [], policies: [] },
         })
         plane.setEdges({
           edges: rules.edges.map((r) => r.record),
           policies: rules.edges.flatMap((r) => r.policies),
+        })
+        plane.configure({
+          innerAddress: readIpv4(rules.node.address ?? ""),
+          innerAddress6: undefined,
+          wireAddress: readIpv4(rules.node.wire),
+          wireAddress6: undefined,
+          // No bus is reached over these wires.
+          busAddress: NO_ADDRESS,
+          busAddress6: undefined,
+          busPort: 1,
+          espPort: ESP_PORT,
+          innerMac: Uint8Array.of(2, 0, 0, 0, 0, 1),
         })
         const inUse = new Set<number>()
         member.plane = plane
@@ -180,6 +200,31 @@ const run = (order: WorkerOrder) =>
         )
       }
       waiting = members.filter(({ left }) => left > 0).length
+    }
+
+    const edgeOf = (id: string, edge: string): { readonly plane: NodePlane; readonly rule: EdgeRule } => {
+      const { plane, rules } = members.find((member) => member.id === id) ?? {}
+      const rule = rules?.edges.find((each) => each.edge.id === edge)
+      if (plane === undefined || rule === undefined) throw new Error(`${id} has no edge ${edge}`)
+      return { plane, rule }
+    }
+    /** Of each node's first edge, if it initiates one. */
+    const sealed = (): ReadonlyArray<FirstPacket> =>
+      members.flatMap(({ id, rules }) => {
+        const first = rules?.edges.find(({ edge }) => edge.role === "initiator")
+        if (first === undefined) return []
+        const { plane, rule } = edgeOf(id, first.edge.id)
+        const own = readIpv4(rules?.node.address ?? "") ?? NO_ADDRESS
+        const wire = sealFirst(sets.object, plane, rule, own)
+        return [{ edge: first.edge.id, to: first.edge.peer, base64: Buffer.from(wire).toString("base64") }]
+      })
+    const openAll = (packets: ReadonlyArray<FirstPacket>): void => {
+      const own = new Set(order.nodes)
+      for (const { edge, to, base64 } of packets) {
+        if (!own.has(to)) continue
+        const { plane, rule } = edgeOf(to, edge)
+        openFirst(sets.object, plane, rule, Uint8Array.from(Buffer.from(base64, "base64")))
+      }
     }
 
     let lives: ReadonlyArray<Fiber.Fiber<unknown, unknown>> = []
@@ -228,13 +273,18 @@ const run = (order: WorkerOrder) =>
 
     const context = yield* Effect.context<Scope.Scope>()
     return yield* Effect.callback<void>((resume) => {
-      process.on("message", (message: ToWorker) => {
+      const obey = (message: ToWorker): void => {
         if (message.kind === "prepare") {
           prepare()
           tell({ kind: "prepared", rssMb: Math.round(process.memoryUsage.rss() / 1_048_576) })
         } else if (message.kind === "start") {
           profiler?.post("Profiler.start")
           Effect.runForkWith(context)(start)
+        } else if (message.kind === "seal") {
+          tell({ kind: "sealed", packets: sealed() })
+        } else if (message.kind === "open") {
+          openAll(message.packets)
+          tell({ kind: "opened" })
         } else if (message.kind === "steady") {
           Effect.runForkWith(context)(steady)
         } else if (message.kind === "rest") {
@@ -243,6 +293,13 @@ const run = (order: WorkerOrder) =>
             Fiber.interruptAll(lives).pipe(Effect.andThen(Effect.sync(() => tell({ kind: "rested" })))),
           )
         } else resume(Effect.void)
+      }
+      process.on("message", (message: ToWorker) => {
+        try {
+          obey(message)
+        } catch (error) {
+          tell({ kind: "failed", message: String(error) })
+        }
       })
       tell({ kind: "ready" })
     })

@@ -66,6 +66,8 @@ export interface Round {
   readonly peak_rss_mb: number
   /** To each node until all its edges were in use, on average: two are the least. */
   readonly releases_per_node: number
+  /** One of each node that initiates an edge, sealed and opened by the programs after the last edge was in use. */
+  readonly first_packets: { readonly edges: number; readonly seconds: number }
   readonly steady?: Steady
 }
 
@@ -103,6 +105,17 @@ const watchSteady = async (lab: Lab, seconds: number): Promise<Steady> => {
   }
 }
 
+/** A packet that isn't let through ends the bench. The time is that of one set of programs in each process, shared. */
+const sendFirst = async ({ workers }: Lab): Promise<Round["first_packets"]> => {
+  const from = nowMs()
+  for (const worker of workers) worker.send({ kind: "seal" })
+  const sealed = await Promise.all(workers.map((worker) => worker.next("sealed")))
+  const packets = sealed.flatMap((each) => each.packets)
+  for (const worker of workers) worker.send({ kind: "open", packets })
+  await Promise.all(workers.map((worker) => worker.next("opened")))
+  return { edges: packets.length, seconds: rounded((nowMs() - from) / 1_000) }
+}
+
 const playRound = async (lab: Lab, timeoutMs: number, steadySeconds = 0): Promise<Round> => {
   const processes = [...lab.pids]
   for (const worker of lab.workers) worker.send({ kind: "prepare" })
@@ -123,6 +136,7 @@ const playRound = async (lab: Lab, timeoutMs: number, steadySeconds = 0): Promis
     releases_per_node: rounded(times.reduce((sum, { releases }) => sum + releases, 0) / times.length, 1),
     cpu_s: rounded(used.reduce((sum, each) => sum + each, 0)),
     cpu_by_process: Object.fromEntries(processes.map(([who], i) => [who, rounded(used[i] ?? 0)])),
+    first_packets: await sendFirst(lab),
     peak_rss_mb: Math.round(processes.reduce((sum, [, pid]) => sum + peakMbOf(pid), 0)),
   }
   const steady = steadySeconds === 0 ? undefined : await watchSteady(lab, steadySeconds)
@@ -136,7 +150,7 @@ const apply = (lab: Lab, bus: Bus["Service"], version: number) =>
   Effect.gen(function* () {
     const knowing = lab.workers.map((worker) => worker.next("knows"))
     yield* bus.workflows.put(DOMAIN, lab.sign(version))
-    yield* Effect.promise(() => within("the workflow", 60_000, Promise.all(knowing)))
+    yield* Effect.promise(() => within("the workflow", 120_000, Promise.all(knowing)))
     // The control plane's own processes take it from the same message; parsing it takes them as long.
     yield* Effect.sleep(1_500)
   })
@@ -150,6 +164,7 @@ export interface InitResult {
   readonly ms_per_edge: number
   readonly cpu_ms_per_edge: number
   readonly phases: Record<Phase, number>
+  readonly first_packets: Round["first_packets"]
   readonly peak_rss_mb: number
   readonly cpu_s: number
   readonly cpu_by_process: Readonly<Record<string, number>>
@@ -190,13 +205,17 @@ export const measureInit = async (options: InitOptions): Promise<InitResult> => 
     const bus = Context.get(yield* Layer.buildWithScope(Bus.layer(lab.bus("operator", "bench")), scope), Bus)
     yield* bus.ensureStreams
     yield* Effect.promise(() =>
-      within("the nodes", 120_000, Promise.all(lab.workers.map((worker) => worker.next("ready")))),
+      within(
+        "the nodes",
+        120_000 + 500 * nodes,
+        Promise.all(lab.workers.map((worker) => worker.next("ready"))),
+      ),
     )
     const rounds: Round[] = []
     for (let version = 1; version <= options.rounds; version++) {
       yield* apply(lab, bus, version)
       const steady = version === options.rounds ? options.steadySeconds : 0
-      rounds.push(yield* Effect.promise(() => playRound(lab, 120_000, steady)))
+      rounds.push(yield* Effect.promise(() => playRound(lab, 120_000 + 100 * nodes, steady)))
     }
     return rounds
   })
@@ -218,6 +237,7 @@ export const measureInit = async (options: InitOptions): Promise<InitResult> => 
       ms_per_edge: rounded((1_000 * seconds) / pairs.length),
       cpu_ms_per_edge: rounded((1_000 * median.cpu_s) / pairs.length),
       phases: median.phases,
+      first_packets: median.first_packets,
       peak_rss_mb: median.peak_rss_mb,
       cpu_s: median.cpu_s,
       cpu_by_process: median.cpu_by_process,
@@ -248,6 +268,7 @@ const linesOf = (result: InitResult): readonly string[] => [
       ...Object.values(round.cpu_by_process),
     ]),
   ),
+  `first packets: ${result.first_packets.edges} edges in ${result.first_packets.seconds} s`,
   ...result.rounds.flatMap(({ steady }) =>
     steady === undefined
       ? []
