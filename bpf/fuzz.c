@@ -10,6 +10,7 @@
  *   4 one for the application, with the mark
  *   5 text that a peer has sealed: byte 1 is the SA among those that sa_in holds, bit 7 of it the outer packet's family
  *   6 a series of sequence numbers for one window
+ * Seven more says the same, and that the kernel refuses to cut the packet once.
  */
 #include "vouchsafe.bpf.c"
 #include <stdint.h>
@@ -249,6 +250,7 @@ static int one(const u8 *data, size_t size)
 
 	if (size < 2)
 		return 0;
+	host_refuses_cut = data[0] / KINDS & 1;
 	data++;
 	len = (u32)size - 1;
 	if (kind == NUMBERS) {

@@ -137,7 +137,10 @@ const seeds = (): ReadonlyArray<Seed> => {
     })),
     ...[...sealed, ...others].flatMap((bytes) => [2, 3].map((kind) => ({ kind, bytes }))),
     ...incoming.map((packet) => ({ kind: 4, bytes: frameOf(packet) })),
-    ...texts.map((text, i) => ({ kind: 5, bytes: concat(Uint8Array.of((i % 3) + (i % 2) * 128), text) })),
+    ...texts.map((text, i) => ({
+      kind: 5 + (i % 4 < 2 ? 0 : 7),
+      bytes: concat(Uint8Array.of((i % 3) + (i % 2) * 128), text),
+    })),
     // A window that begins at such a number, and is then asked for what is at its edges, ahead, behind and in between.
     ...[0n, 1983n, 1984n, 0xffff_ffffn, 0x1_0000_0000n, 0x1_0000_0800n].map((top) => {
       const start = new DataView(new ArrayBuffer(8))

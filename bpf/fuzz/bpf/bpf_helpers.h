@@ -207,10 +207,17 @@ static long bpf_skb_store_bytes(struct __sk_buff *skb, unsigned at, const void *
 	return 0;
 }
 
+/* Makes the next cut fail: the kernel cuts no packet before its transport header, wherever that is. */
+static int host_refuses_cut;
+
 static long bpf_skb_change_tail(struct __sk_buff *skb, unsigned len, unsigned long long flags)
 {
 	if (flags || len < HOST_ETH || len > HOST_ROOM - 256)
 		return -EINVAL;
+	if (len < skb->len && host_refuses_cut) {
+		host_refuses_cut = 0;
+		return -EINVAL;
+	}
 	if (len > skb->len)
 		memset(host_data(skb) + skb->len, 0, len - skb->len);
 	skb->len = len;
