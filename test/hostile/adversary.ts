@@ -12,6 +12,7 @@ import type { Crypto } from "../../services/common/crypto/index.ts"
 import { sign } from "../../services/make/envelope.ts"
 import { labels } from "../../services/make/labels.ts"
 import { fits, type Sent } from "./adversary-bus.ts"
+import { bootNow } from "./adversary-clock.ts"
 import { nodes } from "./adversary-domain.ts"
 import { Chance } from "./adversary-virtual.ts"
 import { PREFIX, understood, type World } from "./adversary-world.ts"
@@ -391,7 +392,9 @@ export class Adversary {
           resigned(Ack, labels.signedAck, (ack) => ({ ...ack, sequence: ack.sequence + 1n })),
         )
       }
-      case "release":
+      case "release": {
+        const confirmed = chance.chance(0.5) ? this.#confirmation(sent, chance) : undefined
+        if (confirmed !== undefined) return { how: "confirms it in the node's place", sent: confirmed }
         return as(
           "its own signature",
           resigned(Release, labels.signedRelease, (release) =>
@@ -400,6 +403,7 @@ export class Adversary {
               : { ...release, term: release.term + 1n },
           ),
         )
+      }
       case "beacon": {
         const beacon = understood(Beacon, sent.data)
         if (beacon === undefined) return undefined
@@ -435,6 +439,27 @@ export class Adversary {
       default:
         return undefined
     }
+  }
+
+  /** What is sealed can be guessed: both ends "hold" the term's first epochs, with one exporter. */
+  #confirmation(sent: Sent, chance: Chance): Partial<Sent> | undefined {
+    const signed = understood(Signed, sent.data)
+    const release = signed && understood(Release, signed.body)
+    if (release === undefined) return undefined
+    const { crypto, key } = this.#m
+    const { node, session, term, sequence } = release
+    const edges = ["raw:alpha:beta", "packed:beta:gamma"]
+      .filter((instance) => instance.split(":").includes(node))
+      .map((instance) => ({
+        instance,
+        term,
+        epoch: BigInt(1 + chance.below(2)),
+        state: "install" as const,
+        exporter: new Uint8Array(16).fill(0x42),
+      }))
+    const ack = encode(Ack, { v: 1, node, session, term, sequence, boot_ns: bootNow(), edges })
+    const data = encode(Signed, sign(crypto, labels.signedAck, key, ack))
+    return { from: "mallory", owner: "mallory", subject: on(`ack.${node}`), data }
   }
 
   #old(chance: Chance, wanted: (sent: Sent) => boolean): Sent | undefined {
