@@ -31,7 +31,8 @@ export type Stage = typeof Stage.Type
 export const WorkflowNode = Schema.Struct({
   id: Token,
   stage: Token,
-  chip: Schema.Union([Chip, Schema.Literal("any")]),
+  /** `pending`: none yet, so that every machine is refused and put on record, until the operator names one. */
+  chip: Schema.Union([Chip, Schema.Literals(["any", "pending"])]),
   address: Schema.optionalKey(Ipv4),
   address6: Schema.optionalKey(Ipv6),
   wire: IpAddress,

@@ -369,6 +369,7 @@ export const messages = {
     data: {
       node: "n1",
       stage: "source",
+      chip: { sev_snp: "0d".repeat(64) },
       platform: "sev-snp Milan",
       emulated: true,
       dataplane: "0c".repeat(48),

@@ -1,6 +1,7 @@
 /** What happened, for auditors and automation: CloudEvents 1.0 attributes around data of one shape. */
 import { Schema } from "effect"
 import { Count, InstanceId, list, Token, text, U64, Version } from "../fields.ts"
+import { Chip } from "../platforms.ts"
 import { Checks } from "./common.ts"
 
 export const EventType = Schema.Literals([
@@ -56,6 +57,8 @@ export const EventData = Schema.Struct({
   node: Schema.optionalKey(Token),
   stage: Schema.optionalKey(Token),
   platform: Schema.optionalKey(text(64)),
+  /** The genuine identity of a machine that was refused. */
+  chip: Schema.optionalKey(Chip),
   emulated: Schema.optionalKey(Schema.Boolean),
   dataplane: Schema.optionalKey(text(96)),
   edge: Schema.optionalKey(InstanceId),

@@ -1,4 +1,6 @@
 /** Commands about the life of nodes and keys: each of them is signed by an operator. */
+
+import { enroll } from "./enroll.ts"
 import { type LifecycleValues, parseLifecycle } from "./lifecycle-options.ts"
 import { createOutput, type Output } from "./output.ts"
 import { revoke } from "./revoke.ts"
@@ -7,6 +9,10 @@ import { rotate } from "./rotate.ts"
 export const lifecycleUsage = `  rotate [EDGE] --key KEYFILE          new keys at once, without a gap: for an edge, an instance of it, or all
   revoke --node ID | --chip KIND:ID | --measurement HEX ... --key KEYFILE ... [--from FILE] [--yes]
                                        a new version of the workflow (the one in force, or that in FILE) without them
+  enroll list                          machines that asked for a node's place and are not enrolled for it
+  enroll approve|deny|replace NODE [--chip KIND:ID] --key KEYFILE ... [--from FILE] [--yes]
+                                       a new version of the workflow: a pending node gets its machine, a machine
+                                       is refused for good, a node gets another machine
                                        All of these take --domain NAME or VOUCHSAFE_DOMAIN; a --key for each signer
 `
 
@@ -14,6 +20,7 @@ type Run = (out: Output, rest: ReadonlyArray<string>, values: LifecycleValues) =
 
 const commands: Readonly<Record<string, Run>> = {
   rotate: (out, [edge], values) => rotate(out, edge, values),
+  enroll,
   revoke: (out, _rest, values) => revoke(out, values),
 }
 

@@ -11,6 +11,7 @@ import { measureObject } from "../common/kernel/measure.ts"
 import { measureFiles } from "../evidence/index.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
 import { compileWorkflow, type EdgeInstance, unreachablePairs } from "../make/edges.ts"
+import { revokedNodes } from "../make/standing.ts"
 import { workflowDigest } from "../make/transcript.ts"
 import { parseWorkflow } from "../make/workflow-document.ts"
 import { createOperatorKey } from "./operator-key.ts"
@@ -70,7 +71,12 @@ export const checkWorkflow = (out: Output, path: string): void => {
       `${document.workflow} version ${document.version} of domain ${document.domain}, until ${document.not_after}`,
       `digest ${hex(digest)}`,
       ...document.nodes.map(({ id, stage, chip, address, address6, wire }) => {
-        const machine = chip === "any" ? "ANY MACHINE (identity: any)" : describeChip(chip)
+        const machine =
+          chip === "any"
+            ? "ANY MACHINE (identity: any)"
+            : chip === "pending"
+              ? "no machine yet (pending)"
+              : describeChip(chip)
         const own = [address, address6].filter((one) => one !== undefined).join(" ")
         return `node  ${id.padEnd(12)} ${stage.padEnd(14)} ${own.padEnd(15)} on the wire ${wire}, ${machine}`
       }),
@@ -80,6 +86,13 @@ export const checkWorkflow = (out: Output, path: string): void => {
         const what = `${protocol}${port === undefined ? "" : `/${port}`}`
         return `edge  ${edge.padEnd(12)} ${initiator} -> ${responder}  ${what} by ${families.join(" and ")}`
       }),
+      ...[...revokedNodes(document)].map((id) => `node  ${id} is REVOKED`),
+      ...Object.entries(document.stages).flatMap(([id, { until = {} }]) =>
+        Object.entries(until).map(([value, end]) => {
+          const over = Date.now() < Date.parse(end) ? "until" : "OVER since"
+          return `stage ${id.padEnd(12)} takes ${value.slice(0, 16)}... ${over} ${end}`
+        }),
+      ),
       ...document.roots
         .filter((root) => root.emulated)
         .map(() => "accepts EMULATED hardware of a lab's root"),

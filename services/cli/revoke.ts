@@ -23,7 +23,7 @@ export const chipFrom = (text: string, { nodes }: Workflow): Readonly<Record<str
   const [kind, id] = text.split(/:(.*)/s)
   const named = KINDS.find((one) => one === kind)
   if (named !== undefined && id !== undefined && id !== "") return { [named]: id }
-  const known = nodes.flatMap(({ chip }) => (chip === "any" ? [] : Object.entries(chip)))
+  const known = nodes.flatMap(({ chip }) => (typeof chip === "string" ? [] : Object.entries(chip)))
   const found = known.find(([, one]) => one === text)
   if (found === undefined)
     throw new UsageError(`--chip ${text}: say of which kind, as ${KINDS.join(":... or ")}:...`)

@@ -5,6 +5,7 @@
 import type { AttestationResult, NodeEvidence } from "../../schemas/messages/attestation.ts"
 import { type Check, Checks } from "../../schemas/messages/common.ts"
 import type { Consulted } from "../../schemas/messages/record.ts"
+import type { Chip } from "../../schemas/platforms.ts"
 import type { Workflow } from "../../schemas/workflow.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Crypto } from "../common/crypto/port.ts"
@@ -62,6 +63,9 @@ export type Verdict = (
       readonly checks: Checks
       readonly stage: string
       readonly emulated: boolean
+      /** Which machine it is, where the evidence is genuine and answers this very challenge: an operator may enrol it. */
+      readonly chip?: Chip
+      readonly platform?: string
     }
 ) & {
   /** Absent where the workflow knows no such node. */
@@ -139,6 +143,15 @@ const chipCheck = (machine: Machine | undefined): Check => {
   }
 }
 
+/** Old evidence of a genuine machine says nothing of who asks now. */
+const isAnswer = (checks: ReadonlyArray<Check>): boolean =>
+  ["report-data", "tpm-report-data", "challenge", "nonce", "session", "node"].every(
+    (name) => !checks.some((check) => check.name === name && check.result === "failed"),
+  )
+
+const chipOf = (machine: Machine): Chip =>
+  Object.fromEntries(Object.entries(identitiesOf(machine)).filter(([, id]) => id !== undefined))
+
 /** Whatever node it came as: a revoked machine is none of any. */
 const revokedChecks = (document: Workflow, machine: Machine | undefined): ReadonlyArray<Check> => {
   if (document.revoked?.chips === undefined || machine === undefined) return []
@@ -215,7 +228,7 @@ export const appraiseNode = (
     {
       ...standingStage(asked.workflow.document, stage, now.getTime()),
       roots,
-      chips: node.chip === "any" ? "any" : [node.chip],
+      chips: node.chip === "any" ? "any" : node.chip === "pending" ? [] : [node.chip],
     },
     { reportData, extraData: tpmExtraData(reportData), dataplane: hex(claims.dataplane) },
     now,
@@ -248,6 +261,7 @@ export const appraiseNode = (
       checks,
       stage: node.stage,
       emulated: appraisal.assurance === "emulated",
+      ...(machine && isAnswer(checks) && { chip: chipOf(machine), platform: describeMachine(machine) }),
       appraisal,
       consulted,
     }

@@ -227,8 +227,8 @@ const chipsOf = (
   const meant = document.nodes.filter((one) => one.stage === stage && (node === undefined || one.id === node))
   if (node !== undefined && meant.length === 0)
     throw new RecordError("NODE_UNKNOWN", "node", `the workflow has no node "${node}" of stage "${stage}"`)
-  const chips = meant.flatMap(({ chip }) => (chip === "any" ? [] : [chip]))
-  return chips.length < meant.length ? "any" : chips
+  const chips = meant.flatMap(({ chip }) => (typeof chip === "string" ? [] : [chip]))
+  return meant.some(({ chip }) => chip === "any") ? "any" : chips
 }
 
 /** What evidence says of itself stands for the question that nobody knows; the check is taken out afterwards. */

@@ -64,7 +64,7 @@ export const revokedNodes = (document: Workflow): ReadonlySet<string> => {
       .map(([id]) => id),
   )
   for (const { id, stage, chip } of document.nodes)
-    if (dead.has(stage) || (chip !== "any" && isRevokedChip(document, chip))) gone.add(id)
+    if (dead.has(stage) || (typeof chip !== "string" && isRevokedChip(document, chip))) gone.add(id)
   return gone
 }
 
@@ -77,13 +77,17 @@ const takesNobody = (stage: Stage, revoked: ReadonlySet<string>): boolean => {
   )
 }
 
+/** An enclave has a new name each time that it starts, which begins with its instance's. */
+const isSame = (kind: string, own: string | undefined, revoked: string): boolean =>
+  own === revoked || (kind === "nitro" && own?.startsWith(`${revoked}-`) === true)
+
 /** Whether any of these identities of one machine is revoked. */
 export const isRevokedChip = (
   { revoked }: Workflow,
   machine: Readonly<Record<string, string | undefined>>,
 ): boolean =>
   revoked?.chips?.some((chip) =>
-    Object.entries(chip).some(([kind, id]) => id !== undefined && machine[kind] === id),
+    Object.entries(chip).some(([kind, id]) => id !== undefined && isSame(kind, machine[kind], id)),
   ) ?? false
 
 /** What a result in force says of a node. */
@@ -106,7 +110,7 @@ export const isForbidden = (document: Workflow, vouched: Vouched, nowMs: number)
   const chip = Buffer.from(vouched.chip)
   const isIts = (ids: object): boolean =>
     Object.entries(ids).some(([kind, id]) => id === chip.toString(kind === "nitro" ? "utf8" : "hex"))
-  if (node.chip !== "any" && !isIts(node.chip)) return true
+  if (node.chip === "pending" || (node.chip !== "any" && !isIts(node.chip))) return true
   if (document.revoked?.chips?.some(isIts)) return true
   if (vouched.dataplane === undefined) return false
   return !standingStage(document, stage, nowMs).dataplane.includes(

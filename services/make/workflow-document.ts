@@ -154,7 +154,7 @@ const checkConsistency = (w: Workflow): void => {
   )
   checkUnique(
     "nodes.chip",
-    w.nodes.flatMap(({ chip }) => (chip === "any" ? [] : Object.values(chip))),
+    w.nodes.flatMap(({ chip }) => (typeof chip === "string" ? [] : Object.values(chip))),
   )
   checkUnique(
     "edges.id",
@@ -163,7 +163,7 @@ const checkConsistency = (w: Workflow): void => {
   for (const node of w.nodes) {
     const stage = w.stages[node.stage]
     if (stage === undefined) throw inconsistent(`nodes.${node.id}.stage`, `no stage "${node.stage}"`)
-    if (node.chip !== "any" && !canBeOne(node.chip, stage.platforms))
+    if (typeof node.chip !== "string" && !canBeOne(node.chip, stage.platforms))
       throw inconsistent(
         `nodes.${node.id}.chip`,
         `names no machine of ${stage.platforms.join(" or ")}; write "chip: any" to take any`,

@@ -244,6 +244,8 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
               node,
               stage: verdict.stage,
               emulated: verdict.emulated,
+              ...(verdict.platform !== undefined && { platform: verdict.platform.slice(0, 64) }),
+              ...(verdict.chip && { chip: verdict.chip }),
               code: verdict.code.slice(0, 64),
               field: verdict.reason.name,
               message: `found ${verdict.reason.found}, wanted ${verdict.reason.wanted}`.slice(0, 512),

@@ -22,7 +22,13 @@ beforeAll(async () => {
       { id: "alpha", stage: "source" },
       { id: "beta", stage: "transform" },
       { id: "gamma", stage: "sink" },
+      { id: "delta", stage: "source" },
     ],
+    // Nobody has said yet which machine delta is.
+    adapt: (workflow) => ({
+      ...workflow,
+      nodes: workflow.nodes.map((node) => (node.id === "delta" ? { ...node, chip: "pending" } : node)),
+    }),
   })
   alpha = follow(world, await playNode(world, "alpha"))
   beta = follow(world, await playNode(world, "beta"))
@@ -178,6 +184,37 @@ describe("a node that leaves", () => {
   })
 })
 
+describe("a node without a machine", () => {
+  it("is refused whatever machine it is, named by it, and let in when the operator says so", async () => {
+    const mark = await world.mark()
+    const delta = follow(world, await playNode(world, "delta"))
+    const refused = await world.recorded(mark, {
+      by: "verifier-v1",
+      type: "vouchsafe.attestation.refused",
+      subject: "delta",
+      code: "CHIP_ID",
+    })
+    const id = Buffer.from(world.chip("delta").chipId).toString("hex")
+    expect(refused.data.chip).toEqual({ sev_snp: id })
+    const list = await vouchsafe(world, "enroll", "list")
+    expect(list.out).toMatch(new RegExp(`^delta +sev_snp:${id}  sev-snp .* nothing else is wrong$`, "m"))
+    const approved = await vouchsafe(world, "enroll", "approve", "delta", "--yes")
+    expect(approved.err).toMatch(new RegExp(`^[+] +sev_snp: "?${id}"?$`, "m"))
+    expect(approved.status).toBe(0)
+    await world.recorded(mark, {
+      by: "verifier-v1",
+      type: "vouchsafe.attestation.accepted",
+      subject: "delta",
+    })
+    await until("delta's edge", () => (activations(delta) >= 1 ? true : undefined), 40_000)
+    expect((await vouchsafe(world, "enroll", "approve", "delta", "--yes")).err).toContain(
+      "has a machine already",
+    )
+    await delta.leave()
+    await delta.stop()
+  }, 90_000)
+})
+
 describe("a new version of the workflow", () => {
   /** The association that a node sends by, and what became of it after a place in its log: replaced, before it went? */
   const successor = ({ log, rules }: Follower, from: number, instance: string) => {
@@ -203,7 +240,7 @@ describe("a new version of the workflow", () => {
       subject: "gamma",
       code: "REVOKED",
     })
-    expect(beta.rules()?.edges.map(({ edge }) => edge.id)).toEqual(["raw:alpha:beta"])
+    expect(beta.rules()?.edges.map(({ edge }) => edge.id)).toEqual(["raw:alpha:beta", "raw:delta:beta"])
     expect(gamma.rules()?.edges).toEqual([])
     for (const [name, node] of [
       ["alpha", alpha],

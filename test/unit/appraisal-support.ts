@@ -46,7 +46,7 @@ export const policyOf = (
   )
   const [stage, node] = [stages.source, nodes[0]]
   if (stage === undefined || node === undefined) throw new Error("no stage")
-  return { ...stage, roots: document.roots, chips: node.chip === "any" ? "any" : [node.chip] }
+  return { ...stage, roots: document.roots, chips: typeof node.chip === "string" ? "any" : [node.chip] }
 }
 
 export const claims: AppraisalClaims = { reportData, extraData: tpmExtraData(reportData), dataplane }

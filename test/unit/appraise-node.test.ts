@@ -4,6 +4,7 @@ import { stringify } from "yaml"
 import { AttestationResult, type NodeEvidence } from "../../schemas/messages/attestation.ts"
 import type { Piece } from "../../schemas/messages/common.ts"
 import type { Chip, Demands, HardwareRoot } from "../../schemas/platforms.ts"
+import type { Workflow } from "../../schemas/workflow.ts"
 import { decode, encode } from "../../services/common/codec/index.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import {
@@ -141,7 +142,7 @@ const verifier: Verifier = {
   collateral: (): CollateralLookup => ({ snp: () => ({}), tdx: () => intel.collateral() }),
 }
 
-const askedOf = (machine: Machine, pinned: Chip | "any" = machine.chip()): Outstanding => {
+const askedOf = (machine: Machine, pinned: Chip | "any" | "pending" = machine.chip()): Outstanding => {
   const all = sections()
   const document = parseWorkflow(
     stringify(
@@ -272,6 +273,33 @@ describe.each(Object.entries(machines))("a node with %s", (_, machine) => {
     expect(codeOf(see(undefined, askedOf(machine, { ...machine.chip(), [kind]: other })))).toBe("CHIP_ID")
     const pieces = [...machine.pieces(filled(64, 1)), quote(filled(64, 1))]
     expect(codeOf(see((e) => ({ ...e, evidence: { pieces } })))).toBe("PLATFORM")
+  })
+
+  it("is refused when what it shows or what it is was revoked, or its time is over, and named while it is pending", () => {
+    const under = (change: (document: Workflow) => Workflow) => {
+      const asked = askedOf(machine)
+      const { workflow } = asked
+      return codeOf(
+        see(undefined, { ...asked, workflow: { ...workflow, document: change(workflow.document) } }),
+      )
+    }
+    const until = (end: Date) => (document: Workflow) => ({
+      ...document,
+      stages: Object.fromEntries(
+        Object.entries(document.stages).map(([id, stage]) => [
+          id,
+          { ...stage, until: { [dataplane]: end.toISOString().replace(/\.\d+Z$/, "Z") } },
+        ]),
+      ),
+    })
+    expect(under(until(new Date(now.getTime() + 60_000)))).toBe("accepted")
+    expect(under(until(new Date(now.getTime() - 60_000)))).toBe("DATAPLANE")
+    expect(under((document) => ({ ...document, revoked: { chips: [machine.chip()] } }))).toBe("REVOKED")
+    expect(under((document) => ({ ...document, revoked: { measurements: [dataplane] } }))).toBe("DATAPLANE")
+    const pending = see(undefined, askedOf(machine, "pending"))
+    expect(codeOf(pending)).toBe("CHIP_ID")
+    const [[kind = ""] = []] = Object.entries(machine.chip())
+    expect(pending).toMatchObject({ chip: { [kind]: expect.any(String) } })
   })
 
   it("is refused with the verification's own code where a byte of it was changed", () => {
