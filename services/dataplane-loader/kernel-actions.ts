@@ -3,7 +3,6 @@ import { KernelError } from "../common/kernel/errors.ts"
 import type { Epoch } from "../make/epoch.ts"
 import { formatEpoch } from "../make/epoch.ts"
 import type { HeldEpoch } from "../make/held.ts"
-import type { TrafficKey } from "../make/keys.ts"
 import type { KernelAction, Memory } from "../make/node-state.ts"
 import type { Association, Plane } from "./dataplane/plane.ts"
 import type { Rules } from "./rules.ts"
@@ -15,19 +14,21 @@ export interface Failure {
   readonly error: KernelError
 }
 
-/** A new association can carry nothing until a lease is set for it. */
+/** An association that gets no lease with its install can carry nothing until one is set. */
 const NO_LEASE_YET = 1n
+
+type OfKind<K extends KernelAction["kind"]> = Extract<KernelAction, { kind: K }>
+type Install = OfKind<"installInbound" | "installOutbound">
 
 const installEach = (
   install: Plane["installInbound"],
   edge: number,
-  epoch: Epoch,
-  keys: ReadonlyArray<TrafficKey>,
+  { epoch, keys }: Install,
+  deadline: bigint,
 ): void => {
   try {
-    for (const { lane, spi, key, salt } of keys) {
-      install({ edge, lane, spi, epoch, key, salt, esn: true, deadline: NO_LEASE_YET })
-    }
+    for (const { lane, spi, key, salt } of keys)
+      install({ edge, lane, spi, epoch, key, salt, esn: true, deadline })
   } finally {
     for (const { key, salt } of keys) {
       key.fill(0)
@@ -36,6 +37,14 @@ const installEach = (
   }
 }
 
+const nameOf = ({ instance, epoch }: KernelAction): string => `${instance} ${formatEpoch(epoch)}`
+
+/** The leases that are set after installs of the same epochs: an association can be made with its own at once. */
+const leasesOf = (actions: ReadonlyArray<KernelAction>): ReadonlyMap<string, OfKind<"setLease">> =>
+  actions.some(({ kind }) => kind === "installInbound" || kind === "installOutbound")
+    ? new Map(actions.flatMap((action) => (action.kind === "setLease" ? [[nameOf(action), action]] : [])))
+    : new Map()
+
 /** @returns the installs that failed; nothing else can fail but by a defect */
 export const carryOut = (
   plane: Plane,
@@ -43,14 +52,35 @@ export const carryOut = (
   actions: ReadonlyArray<KernelAction>,
 ): ReadonlyArray<Failure> => {
   const indexes = new Map(rules.edges.map(({ edge, record }) => [edge.id, record.index]))
+  const leases = leasesOf(actions)
+  /** By lease, what was installed with it already. */
+  const given = new Map<KernelAction, { inbound?: true; outbound?: true }>()
   const failures: Array<Failure> = []
+  const install = (edge: number, action: Install): void => {
+    const lease = leases.get(nameOf(action))
+    const inbound = action.kind === "installInbound"
+    const put = inbound ? plane.installInbound : plane.installOutbound
+    installEach(put, edge, action, lease?.deadlineBootNs ?? NO_LEASE_YET)
+    if (lease !== undefined)
+      given.set(lease, { ...given.get(lease), [inbound ? "inbound" : "outbound"]: true })
+  }
+  const setLease = (edge: number, action: OfKind<"setLease">): void => {
+    const { deadlineBootNs } = action
+    const done = given.get(action)
+    for (const spi of done?.inbound ? [] : action.inbound)
+      plane.setLease({ direction: "in", edge, spi }, deadlineBootNs)
+    for (const spi of done?.outbound ? [] : action.outbound)
+      plane.setLease({ direction: "out", edge, spi }, deadlineBootNs)
+  }
   for (const action of actions) {
     const { instance, epoch } = action
     const index = indexes.get(instance)
     // An edge that the workflow no longer has: its keys went when the edge did.
     if (index === undefined) continue
     try {
-      carryOutOne(plane, index, action)
+      if (action.kind === "installInbound" || action.kind === "installOutbound") install(index, action)
+      else if (action.kind === "setLease") setLease(index, action)
+      else carryOutOne(plane, index, action)
     } catch (error) {
       if (!(error instanceof KernelError)) throw error
       failures.push({ instance, epoch, error })
@@ -59,26 +89,13 @@ export const carryOut = (
   return failures
 }
 
-const carryOutOne = (plane: Plane, edge: number, action: KernelAction): void => {
-  switch (action.kind) {
-    case "installInbound":
-      installEach(plane.installInbound, edge, action.epoch, action.keys)
-      return
-    case "installOutbound":
-      installEach(plane.installOutbound, edge, action.epoch, action.keys)
-      return
-    case "setLease":
-      for (const spi of action.inbound) plane.setLease({ direction: "in", edge, spi }, action.deadlineBootNs)
-      for (const spi of action.outbound)
-        plane.setLease({ direction: "out", edge, spi }, action.deadlineBootNs)
-      return
-    case "activate":
-      for (const [lane, spi] of action.outbound.entries()) plane.activate(edge, lane, spi)
-      return
-    case "retire":
-      for (const spi of action.inbound) plane.retire({ direction: "in", edge, spi })
-      for (const spi of action.outbound) plane.retire({ direction: "out", edge, spi })
+const carryOutOne = (plane: Plane, edge: number, action: OfKind<"activate" | "retire">): void => {
+  if (action.kind === "activate") {
+    for (const [lane, spi] of action.outbound.entries()) plane.activate(edge, lane, spi)
+    return
   }
+  for (const spi of action.inbound) plane.retire({ direction: "in", edge, spi })
+  for (const spi of action.outbound) plane.retire({ direction: "out", edge, spi })
 }
 
 /**
