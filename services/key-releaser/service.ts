@@ -36,7 +36,7 @@ import { nextTerm, randomLow } from "./term.ts"
 const TICK_MS = 250
 /** How long a change waits for others, see `release`. */
 const QUIET_MS = 10
-const GATHER_MS_MIN = 200
+const GATHER_MS_MIN = 20
 const GATHER_MS_MAX = 1_000
 const nowMs = () => performance.now()
 
