@@ -16,6 +16,7 @@ import {
   newReleaser,
   opened,
   releasesIn,
+  resultFor,
   verifierKey,
   vouch,
 } from "../support/make-lab.ts"
@@ -148,6 +149,14 @@ describe("a result that its verifier takes back", () => {
       "accepted",
     )
     expect(activeEdges()).toEqual(all)
+  })
+
+  it("stays in force on the word of another verifier that is believed", () => {
+    const other = crypto.ed25519.generate()
+    const { claims } = attest("gamma", releaser.beacon(2_000)).result
+    releaser.accept(resultFor(claims, other), 2_000)
+    expect(withdraw("alpha", 2_100, other.publicKey)).toEqual([])
+    expect(activeEdges()).toContain("ask:alpha:beta")
   })
 
   it("is that one of that node, and no other", () => {
