@@ -4,6 +4,7 @@ import { stringify } from "yaml"
 import type { SevSnp } from "../../schemas/platforms.ts"
 import type { Anchors, HardwareRoot, SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
 import { crypto, type SecretKey } from "../../services/common/crypto/index.ts"
+import { toHex } from "../../services/common/hex.ts"
 import { defaultSuite } from "../../services/make/suites.ts"
 import { workflowSigningBytes } from "../../services/make/workflow-document.ts"
 import type { NodePlace } from "./names.ts"
@@ -18,8 +19,6 @@ export interface LabNode extends NodePlace {
   /** Hex, 64 bytes. */
   readonly chip: string
 }
-
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
 
 export interface ControlPlane {
   readonly root: HardwareRoot
@@ -37,7 +36,7 @@ const snpOf = (measurement: string): SevSnp => ({
 
 export const anchorsOf = (operatorKey: Uint8Array, control: ControlPlane): Anchors => ({
   domain: DOMAIN,
-  operator_keys: [hex(operatorKey)],
+  operator_keys: [toHex(operatorKey)],
   operator_threshold: 1,
   control_plane: {
     roots: [control.root],

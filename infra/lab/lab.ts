@@ -8,6 +8,7 @@ import { limits } from "../../schemas/limits.ts"
 import type { Stats } from "../../schemas/messages/stats.ts"
 import type { Workflow } from "../../schemas/workflow.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
+import { toHex } from "../../services/common/hex.ts"
 import { removePins } from "../../services/common/kernel/bpffs.ts"
 import { measureObject } from "../../services/common/kernel/measure.ts"
 import { type LabBus, startBus } from "./bus.ts"
@@ -145,11 +146,10 @@ interface Hardware {
 /** A chip and a launched guest for the control plane and for each node, the anchors in them, and the workflow that names them. */
 const createHardware = (names: RunNames, dataplane: string, variation: LabVariation): Hardware => {
   const root = emulatedRoot()
-  const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
   const image = imageMeasurement()
   const operator = crypto.ed25519.generate()
   const controlChip = newChip(root)
-  const control = { root: root.hardwareRoot, measurement: hex(image), chip: hex(controlChip.chipId) }
+  const control = { root: root.hardwareRoot, measurement: toHex(image), chip: toHex(controlChip.chipId) }
   const anchors = join(names.directory, "anchors.json")
   writeFileSync(anchors, JSON.stringify(anchorsOf(operator.publicKey, control)), { mode: 0o600 })
   const guests = [CONTROL_NODE, ...EXAMPLE.map(({ id }) => id)]
@@ -159,12 +159,12 @@ const createHardware = (names: RunNames, dataplane: string, variation: LabVariat
   const nodes = EXAMPLE.map(({ id, stage }, i): LabNode => {
     const chip = newChip(root)
     launch(chip, { measurement, stateFile: deviceFile(names, id) })
-    return { ...nodePlace(id, i + 1, variation.underlay), stage, chip: hex(chip.chipId) }
+    return { ...nodePlace(id, i + 1, variation.underlay), stage, chip: toHex(chip.chipId) }
   })
   const example = exampleWorkflow({
     root: root.hardwareRoot,
     nodes,
-    measurement: hex(measurement),
+    measurement: toHex(measurement),
     dataplane,
     notAfter: new Date(Date.now() + 30 * 86_400_000),
   })

@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs"
 import { parseArgs } from "node:util"
 import type { RecordedVerdict, RecordSubject, VerdictRecord } from "../../schemas/messages/record.ts"
 import { crypto } from "../common/crypto/index.ts"
+import { toHex } from "../common/hex.ts"
 import { CollateralError } from "../evidence/index.ts"
 import { packRecord, packVerdict, RecordError, unpackRecord } from "../evidence/record/index.ts"
 import { judgeSubject } from "../guest/judge-record.ts"
@@ -74,8 +75,6 @@ const bytesOf = (option: string, text: string | undefined, length: number): Uint
     throw new UsageError(`--${option}: must be ${length} bytes in hex`)
   return new Uint8Array(Buffer.from(text, "hex"))
 }
-
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
 
 /** Exit status 2 for what can't be judged, with the reason in the form that was asked for. */
 export const reportUnusable = (out: Output, error: unknown): 2 => {
@@ -180,7 +179,7 @@ const judgeEvidence = (
   out.result(jsonOf(verdict, stored?.refused ?? []), [
     ...verdictLines(verdict, [
       ["evidence", paths.join(", ")],
-      ["workflow", `${document.workflow} version ${document.version}, digest ${hex(digest)}`],
+      ["workflow", `${document.workflow} version ${document.version}, digest ${toHex(digest)}`],
     ]),
     ...(stored?.refused ?? []).map((line) => `  collateral that doesn't count: ${line.slice(0, 160)}`),
   ])
@@ -246,6 +245,6 @@ const judgeFleet = (
   { collateral }: Values,
 ): 0 | 2 | 3 => {
   const fleet = tryFleet(folders, workflow, { at, ...(collateral !== undefined && { collateral }) })
-  out.result({ at, workflow: hex(workflow.digest), ...fleet, error: null }, fleetLines(fleet))
+  out.result({ at, workflow: toHex(workflow.digest), ...fleet, error: null }, fleetLines(fleet))
   return fleetStatus(fleet)
 }

@@ -6,6 +6,7 @@ import { verdicts } from "../../schemas/verdicts.ts"
 import { Bus, busConfig } from "../common/bus/bus.ts"
 import type { StoredEvent } from "../common/bus/types.ts"
 import { crypto } from "../common/crypto/index.ts"
+import { toHex } from "../common/hex.ts"
 import { workflowDigest } from "../make/transcript.ts"
 import { parseWorkflow, workflowSigningBytes } from "../make/workflow-document.ts"
 import { readOperatorKey } from "./operator-key.ts"
@@ -22,8 +23,6 @@ export const onBus = <A, E>(
     }).pipe(Effect.provide(Logger.layer([]))),
   )
 
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
-
 /** Signs the file's bytes and stores them where every guest of the domain looks. */
 export const applyWorkflow = async (out: Output, path: string, keyPath: string): Promise<void> => {
   const document = new Uint8Array(readFileSync(path))
@@ -34,7 +33,7 @@ export const applyWorkflow = async (out: Output, path: string, keyPath: string):
   const revision = await onBus((bus) =>
     bus.ensureStreams.pipe(Effect.andThen(bus.workflows.put(parsed.domain, signed))),
   )
-  const digest = hex(workflowDigest(crypto, document))
+  const digest = toHex(workflowDigest(crypto, document))
   out.result({ workflow: parsed.workflow, version: parsed.version, digest, revision }, [
     `${parsed.workflow} version ${parsed.version} is signed and applied (digest ${digest.slice(0, 16)}...).`,
     "Guests say so in events of type vouchsafe.workflow.applied, or why they refuse it.",

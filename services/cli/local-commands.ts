@@ -7,6 +7,7 @@ import type { Role } from "../../schemas/subjects.ts"
 import type { Workflow } from "../../schemas/workflow.ts"
 import { identity, newUser } from "../common/bus/bus.ts"
 import { crypto } from "../common/crypto/index.ts"
+import { toHex } from "../common/hex.ts"
 import { measureObject } from "../common/kernel/measure.ts"
 import { measureFiles } from "../evidence/index.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
@@ -17,10 +18,8 @@ import { parseWorkflow } from "../make/workflow-document.ts"
 import { createOperatorKey } from "./operator-key.ts"
 import { type Output, UsageError } from "./output.ts"
 
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
-
 export const keygen = (out: Output, path: string): void => {
-  const key = hex(createOperatorKey(crypto, resolve(path)))
+  const key = toHex(createOperatorKey(crypto, resolve(path)))
   out.result({ file: resolve(path), public_key: key }, [
     `The operator's key is in ${resolve(path)} (keep it offline).`,
     `Its public half, for the anchors of every guest: ${key}`,
@@ -51,7 +50,7 @@ export const checkWorkflow = (out: Output, path: string): void => {
     {
       workflow: document.workflow,
       version: document.version,
-      digest: hex(digest),
+      digest: toHex(digest),
       nodes: document.nodes.length,
       addresses: document.nodes.map(({ id, address, address6, wire }) => ({
         id,
@@ -69,7 +68,7 @@ export const checkWorkflow = (out: Output, path: string): void => {
     },
     [
       `${document.workflow} version ${document.version} of domain ${document.domain}, until ${document.not_after}`,
-      `digest ${hex(digest)}`,
+      `digest ${toHex(digest)}`,
       ...document.nodes.map(({ id, stage, chip, address, address6, wire }) => {
         const machine =
           chip === "any"
@@ -108,10 +107,10 @@ const describeChip = (chip: Chip): string =>
 export const measureDataplane = (out: Output, object: string): void => {
   const { digest, programs } = measureObject(object)
   out.result(
-    { dataplane: hex(digest), programs: programs.map((p) => ({ name: p.name, digest: hex(p.digest) })) },
+    { dataplane: toHex(digest), programs: programs.map((p) => ({ name: p.name, digest: toHex(p.digest) })) },
     [
-      `dataplane: ${hex(digest)}`,
-      ...programs.map((program) => `  ${program.name.padEnd(12)} ${hex(program.digest)}`),
+      `dataplane: ${toHex(digest)}`,
+      ...programs.map((program) => `  ${program.name.padEnd(12)} ${toHex(program.digest)}`),
       "Valid for this object on this kernel; name it in the stages of the workflow.",
     ],
   )
@@ -119,7 +118,7 @@ export const measureDataplane = (out: Output, object: string): void => {
 
 /** Of an emulated guest only: real hardware measures memory, not files. */
 export const measureGuest = (out: Output, base: string, paths: ReadonlyArray<string>): void => {
-  const measurement = hex(measureFiles(base, [...paths]))
+  const measurement = toHex(measureFiles(base, [...paths]))
   out.result({ measurement, emulated: true }, [
     `measurement: ${measurement}`,
     "EMULATED: a digest over files, the launch measurement of a lab's guest.",

@@ -1,4 +1,5 @@
 /** What the parts of `vouchsafe measure` share: options, boots, logs, and the form of what they give. */
+import { toHex } from "../common/hex.ts"
 import { type EventLog, type EventLogBank, eventTypes, parseEventLog } from "../evidence/index.ts"
 import { type DirectBoot, measureLimits, type Step } from "../evidence/measure/index.ts"
 import { hashInitrd, readImageFile, readWhole } from "./measure-files.ts"
@@ -28,8 +29,6 @@ export interface Measurement {
   readonly measured: Measured
   readonly json: boolean
 }
-
-export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
 
 export const needed = (value: string | undefined, option: string): string => {
   if (value === undefined) throw new UsageError(`${option} is missing`)
@@ -90,7 +89,7 @@ export const readLog = (path: string): EventLog =>
   parseEventLog(readWhole(path, "log", measureLimits.variableBytes))
 
 export const shown = (steps: readonly Step[]) =>
-  steps.map(({ what, digest }) => ({ what, digest: hex(digest) }))
+  steps.map(({ what, digest }) => ({ what, digest: toHex(digest) }))
 
 /** Where a log and what was computed part; undefined where they don't. */
 export const difference = (log: EventLog, bank: EventLogBank, register: number, steps: readonly Step[]) => {
@@ -102,8 +101,8 @@ export const difference = (log: EventLog, bank: EventLogBank, register: number, 
     const digest = event?.digests.get(bank)
     if (digest !== undefined && step !== undefined && Buffer.compare(digest, step.digest) === 0) continue
     const found =
-      event === undefined ? "nothing more" : `${event.typeName} ${hex(digest ?? new Uint8Array(0))}`
-    const computed = step === undefined ? "nothing more" : `${step.what} ${hex(step.digest)}`
+      event === undefined ? "nothing more" : `${event.typeName} ${toHex(digest ?? new Uint8Array(0))}`
+    const computed = step === undefined ? "nothing more" : `${step.what} ${toHex(step.digest)}`
     return `step ${i}: the log has ${found}, computed is ${computed}`
   }
   return undefined

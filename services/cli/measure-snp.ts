@@ -1,17 +1,9 @@
 /** `vouchsafe measure snp`. */
 import { parseArgs } from "node:util"
+import { toHex } from "../common/hex.ts"
 import { measureLimits, measureSnp, vmms } from "../evidence/measure/index.ts"
 import { hashFile, hashInitrd, readFirmware } from "./measure-files.ts"
-import {
-  hex,
-  type Measurement,
-  needed,
-  oneOf,
-  shared,
-  text,
-  whole,
-  withoutKernel,
-} from "./measure-options.ts"
+import { type Measurement, needed, oneOf, shared, text, whole, withoutKernel } from "./measure-options.ts"
 import { UsageError } from "./output.ts"
 
 /** @throws UsageError, MeasureError */
@@ -54,8 +46,8 @@ export const snp = (args: readonly string[]): Measurement => {
     json: values.json,
     measured: {
       agrees: true,
-      values: { measurement: hex(measurement) },
-      stage: { sev_snp: { measurements: [hex(measurement)] } },
+      values: { measurement: toHex(measurement) },
+      stage: { sev_snp: { measurements: [toHex(measurement)] } },
       notes: kernel === undefined ? [alone] : [],
     },
   }

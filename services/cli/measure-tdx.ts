@@ -1,12 +1,12 @@
 /** `vouchsafe measure tdx`. */
 import { parseArgs } from "node:util"
+import { toHex } from "../common/hex.ts"
 import { replayEventLog, rtmrsOf } from "../evidence/index.ts"
 import { directRtmrSteps, measureTdx, pageOrders, registerOf, type Step } from "../evidence/measure/index.ts"
 import { readFirmware } from "./measure-files.ts"
 import {
   difference,
   directBoot,
-  hex,
   type Measurement,
   needed,
   oneOf,
@@ -30,7 +30,7 @@ export const tdx = (args: readonly string[]): Measurement => {
     },
   })
   const order = oneOf(values["page-order"], "--page-order", pageOrders)
-  const mrtd = hex(measureTdx(readFirmware(needed(values.firmware, "--firmware FILE")), order))
+  const mrtd = toHex(measureTdx(readFirmware(needed(values.firmware, "--firmware FILE")), order))
   const { kernel, initrd, cmdline } = values
   const boot = directBoot({ kernel, initrd, cmdline }, values["qemu-memory"], "sha384")
   const computed = boot === undefined ? new Map<1 | 2, readonly Step[]>() : directRtmrSteps(boot)
@@ -39,13 +39,13 @@ export const tdx = (args: readonly string[]): Measurement => {
   let agrees = true
   const notes: string[] = []
   if (log !== undefined) {
-    rtmrsOf(replayEventLog(log, "sha384")).forEach((value, i) => void rtmrs.set(i, hex(value)))
+    rtmrsOf(replayEventLog(log, "sha384")).forEach((value, i) => void rtmrs.set(i, toHex(value)))
     const fromLog = [...rtmrs.keys()].filter((i) => !computed.has(i as 1 | 2))
     notes.push(`RTMRs ${fromLog.join(", ")} are those of the log: good if the machine that it is from was.`)
   } else
     notes.push("RTMR 0 holds memory map, ACPI tables and variables of the VMM: take it from a CCEL (--ccel).")
   for (const [i, steps] of computed) {
-    rtmrs.set(i, hex(registerOf("sha384", steps)))
+    rtmrs.set(i, toHex(registerOf("sha384", steps)))
     const parted = log && difference(log, "sha384", i + 1, steps)
     agrees &&= parted === undefined
     if (parted !== undefined) notes.push(`RTMR ${i} isn't that of the log, ${parted}.`)

@@ -1,6 +1,7 @@
 /** `vouchsafe measure tpm`. */
 import { X509Certificate } from "node:crypto"
 import { parseArgs } from "node:util"
+import { toHex } from "../common/hex.ts"
 import { type EventLogBank, replayEventLog } from "../evidence/index.ts"
 import {
   type Authority,
@@ -23,7 +24,6 @@ import { readImageFile, readVariables, readWhole } from "./measure-files.ts"
 import {
   difference,
   directBoot,
-  hex,
   type Measurement,
   many,
   oneOf,
@@ -116,7 +116,7 @@ export const tpm = (args: readonly string[]): Measurement => {
     if (variables.SecureBoot?.[0] === 1 && authorities.length === 0)
       notes.push("PCR 7 names nothing that let an image run: give --authority for each, in their order.")
   } else if (values.authority !== undefined) throw new UsageError("--authority belongs to --variables")
-  const registers = new Map([...computed].map(([pcr, steps]) => [pcr, hex(registerOf(bank, steps))]))
+  const registers = new Map([...computed].map(([pcr, steps]) => [pcr, toHex(registerOf(bank, steps))]))
   const agrees = addFromLog(values, bank, computed, registers, notes)
   if (registers.size === 0)
     throw new UsageError(
@@ -155,7 +155,7 @@ const addFromLog = (
     const value = replayed.get(pcr)
     if (value === undefined) throw new UsageError(`--pcr ${pcr}: the log says nothing of it`)
     if (computed.has(pcr)) throw new UsageError(`--pcr ${pcr}: is computed already`)
-    registers.set(pcr, hex(value))
+    registers.set(pcr, toHex(value))
   }
   if (asked.length > 0)
     notes.push(`PCRs ${asked.join(", ")} are those of the log: good if the machine that it is from was.`)

@@ -6,6 +6,7 @@ import type { RecordedVerdict, VerdictRecord } from "../../schemas/messages/reco
 import { SignedResult } from "../../schemas/messages/result.ts"
 import { decode } from "../common/codec/index.ts"
 import { crypto } from "../common/crypto/index.ts"
+import { toHex } from "../common/hex.ts"
 import {
   appraisalDigest,
   packVerdict,
@@ -37,8 +38,6 @@ export interface Replayed {
   readonly appraisal: string
 }
 
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
-
 /**
  * @param workflow a path, where the document is neither in the record nor beside it
  * @throws RecordError
@@ -56,8 +55,8 @@ export const replay = (record: VerdictRecord, path: string, workflow?: string): 
     recorded,
     replayed,
     differences: differencesOf(recorded.checks, replayed.checks),
-    sha256: hex(crypto.sha256(record.verdict)),
-    appraisal: hex(appraisalDigest(recorded.checks)),
+    sha256: toHex(crypto.sha256(record.verdict)),
+    appraisal: toHex(appraisalDigest(recorded.checks)),
   }
 }
 
@@ -89,10 +88,10 @@ export const matchResult = (path: string, { recorded, appraisal }: Replayed): Ma
   if (!result.ok) throw new UnusableError("RESULT_MALFORMED", "result", result.error.message)
   const { value } = result
   const differs = [
-    ...(hex(value.appraisal) === appraisal ? [] : ["appraisal"]),
+    ...(toHex(value.appraisal) === appraisal ? [] : ["appraisal"]),
     ...(value.node === recorded.node ? [] : ["node"]),
     ...(value.stage === recorded.stage ? [] : ["stage"]),
-    ...(hex(value.workflow) === hex(recorded.workflow) ? [] : ["workflow"]),
+    ...(toHex(value.workflow) === toHex(recorded.workflow) ? [] : ["workflow"]),
     ...(value.issued_ms === recorded.at_ms ? [] : ["issued_ms"]),
     ...(recorded.verdict === "accepted" ? [] : ["verdict"]),
   ]

@@ -7,6 +7,7 @@ import type { EarAppraisal } from "../../schemas/ear.ts"
 import { limits } from "../../schemas/limits.ts"
 import type { RecordSubject } from "../../schemas/messages/record.ts"
 import { crypto } from "../common/crypto/index.ts"
+import { toHex } from "../common/hex.ts"
 import {
   createEarKey,
   EarError,
@@ -192,8 +193,6 @@ const version = (): string => {
   return found
 }
 
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
-
 /** What genuine evidence binds. Looked up again in the evidence: the verdict's words are for people. */
 const attesterClaims = (
   subject: RecordSubject,
@@ -210,19 +209,19 @@ const attesterClaims = (
     }),
   )
   const chip = machine && chipBytesOf(machine)
-  const own = { ...(chip && { chip: hex(chip) }) }
+  const own = { ...(chip && { chip: toHex(chip) }) }
   if (subject.kind === "pieces")
-    return { ...own, ...(subject.dataplane && { dataplane: hex(subject.dataplane) }) }
+    return { ...own, ...(subject.dataplane && { dataplane: toHex(subject.dataplane) }) }
   const { claims } = subject.evidence
   return {
     ...own,
     domain: claims.domain,
     node: claims.node,
-    session: hex(claims.session),
-    boot: hex(claims.boot),
-    signing_key: hex(claims.signing_key),
-    dh_key: hex(claims.dh_key),
-    kem_key_digest: hex(kemKeyDigest(crypto, claims.kem_key)),
-    dataplane: hex(claims.dataplane),
+    session: toHex(claims.session),
+    boot: toHex(claims.boot),
+    signing_key: toHex(claims.signing_key),
+    dh_key: toHex(claims.dh_key),
+    kem_key_digest: toHex(kemKeyDigest(crypto, claims.kem_key)),
+    dataplane: toHex(claims.dataplane),
   }
 }

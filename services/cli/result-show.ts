@@ -3,6 +3,7 @@ import { AttestationResult, EvidenceReply } from "../../schemas/messages/attesta
 import { SignedResult } from "../../schemas/messages/result.ts"
 import { decode, type MessageSchema } from "../common/codec/index.ts"
 import { crypto } from "../common/crypto/index.ts"
+import { toHex } from "../common/hex.ts"
 import { type EarKey, looksLikeToken, readEar, type ShownEar } from "../evidence/ear/index.ts"
 import { looksLikeRecord, unpackRecord, unpackVerdict } from "../evidence/record/index.ts"
 import { MakeError } from "../make/errors.ts"
@@ -11,8 +12,6 @@ import { jsonOf } from "./appraise-command.ts"
 import { clip, safe, verdictLines } from "./appraise-table.ts"
 import { UnusableError } from "./inspect/inspection.ts"
 import type { Output } from "./output.ts"
-
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
 
 /**
  * @param keys that an EAR may be signed with
@@ -89,11 +88,11 @@ const showSigned = (out: Output, signed: SignedResult): 0 | 3 => {
       `${whole ? "SIGNED" : "NOT AS IT WAS SIGNED"}  node ${safe(result.node)}, stage ${safe(result.stage)}, ${safe(result.platform)} ${result.assurance === "emulated" ? "(EMULATED)" : `(${result.assurance})`}`,
       ...lines([
         ["issued", `${issued} by ${result.verifier} of control plane ${result.control}`],
-        ["key", `${hex(key)} (whether it is a verifier's, a control plane's Evidence says)`],
+        ["key", `${toHex(key)} (whether it is a verifier's, a control plane's Evidence says)`],
         ["batch", `result ${signed.index + 1} of ${size} under one signature`],
         ["domain", result.domain],
         ...Object.entries(fields).flatMap(([name, value]) =>
-          value instanceof Uint8Array ? [[name.replaceAll("_", " "), hex(value)] as const] : [],
+          value instanceof Uint8Array ? [[name.replaceAll("_", " "), toHex(value)] as const] : [],
         ),
       ]),
       "  A result counts for the lease that a releaser grants on it, and for nobody else.",

@@ -8,6 +8,7 @@ import { type Document, parseDocument } from "yaml"
 import type { Workflow } from "../../schemas/workflow.ts"
 import { crypto } from "../common/crypto/index.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
+import { toHex } from "../common/hex.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
 import { compileWorkflow } from "../make/edges.ts"
 import { workflowDigest } from "../make/transcript.ts"
@@ -17,8 +18,6 @@ import { domainOf, keyFilesOf, type LifecycleValues } from "./lifecycle-options.
 import { readOperatorKey } from "./operator-key.ts"
 import type { Output } from "./output.ts"
 import { diffLines } from "./text-diff.ts"
-
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
 
 /** Changes the YAML in place. Throws an Error that says why when there is nothing to change. */
 export type Edit = (yaml: Document, workflow: Workflow) => void
@@ -91,7 +90,7 @@ export const revise = async (
       signature: crypto.ed25519.sign(bytes, key),
     }))
     await onBus((bus) => bus.workflows.put(workflow.domain, { v: 1, document, signatures }))
-    const digest = hex(workflowDigest(crypto, document))
+    const digest = toHex(workflowDigest(crypto, document))
     out.result({ workflow: workflow.workflow, version: workflow.version, digest, diff }, [
       `${done} ${workflow.workflow} version ${workflow.version} is signed and applied (digest ${digest.slice(0, 16)}...).`,
     ])

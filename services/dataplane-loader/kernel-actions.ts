@@ -1,4 +1,5 @@
 /** Carries out what the node's core decides, in order, and tells it what the kernel holds from an earlier loader. */
+import { toHex } from "../common/hex.ts"
 import { KernelError } from "../common/kernel/errors.ts"
 import type { Epoch } from "../make/epoch.ts"
 import { formatEpoch } from "../make/epoch.ts"
@@ -136,15 +137,13 @@ const earliest = (group: ReadonlyArray<Association>): bigint =>
  * gave keys for them is older than those that follow it.
  */
 export const rememberedEpochs = (plane: Pick<Plane, "used">, rules: Rules): Memory => {
-  const instances = new Map(rules.edges.map(({ edge, record }) => [hex(record.id), edge.id]))
+  const instances = new Map(rules.edges.map(({ edge, record }) => [toHex(record.id), edge.id]))
   const tombstones = new Map<string, Epoch>()
   let term: bigint | undefined
   for (const { id, epoch } of plane.used()) {
     if (term === undefined || epoch.term > term) term = epoch.term
-    const instance = instances.get(hex(id))
+    const instance = instances.get(toHex(id))
     if (instance !== undefined) tombstones.set(instance, epoch)
   }
   return { tombstones, term }
 }
-
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")

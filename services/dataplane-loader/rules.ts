@@ -5,6 +5,7 @@
 import { type Family, familyOf, readAddress, readIpv4, readIpv6 } from "../../schemas/address.ts"
 import type { Workflow } from "../../schemas/workflow.ts"
 import type { Crypto } from "../common/crypto/port.ts"
+import { toHex } from "../common/hex.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
 import { compileNode, type NodeEdge, type Workflow as ProtocolWorkflow } from "../make/edges.ts"
 import { MakeError } from "../make/errors.ts"
@@ -57,7 +58,7 @@ export const compileRules = (workflow: VerifiedWorkflow, options: RuleOptions): 
   )
   const edges = compiled.map((edge): EdgeRule => {
     const id = edgeId(options.crypto, edge.id)
-    const index = indexes.get(hex(id)) ?? 0
+    const index = indexes.get(toHex(id)) ?? 0
     const peerInner = optional(readIpv4, edge.peerAddress)
     const peerInner6 = optional(readIpv6, edge.peerAddress6)
     return {
@@ -101,16 +102,14 @@ const wireOf = ({ peer, peerWire }: NodeEdge, families: ReadonlyArray<Family>): 
   return address
 }
 
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
-
 /** What names an edge instance in the kernel's maps, whatever its index: the start of its SHA-256. */
 export const edgeId = (crypto: Crypto, instance: string): Uint8Array =>
   crypto.sha256(new TextEncoder().encode(instance)).slice(0, EDGE_ID_SIZE)
 
 const assignIndexes = (ids: ReadonlyArray<Uint8Array>, present: EdgeState): ReadonlyMap<string, number> => {
-  const wanted = new Set(ids.map(hex))
+  const wanted = new Set(ids.map(toHex))
   const indexes = new Map(
-    present.edges.filter(({ id }) => wanted.has(hex(id))).map(({ id, index }) => [hex(id), index]),
+    present.edges.filter(({ id }) => wanted.has(toHex(id))).map(({ id, index }) => [toHex(id), index]),
   )
   const used = new Set(indexes.values())
   let next = 0

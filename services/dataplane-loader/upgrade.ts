@@ -1,8 +1,7 @@
 /** Whether the programs of the object file take the place of those that run: the signed document decides. */
+import { toHex } from "../common/hex.ts"
 import { KernelError } from "../common/kernel/errors.ts"
 import type { Plane } from "./dataplane/plane.ts"
-
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
 
 export interface Told {
   readonly done: boolean
@@ -20,7 +19,7 @@ export const upgradePlane = (
 ): Told | undefined => {
   const { waiting, measurement } = plane
   if (waiting === undefined) return undefined
-  const [from, to] = [hex(measurement.digest), hex(waiting.digest)]
+  const [from, to] = [toHex(measurement.digest), toHex(waiting.digest)]
   if (!listed.includes(to))
     return {
       done: false,

@@ -9,6 +9,7 @@ import type { Chip } from "../../schemas/platforms.ts"
 import type { Workflow } from "../../schemas/workflow.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Crypto } from "../common/crypto/port.ts"
+import { toHex } from "../common/hex.ts"
 import { appraise } from "../evidence/appraisal/appraise.ts"
 import {
   assuranceOf,
@@ -74,8 +75,6 @@ export type Verdict = (
   readonly consulted?: readonly Consulted[]
 }
 
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
-
 /** A node that no release can be sealed to is told so here, rather than vouched for in vain. */
 const keysCheck = (crypto: Crypto, { claims }: NodeEvidence, suite: SuiteId): Check => {
   const wanted = `keys that ${suite} can seal to`
@@ -94,8 +93,8 @@ const claimChecks = (crypto: Crypto, evidence: NodeEvidence, asked: Outstanding)
   const same = (name: string, found: Uint8Array, wanted: Uint8Array): Check => ({
     name,
     result: crypto.equalConstantTime(found, wanted) ? "passed" : "failed",
-    found: hex(found),
-    wanted: hex(wanted),
+    found: toHex(found),
+    wanted: toHex(wanted),
   })
   const { document, digest } = asked.workflow
   return [
@@ -230,7 +229,7 @@ export const appraiseNode = (
       roots,
       chips: node.chip === "any" ? "any" : node.chip === "pending" ? [] : [node.chip],
     },
-    { reportData, extraData: tpmExtraData(reportData), dataplane: hex(claims.dataplane) },
+    { reportData, extraData: tpmExtraData(reportData), dataplane: toHex(claims.dataplane) },
     now,
   )
   const checks = [

@@ -7,6 +7,7 @@ import type { SignedWorkflow } from "../../schemas/workflow.ts"
 import { Bus } from "../common/bus/bus.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
+import { toHex } from "../common/hex.ts"
 import { isInForce, type VerifiedWorkflow, verifyWorkflow, WorkflowError } from "../make/workflow-document.ts"
 
 export interface KnownWorkflow {
@@ -20,8 +21,6 @@ export interface KnownWorkflowOptions {
   /** Called for each one that comes into force, the first included. */
   readonly onChange?: (workflow: VerifiedWorkflow) => Effect.Effect<void>
 }
-
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
 
 /** Follows the domain's workflow until the scope closes. One that can't be believed is an event and changes nothing. */
 export const knowWorkflow = Effect.fn("knowWorkflow")(function* (
@@ -47,7 +46,7 @@ export const knowWorkflow = Effect.fn("knowWorkflow")(function* (
     yield* bus.event({
       type: "vouchsafe.workflow.applied",
       data: {
-        workflow: hex(verified.digest),
+        workflow: toHex(verified.digest),
         message: `${verified.document.workflow} version ${verified.document.version}`,
       },
     })

@@ -110,5 +110,3 @@ export const unusable = (
   error: errorOf(error),
   usable: false,
 })
-
-export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")

@@ -1,6 +1,7 @@
 /** Whether evidence answers what was asked, where the caller says what that was. */
+import { toHex } from "../../common/hex.ts"
 import type { Context } from "./context.ts"
-import { type Check, hex } from "./inspection.ts"
+import type { Check } from "./inspection.ts"
 
 /** `found` may be longer than the nonce where the rest is zeros: fields of fixed size are filled up so. */
 export const checkNonce = (
@@ -18,8 +19,8 @@ export const checkNonce = (
     {
       name: "nonce",
       result: same ? "passed" : "failed",
-      found: found === undefined ? `no ${where}` : hex(found),
-      wanted: hex(nonce),
+      found: found === undefined ? `no ${where}` : toHex(found),
+      wanted: toHex(nonce),
     },
   ]
 }

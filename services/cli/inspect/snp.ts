@@ -1,5 +1,6 @@
 /** An SEV-SNP report with the certificates that lie about it. */
 import { join } from "node:path"
+import { toHex } from "../../common/hex.ts"
 import {
   amdRoots,
   describePlatform,
@@ -18,7 +19,6 @@ import {
   type Check,
   checksOf,
   errorOf,
-  hex,
   type Inspection,
   type Stage,
   UnusableError,
@@ -254,7 +254,7 @@ const stagesOf = (verified?: VerifiedSnp): readonly Stage[] => {
       name: "tcb binding",
       codes: /^TCB_/,
       wanted: "report and certificate agree",
-      found: report ? hex(report.reportedTcb) : "",
+      found: report ? toHex(report.reportedTcb) : "",
     },
     {
       name: "chip binding",

@@ -1,5 +1,6 @@
 /** A TDX quote; with collateral, also what Intel says of the platform that made it. */
 import { basename, join } from "node:path"
+import { toHex } from "../../common/hex.ts"
 import {
   type GenuineTdx,
   parseQuote,
@@ -18,7 +19,7 @@ import { dersOf } from "./certificates.ts"
 import type { Context } from "./context.ts"
 import { folderOf, type Item, itemsIn, namesIn } from "./files.ts"
 import { checkHclReport } from "./hcl-report.ts"
-import { type Check, checksOf, errorOf, hex, type Inspection, type Stage } from "./inspection.ts"
+import { type Check, checksOf, errorOf, type Inspection, type Stage } from "./inspection.ts"
 import { checkNonce } from "./nonce.ts"
 import { recogniseSupport } from "./recognise.ts"
 
@@ -60,7 +61,7 @@ export const inspectTdx = (item: Item, context: Context): Inspection => {
   return {
     ...base,
     genuine: error === null && broken === undefined,
-    platform: `${signatures.emulated ? "EMULATED " : ""}Intel TDX ${signatures.quote.td.version}, FMSPC ${hex(signatures.platform.fmspc)}`,
+    platform: `${signatures.emulated ? "EMULATED " : ""}Intel TDX ${signatures.quote.td.version}, FMSPC ${toHex(signatures.platform.fmspc)}`,
     status: { debug: signatures.quote.td.tdAttributes.debug, ...status },
     certificates: signatures.certificates,
     checks: [...checksOf(stagesOf(signatures)), ...checks, ...bindings],
@@ -186,7 +187,11 @@ const chooseCollateral = (
       : [collateral, ...namesIn(collateral, "folders").map((name) => join(collateral, name))]
   const stored = folders.map((from) => ({ from, collateral: tdxCollateralOf(filesOf(from)) }))
   const complete = own.filter(hasTcbInfo)
-  const chosen = newestOf(complete.length > 0 ? complete : stored.filter(hasTcbInfo), hex(platform.fmspc), at)
+  const chosen = newestOf(
+    complete.length > 0 ? complete : stored.filter(hasTcbInfo),
+    toHex(platform.fmspc),
+    at,
+  )
   // Pieces that were given without TCB info of their own take the place of those that were found.
   const pieces = own.filter((one) => !hasTcbInfo(one))
   const from = chosen?.from ?? pieces[0]?.from ?? collateral

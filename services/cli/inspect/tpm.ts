@@ -1,4 +1,5 @@
 /** A TPM 2.0 quote with its signature, attestation key and PCR values, and what binds that key to a machine. */
+import { toHex } from "../../common/hex.ts"
 import { EventLogError, matchReplay, parseEventLog } from "../../evidence/eventlog/index.ts"
 import { amdRoots, SnpError, verifyReport } from "../../evidence/index.ts"
 import { outline } from "../../evidence/snp/certificate.ts"
@@ -21,7 +22,6 @@ import {
   type Check,
   checksOf,
   errorOf,
-  hex,
   type Inspection,
   type InspectionError,
   type Stage,
@@ -188,7 +188,7 @@ const checkInner = (quote: VerifiedQuote, hcl: HclReport): TpmError | undefined 
   const found = hcl.report.subarray(from, from + 64)
   return Buffer.compare(found, wanted) === 0
     ? undefined
-    : new TpmError("BINDING_REPORT_MISMATCH", "hcl.report.reportData", hex(found), hex(wanted))
+    : new TpmError("BINDING_REPORT_MISMATCH", "hcl.report.reportData", toHex(found), toHex(wanted))
 }
 
 /** In an SNP report (AMD 56860, table 23) and in a TDREPORT (Intel TDX Module ABI, REPORTMACSTRUCT). */

@@ -7,6 +7,7 @@ import { join } from "node:path"
 import { Schema } from "effect"
 import { TOKEN } from "../../../schemas/fields.ts"
 import { limits } from "../../../schemas/limits.ts"
+import { toHex } from "../hex.ts"
 import { FileError, readJson, writeJson } from "./files.ts"
 
 const Hex = (bytes: number) => Schema.String.check(Schema.isPattern(new RegExp(`^[0-9a-f]{${bytes * 2}}$`)))
@@ -50,7 +51,6 @@ export interface ReleaserKey extends VerifierKey {
   readonly verifiers?: ReadonlyArray<Uint8Array>
 }
 
-const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
 const unhex = (text: string) => new Uint8Array(Buffer.from(text, "hex"))
 
 /** Makes sure the directory exists and is root's alone. @throws FileError UNSAFE */
@@ -70,11 +70,11 @@ const checkRunDirectory = (path: string): void => {
 export const writeNodeKeys = (runDirectory: string, keys: NodeKeys): void =>
   writeJson(join(runDirectory, "node.json"), {
     node: keys.node,
-    session: hex(keys.session),
-    nonce: hex(keys.nonce),
-    signing_key: hex(keys.signingKey),
-    dh_key: hex(keys.dhKey),
-    kem_key: hex(keys.kemKey),
+    session: toHex(keys.session),
+    nonce: toHex(keys.nonce),
+    signing_key: toHex(keys.signingKey),
+    dh_key: toHex(keys.dhKey),
+    kem_key: toHex(keys.kemKey),
     suites: keys.suites,
   })
 
@@ -94,7 +94,7 @@ export const readNodeKeys = (runDirectory: string): NodeKeys => {
 }
 
 export const writeVerifierKey = (runDirectory: string, key: VerifierKey): void =>
-  writeJson(join(runDirectory, "verifier.json"), { instance: key.instance, key: hex(key.key) })
+  writeJson(join(runDirectory, "verifier.json"), { instance: key.instance, key: toHex(key.key) })
 
 /** @throws FileError */
 export const readVerifierKey = (runDirectory: string): VerifierKey => {
@@ -106,8 +106,8 @@ export const readVerifierKey = (runDirectory: string): VerifierKey => {
 export const writeReleaserKey = (runDirectory: string, key: ReleaserKey): void =>
   writeJson(join(runDirectory, "releaser.json"), {
     instance: key.instance,
-    key: hex(key.key),
-    verifiers: [...new Set(key.verifiers?.map(hex))].sort(),
+    key: toHex(key.key),
+    verifiers: [...new Set(key.verifiers?.map(toHex))].sort(),
     term: key.term.toString(),
   })
 

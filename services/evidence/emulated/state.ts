@@ -6,6 +6,7 @@
 import { readFileSync, statSync, writeFileSync } from "node:fs"
 import { CryptoError, crypto } from "../../common/crypto/index.ts"
 import { productNames, type SnpProduct } from "../snp/product.ts"
+import { toHex } from "../text.ts"
 import { DeviceError } from "./error.ts"
 import { type EmulatedGuest, resumeGuest } from "./guest.ts"
 import type { EmulatedRoot } from "./platform.ts"
@@ -14,25 +15,23 @@ const guestFormat = "vouchsafe-emulated-snp-guest-1"
 const rootFormat = "vouchsafe-emulated-snp-root-1"
 const stateBytesMax = 65_536
 
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
-
 export const encodeGuest = ({ chip, launch }: EmulatedGuest): string =>
   JSON.stringify(
     {
       format: guestFormat,
       emulated: true,
       product: chip.product,
-      chip_id: hex(chip.chipId),
-      tcb: hex(chip.tcb),
-      vcek_secret: hex(chip.key.reveal("ecdsa-p384")),
-      certificates: chip.certificates.map(hex),
-      measurement: hex(launch.measurement),
+      chip_id: toHex(chip.chipId),
+      tcb: toHex(chip.tcb),
+      vcek_secret: toHex(chip.key.reveal("ecdsa-p384")),
+      certificates: chip.certificates.map(toHex),
+      measurement: toHex(launch.measurement),
       policy: `0x${launch.policy.toString(16)}`,
-      host_data: hex(launch.hostData),
-      family_id: hex(launch.familyId),
-      image_id: hex(launch.imageId),
+      host_data: toHex(launch.hostData),
+      family_id: toHex(launch.familyId),
+      image_id: toHex(launch.imageId),
       vmpl: launch.vmpl,
-      report_id: hex(launch.reportId),
+      report_id: toHex(launch.reportId),
       version: launch.version,
     },
     null,
@@ -76,8 +75,8 @@ export const encodeRoot = (root: EmulatedRoot): string =>
     emulated: true,
     product: root.product,
     key_digest: root.hardwareRoot.key_digest,
-    certificates: root.certificates.map(hex),
-    ask_key: hex(root.askKey),
+    certificates: root.certificates.map(toHex),
+    ask_key: toHex(root.askKey),
   })
 
 /** @throws DeviceError STATE_INVALID */
@@ -86,7 +85,7 @@ export const decodeRoot = (text: string): EmulatedRoot => {
   const product = readProduct(fields)
   const [ask, ark] = readList(fields, "certificates", 2)
   if (ask === undefined || ark === undefined) throw invalid("certificates", "must be two")
-  const key_digest = hex(readBytes(fields, "key_digest", 32))
+  const key_digest = toHex(readBytes(fields, "key_digest", 32))
   return {
     product,
     hardwareRoot: { vendor: "amd", product, key_digest, emulated: true },
