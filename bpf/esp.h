@@ -249,7 +249,7 @@ VS_INLINE void vs_outer_eth(u8 *eth, u16 type)
 /*
  * Everything before the text of a frame on its way out over IPv6. The UDP checksum is a real one: a zero is for receivers that were
  * told to take it (RFC 6935), Linux by a socket option and not at all without a socket. So the text and its ICV must be there. The
- * flow label is one number for each lane (RFC 6438 section 4): the network can spread lanes by it and learns no more than their ports say.
+ * flow label is one number for each lane (RFC 6438 section 3): the network can spread lanes by it and learns no more than their ports say.
  * Gives 0.
  */
 VS_GLOBAL int vs_esp_head6(struct vs_work *w, const struct vs_config *c, const struct vs_headers *h)
