@@ -31,10 +31,6 @@ export const prefixed = (text: string): string => {
   throw new SubjectError("prefix", "the prefix is not one to four subject tokens joined by dots")
 }
 
-/** Names of the tokens of a pattern, in order. */
-export const tokenNames = (pattern: string): ReadonlyArray<string> =>
-  [...pattern.matchAll(/\{(\w+)\}/g)].map((found) => found[1] ?? "")
-
 /**
  * Fills in a pattern. `value` gives the text of each token, or "*" where any will do (`wild`); everything else is
  * checked and refused with `SubjectError`.

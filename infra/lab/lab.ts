@@ -57,7 +57,7 @@ export const OBJECT = join(CHECKOUT, "bpf", "build", "vouchsafe.bpf.o")
 /** The operator's identity that is left for a person at another terminal. */
 export const PERSON = "me"
 
-export const underlayName = { ipv4: "IPv4", ipv6: "IPv6" } as const
+const underlayName = { ipv4: "IPv4", ipv6: "IPv6" } as const
 
 /** Nodes of the example; the last one's data plane is tampered with, and it must be refused. */
 const EXAMPLE = [

@@ -1,5 +1,4 @@
 /** Packet sockets (packet(7)) through libc: one that reads every frame by a shared ring, one that sends frames as they are. */
-import { readFileSync } from "node:fs"
 import koffi from "koffi"
 
 const AF_PACKET = 17
@@ -53,17 +52,9 @@ const option = (fd: number, name: number, value: Buffer): void => {
   need(`setsockopt ${name}`, setsockopt(fd, SOL_PACKET, name, value, value.length))
 }
 
-/** Indexes of this namespace's devices, from /proc, which follows the caller's namespace as sysfs doesn't. */
-export const deviceNames = (): ReadonlyArray<string> =>
-  readFileSync("/proc/net/dev", "utf8")
-    .split("\n")
-    .slice(2)
-    .map((line) => line.split(":")[0]?.trim() ?? "")
-    .filter((name) => name !== "")
-
 const nameToIndex = libc.func("uint32_t if_nametoindex(const char *)")
 
-export const deviceIndex = (name: string): number => {
+const deviceIndex = (name: string): number => {
   const index: number = nameToIndex(name)
   if (index === 0) throw new Error(`no network device ${name} here`)
   return index

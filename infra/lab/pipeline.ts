@@ -109,7 +109,7 @@ const readIf = (path: string): string => {
 const LISTEN = "0A"
 
 /** Whether a TCP socket, of either family, listens on `port` in the network namespace of process `pid`. */
-export const listensOn = (pid: number, port: number): boolean => {
+const listensOn = (pid: number, port: number): boolean => {
   const wanted = port.toString(16).toUpperCase().padStart(4, "0")
   return ["tcp", "tcp6"]
     .flatMap((table) => readIf(`/proc/${pid}/net/${table}`).split("\n").slice(1))

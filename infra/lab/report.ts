@@ -9,7 +9,7 @@ import type { PipelineResult } from "./pipeline.ts"
 import type { Summary } from "./summary.ts"
 
 /** The code of a refusal because of what runs in the kernel: the name of the appraisal's check. */
-export const DATAPLANE_REFUSED = "DATAPLANE"
+const DATAPLANE_REFUSED = "DATAPLANE"
 
 export interface Run {
   readonly lab: Lab

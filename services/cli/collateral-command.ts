@@ -29,7 +29,7 @@ import { fetchCollateral, type MirrorFailure, readMirrorUrl } from "../guest/col
 import { readItem } from "./inspect/files.ts"
 import { createOutput, type Output, UsageError } from "./output.ts"
 
-export const collateralUsage = `vouchsafe collateral fetch --dir DIR [--amd URL] [--intel URL] [what for] [--json]
+const collateralUsage = `vouchsafe collateral fetch --dir DIR [--amd URL] [--intel URL] [what for] [--json]
 vouchsafe collateral status --dir DIR [--at TIME] [what for] [--json]
 vouchsafe collateral push --dir DIR [--json]
 

@@ -111,12 +111,7 @@ const platformOf = (verdict: Verdict): string | undefined =>
   verdict.accepted ? verdict.result.platform : verdict.appraisal?.platform
 
 /** What a verifier has found, in the form that is kept. */
-export const recordedVerdict = (
-  verdict: Verdict,
-  workflow: Uint8Array,
-  node: string,
-  at: Date,
-): RecordedVerdict => {
+const recordedVerdict = (verdict: Verdict, workflow: Uint8Array, node: string, at: Date): RecordedVerdict => {
   const { appraisal, checks } = verdict
   const platform = platformOf(verdict)
   const stage = verdict.accepted ? verdict.result.stage : verdict.stage

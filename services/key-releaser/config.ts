@@ -9,4 +9,3 @@ export const releaserConfig = Config.all({
   control: tokenConfig("VOUCHSAFE_CONTROL_NODE"),
   collateral: collateralConfig,
 })
-export type ReleaserConfig = Config.Success<typeof releaserConfig>

@@ -15,17 +15,6 @@ export const challengeValue = (crypto: Crypto, verifierNonce: Uint8Array, beacon
   return digest(crypto, labels.challenge, verifierNonce, beacon)
 }
 
-/** @returns whether `challenge` is made of these two. */
-export const verifyChallenge = (
-  crypto: Crypto,
-  challenge: Uint8Array,
-  verifierNonce: Uint8Array,
-  beacon: Uint8Array,
-): boolean =>
-  verifierNonce.length === 32 &&
-  beacon.length === 32 &&
-  crypto.equalConstantTime(challenge, challengeValue(crypto, verifierNonce, beacon))
-
 export interface Challenge {
   readonly nodeId: string
   readonly session: Uint8Array

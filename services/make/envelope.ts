@@ -57,12 +57,3 @@ export const verifyBytes = (
   if (!crypto.ed25519.verify(signature, bytes, key))
     throw new MakeError("NOT_AUTHENTIC", "signature", "does not verify")
 }
-
-/** Verifies, then decodes. `decode` throws its own errors. */
-export const openSigned = <A>(
-  crypto: Crypto,
-  label: SignatureLabel,
-  trusted: ReadonlyArray<Uint8Array>,
-  signed: Signed,
-  decode: (body: Uint8Array) => A,
-): A => decode(verify(crypto, label, trusted, signed))

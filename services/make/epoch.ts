@@ -20,8 +20,6 @@ export const compareEpochs = (a: Epoch, b: Epoch): number => {
   return 0
 }
 
-export const sameEpoch = (a: Epoch, b: Epoch): boolean => compareEpochs(a, b) === 0
-
 export const formatEpoch = ({ term, n }: Epoch): string => `${term}.${n}`
 
 /**

@@ -19,4 +19,3 @@ export const verifierConfig = Config.all({
   ),
   records: Config.option(pathConfig("VOUCHSAFE_RECORDS")),
 })
-export type VerifierConfig = Config.Success<typeof verifierConfig>

@@ -184,7 +184,7 @@ export interface InitOptions {
   readonly steadySeconds: number
 }
 
-export const measureInit = async (options: InitOptions): Promise<InitResult> => {
+const measureInit = async (options: InitOptions): Promise<InitResult> => {
   const { nodes, topology } = options
   const pairs = pairsOf(topology, nodes)
   const mapsOnDemand = nodes > PREALLOCATED_NODES_MAX

@@ -36,7 +36,7 @@ const IDS = ["alpha", "beta"] as const
 const LANES = 2
 const LEASE_MS = 60_000
 export const UDP_PORT = 7_001
-export const TCP_PORT = 7_002
+const TCP_PORT = 7_002
 
 /** alpha sends to beta: datagrams by one edge, a bulk transfer by another. */
 const workflow: Workflow = {

@@ -28,10 +28,6 @@ export const nodes = [
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
 
-export interface Shown {
-  readonly reportData: Uint8Array
-}
-
 /** A guest on a chip: a report of the layout that real ones have, and the signature that an ideal chip gives. */
 export interface Machine {
   readonly report: (reportData: Uint8Array) => SnpPiece

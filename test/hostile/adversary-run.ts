@@ -13,7 +13,7 @@ import { type Broken, World } from "./adversary-world.ts"
 /** Most runs are short: many of them find more than few long ones in the same time. */
 const hostileMs = (seed: number): number => (seed % 4 === 0 ? 8_000 : 4_000)
 /** A document that was withheld is looked for each half minute; refused in a row until then, a node pauses up to 36 s. */
-export const WHOLE_WITHIN_MS = 80_000
+const WHOLE_WITHIN_MS = 80_000
 
 export interface Outcome {
   readonly seed: number
@@ -26,7 +26,7 @@ export interface Outcome {
   readonly log: ReadonlyArray<string>
 }
 
-export const runOnce = async (
+const runOnce = async (
   domain: Domain,
   seed: number,
   {
@@ -62,7 +62,7 @@ export const runOnce = async (
 }
 
 /** Leaves out what the rule's break doesn't need: halves first, then single deeds. */
-export const shrink = async (
+const shrink = async (
   domain: Domain,
   found: Outcome,
   corpus: ReadonlyArray<Sent>,

@@ -249,7 +249,7 @@ export interface Spied {
   readonly signers: SecretKey[]
 }
 
-export const spy = (): Spied => {
+const spy = (): Spied => {
   const secrets = new Set<string>()
   const releaseSecrets = new Set<string>()
   const signers: SecretKey[] = []

@@ -79,8 +79,6 @@ export const request6 = (payload: Uint8Array = new Uint8Array(32)): Uint8Array =
 export const answer6 = (payload: Uint8Array = new Uint8Array(32)): Uint8Array =>
   udpPacket6({ source: peer6, target: own6, from: PEER_PORT, to: 40_000 }, payload)
 export const incoming6 = (payload: Uint8Array = new Uint8Array(32)): Uint8Array => udpPacket6(here, payload)
-export const reply6 = (payload: Uint8Array = new Uint8Array(32)): Uint8Array =>
-  udpPacket6({ source: own6, target: peer6, from: OWN_PORT, to: 50_000 }, payload)
 
 export const fromPeer6 = (lane = 0) => ({
   source: peerWire6,

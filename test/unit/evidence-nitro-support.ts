@@ -49,7 +49,7 @@ export const leafExtensions = [
 export const madeAt = new Date("2026-03-01T12:00:00Z")
 const year = 365 * 86_400_000
 
-export const certificateOf = (
+const certificateOf = (
   plan: CertificatePlan,
   key: SecretKey,
   signer: SecretKey,

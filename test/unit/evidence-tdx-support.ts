@@ -28,13 +28,13 @@ export interface Key {
   readonly point: Uint8Array
 }
 
-export const makeKey = (): Key => {
+const makeKey = (): Key => {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "prime256v1" })
   const spki = Uint8Array.from(publicKey.export({ format: "der", type: "spki" }))
   return { privateKey, spki, point: spki.slice(-64) }
 }
 
-export const signRaw = (key: Key, message: Uint8Array): Uint8Array =>
+const signRaw = (key: Key, message: Uint8Array): Uint8Array =>
   Uint8Array.from(sign("sha256", message, { key: key.privateKey, dsaEncoding: "ieee-p1363" }))
 
 const sequence = (...parts: readonly Uint8Array[]): Uint8Array => write(tags.sequence, ...parts)
@@ -59,7 +59,7 @@ export interface CertificateContent {
   readonly notAfter?: Date
 }
 
-export const makeCertificate = (content: CertificateContent, issuerKey: Key): Uint8Array =>
+const makeCertificate = (content: CertificateContent, issuerKey: Key): Uint8Array =>
   signed(
     issuerKey,
     sequence(
@@ -88,7 +88,7 @@ export interface CrlContent {
   readonly extensions?: readonly Uint8Array[]
 }
 
-export const makeCrl = (content: CrlContent, issuerKey: Key): Uint8Array => {
+const makeCrl = (content: CrlContent, issuerKey: Key): Uint8Array => {
   const entries = (content.revoked ?? []).map((serial) => sequence(writeInteger(serial), writeTime(days(-2))))
   return signed(
     issuerKey,

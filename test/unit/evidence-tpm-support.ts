@@ -59,8 +59,6 @@ const needed = (entry: Entry, pattern: RegExp): Uint8Array => {
   return readVector(file)
 }
 
-const folderOf = (file: string): string => file.slice(0, file.lastIndexOf("/"))
-
 /** tpm2-tools' file of register values: banks, then digests of 64 bytes each, in the order of the selection. */
 const readToolPcrs = (bytes: Uint8Array, attest: Uint8Array): QuoteEvidence["pcrs"] => {
   const [selection] = parseQuoteAttest(attest).selections
@@ -99,5 +97,3 @@ export const requestOf = (entry: Entry): QuoteRequest => {
     selection: selections.flatMap(({ bank, pcrs }) => (bank === undefined ? [] : [{ bank, pcrs }])),
   }
 }
-
-export const inFolderOf = (entry: Entry, name: string): string => `${folderOf(entry.file)}/${name}`

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { limits } from "../../schemas/limits.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
-import { BeaconBook, ChallengeBook, challengeValue, verifyChallenge } from "../../services/make/challenge.ts"
+import { BeaconBook, ChallengeBook, challengeValue } from "../../services/make/challenge.ts"
 import { MakeError } from "../../services/make/errors.ts"
 
 const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
@@ -11,12 +11,13 @@ const session = filled(16, 2)
 describe("challenge value", () => {
   it("is made of both nonces, in their places", () => {
     const value = challengeValue(crypto, filled(32, 3), beacon)
-    expect(verifyChallenge(crypto, value, filled(32, 3), beacon)).toBe(true)
-    expect(verifyChallenge(crypto, value, beacon, filled(32, 3))).toBe(false)
-    expect(verifyChallenge(crypto, value, filled(32, 4), beacon)).toBe(false)
-    expect(verifyChallenge(crypto, value, filled(32, 3), filled(32, 4))).toBe(false)
-    expect(verifyChallenge(crypto, value, filled(31, 3), beacon)).toBe(false)
-    expect(verifyChallenge(crypto, value.subarray(1), filled(32, 3), beacon)).toBe(false)
+    expect(value).toHaveLength(32)
+    expect(challengeValue(crypto, filled(32, 3), beacon)).toEqual(value)
+    expect(challengeValue(crypto, beacon, filled(32, 3))).not.toEqual(value)
+    expect(challengeValue(crypto, filled(32, 4), beacon)).not.toEqual(value)
+    expect(challengeValue(crypto, filled(32, 3), filled(32, 4))).not.toEqual(value)
+    expect(() => challengeValue(crypto, filled(31, 3), beacon)).toThrow(MakeError)
+    expect(() => challengeValue(crypto, filled(32, 3), filled(33, 1))).toThrow(MakeError)
   })
 })
 

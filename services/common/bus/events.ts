@@ -16,7 +16,7 @@ const ACK_MS = 2_000
 
 type Parts = Pick<Core, "config" | "connection" | "counting" | "fork" | "pack">
 
-export const sourceOf = (identity: string): string => `/vouchsafe/${identity}`
+const sourceOf = (identity: string): string => `/vouchsafe/${identity}`
 
 /** One request to JetStream; fails with reason Stream when it says no. */
 export const api = (

@@ -1,7 +1,7 @@
 /** Checks of arguments that both implementations share, so that they refuse the same things. */
 import { CryptoError } from "./port.ts"
 
-export const hkdfMaxBytes = 255 * 32
+const hkdfMaxBytes = 255 * 32
 
 /** FIPS 203, table 3, and its key generation's d || z. */
 export const MLKEM768_BYTES = { seed: 64, publicKey: 1_184, ciphertext: 1_088 } as const

@@ -7,7 +7,7 @@ const names = new Map<number, string>([
 for (const [name, number] of Object.entries(constants.errno)) if (!names.has(number)) names.set(number, name)
 
 /** The symbolic name of a positive errno, or "errno N" when it has none. */
-export const errnoName = (errno: number): string => names.get(errno) ?? `errno ${errno}`
+const errnoName = (errno: number): string => names.get(errno) ?? `errno ${errno}`
 
 const hints: Readonly<Record<string, string>> = {
   EPERM: "this needs root, or CAP_BPF with CAP_NET_ADMIN",

@@ -305,9 +305,6 @@ export const decodeOutSaKey = (bytes: Uint8Array): { readonly edge: number; read
 export const inSaKey = (spi: number): Uint8Array =>
   record(shapes.sa_in.keySize, (v) => v.setUint32(0, spiValue(spi)))
 
-export const decodeInSaKey = (bytes: Uint8Array): number =>
-  reading(bytes, shapes.sa_in.keySize, "inbound SA key").getUint32(0)
-
 /** What both directions' SA records hold in secret. */
 export interface SaSecret {
   /** ChaCha20-Poly1305 key, 32 bytes. */

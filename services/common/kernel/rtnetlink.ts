@@ -316,7 +316,7 @@ export interface Address {
 const IFADDRMSG = 8
 
 /** One row of an address dump; undefined for a family that isn't IP. */
-export const parseAddress = ({ body }: Message): Address | undefined => {
+const parseAddress = ({ body }: Message): Address | undefined => {
   if (body.length < IFADDRMSG) throw invalid("list", "addresses", `an answer of ${body.length} bytes`)
   const view = viewOf(body)
   const [family, flags, scope] = [body[0], body[2] ?? 0, body[3]]

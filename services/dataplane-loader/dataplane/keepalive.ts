@@ -89,7 +89,7 @@ const learntOf = (
 }
 
 /** Every lane that has keys, and where its peer was heard last, or is by the signed document. */
-export const lanesInUse = (maps: Maps): ReadonlyArray<Lane> =>
+const lanesInUse = (maps: Maps): ReadonlyArray<Lane> =>
   maps.outbound.keys().flatMap((key): ReadonlyArray<Lane> => {
     const { edge, lane } = records.decodeLaneKey(key)
     const value = maps.edges.lookup(records.edgeKey(edge))

@@ -32,7 +32,7 @@ export const plainStaleRules: StaleRules = { unconfirmedMs: 7 * day }
 const isCertificate = (kind: CollateralItemKind): boolean => kind.endsWith("-certificate")
 
 /** Why an item may not be used any more; undefined while it may. The vendor's own dates are the verifier's to judge. */
-export const staleness = (
+const staleness = (
   { item, confirmed }: HeldItem,
   now: Date,
   rules: StaleRules,

@@ -22,7 +22,7 @@ export const vendorOf = (name: string): string | undefined => {
 }
 
 /** UEFI_VARIABLE_DATA: what is hashed of a variable. */
-export const variableData = (vendor: string, name: string, value: Uint8Array): Uint8Array => {
+const variableData = (vendor: string, name: string, value: Uint8Array): Uint8Array => {
   const lengths = Buffer.alloc(16)
   lengths.writeBigUInt64LE(BigInt(name.length), 0)
   lengths.writeBigUInt64LE(BigInt(value.length), 8)

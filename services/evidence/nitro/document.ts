@@ -8,7 +8,7 @@ import { decodeCbor } from "./cbor.ts"
 import { NitroError } from "./error.ts"
 
 /** What AWS's own bounds add up to is below 15 KiB. */
-export const documentBytesMost = 16_384
+const documentBytesMost = 16_384
 export const certificateBytesMost = 1_024
 /** AWS's chains have four issuers. */
 export const issuersMost = 8

@@ -4,10 +4,8 @@ import { limits } from "../../../schemas/limits.ts"
 import type { Piece } from "../../../schemas/messages/common.ts"
 import { ProviderError } from "./error.ts"
 
-/** As stages of a workflow name them; several pieces are joined by a plus: `sev-snp+tpm`. */
-export type PlatformPart = "sev-snp" | "tdx" | "tpm"
-
 export interface AttestationProvider {
+  /** As stages of a workflow name it; several pieces are joined by a plus: `sev-snp+tpm`. */
   readonly platform: string
   /** Software plays the hardware: its Evidence proves nothing. */
   readonly emulated: boolean

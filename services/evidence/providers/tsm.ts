@@ -14,7 +14,7 @@ import { errnoOf, ProviderError, type ProviderErrorCode } from "./error.ts"
 import { type TsmFiles, tsmFiles } from "./tsm-files.ts"
 
 /** The kernel's names for the formats of `outblob`. */
-export const tsmProviders = ["sev_guest", "tdx_guest"] as const
+const tsmProviders = ["sev_guest", "tdx_guest"] as const
 export type TsmProviderName = (typeof tsmProviders)[number]
 
 export interface TsmReport {

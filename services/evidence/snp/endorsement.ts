@@ -6,7 +6,7 @@ import { SnpError } from "./error.ts"
 import { encodeTcb, products, type SnpProduct, type TcbPart } from "./product.ts"
 import type { SigningKeyKind } from "./report.ts"
 
-export const amdArc = "1.3.6.1.4.1.3704.1"
+const amdArc = "1.3.6.1.4.1.3704.1"
 
 export const extensionOf = {
   structVersion: `${amdArc}.1`,

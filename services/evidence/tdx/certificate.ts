@@ -151,7 +151,7 @@ const commonNames: Readonly<Record<IntelRole, readonly string[]>> = {
  * Decodes a certificate whose signature has been checked, and checks that it may do what its role asks.
  * @throws TdxError CERTIFICATE_MALFORMED, CERTIFICATE_ROLE, CERTIFICATE_EXTENSION
  */
-export const decodeCertificate = (role: IntelRole, from: IntelOutline): IntelCertificate => {
+const decodeCertificate = (role: IntelRole, from: IntelOutline): IntelCertificate => {
   const refuse = refuserFor(role)
   return readingDer(`certificates.${role}`, "CERTIFICATE_MALFORMED", () => {
     const x509 = decodeX509(from.der)

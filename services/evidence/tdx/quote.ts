@@ -9,7 +9,7 @@ import { TdxError } from "./error.ts"
 import { decodeTdReport, type TdReport, type TdReportVersion, tdReportBytes } from "./td-report.ts"
 
 export const headerBytes = 48
-export const qeReportBytes = 384
+const qeReportBytes = 384
 const teeTypeTdx = 0x81
 const ecdsaP256 = 2
 const intelQeVendor = "939a7233f79c4ca9940a0db3957f0607"

@@ -154,7 +154,7 @@ const checkModule = (td: TdReport, { mrSigner, attributes, attributesMask }: Mod
 }
 
 /** What a platform is together with one of its parts. */
-export const converge = (
+const converge = (
   platform: ConvergedStatus,
   part: PartTcbStatus | NoLevel | "NotApplicable",
 ): ConvergedStatus => {

@@ -78,7 +78,7 @@ const bit = (raw: bigint, at: bigint): boolean => ((raw >> at) & 1n) === 1n
 const withoutBits = (raw: bigint, known: readonly bigint[]): bigint =>
   known.reduce((rest, at) => rest & ~(1n << at), raw)
 
-export const decodeTdAttributes = (raw: bigint): TdAttributes => ({
+const decodeTdAttributes = (raw: bigint): TdAttributes => ({
   raw,
   debug: bit(raw, attributeBit.debug),
   lass: bit(raw, attributeBit.lass),
@@ -115,7 +115,7 @@ const xfamBits: readonly (readonly [name: string, bits: readonly bigint[]])[] = 
   ["amx", [17n, 18n]],
 ]
 
-export const decodeXfam = (raw: bigint): Xfam => ({
+const decodeXfam = (raw: bigint): Xfam => ({
   raw,
   features: xfamBits.filter(([, bits]) => bits.some((at) => bit(raw, at))).map(([name]) => name),
   unknown: withoutBits(

@@ -12,7 +12,7 @@ import { toHex } from "../text.ts"
 import { TpmError } from "./error.ts"
 import { keyFromJwk, type PublicKey } from "./public.ts"
 
-export const hclBytesMost = 8_192
+const hclBytesMost = 8_192
 const headerBytes = 32
 const reportBytes = 1_184
 const wordsBytes = 20

@@ -84,7 +84,6 @@ const curves = {
 } as const
 
 export const curveBytes = (curve: EcKey["curve"]): number => curves[curve].bytes
-export const curveId = (curve: EcKey["curve"]): number => curves[curve].id
 
 /**
  * @param given PEM text ("-----BEGIN PUBLIC KEY-----"), or bytes: DER of a SubjectPublicKeyInfo, TPMT_PUBLIC, TPM2B_PUBLIC

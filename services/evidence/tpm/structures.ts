@@ -8,11 +8,11 @@ import { TpmError } from "./error.ts"
 
 /** TPM_GENERATED_VALUE: a restricted key signs nothing else that begins so. */
 export const tpmGenerated = 0xff54_4347
-export const attestQuote = 0x8018
+const attestQuote = 0x8018
 
 /** The largest TPMS_ATTEST that a quote can be, with room: 16 selections and SHA-512 everywhere. */
-export const attestBytesMost = 1_024
-export const signatureBytesMost = 1_024
+const attestBytesMost = 1_024
+const signatureBytesMost = 1_024
 const selectionsMost = 16
 /** PCRs 0 to 31. */
 const selectBytesMost = 4
