@@ -1,4 +1,5 @@
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawn } from "node:child_process"
+import { once } from "node:events"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -18,7 +19,7 @@ import {
   normalise,
 } from "../../services/common/kernel/measure.ts"
 import { ifIndex } from "../../services/common/kernel/netdev.ts"
-import { programInfo, programType } from "../../services/common/kernel/programs.ts"
+import { allTracingLinks, programInfo, programType } from "../../services/common/kernel/programs.ts"
 import { makeCompiler, realObject, small } from "./compile.ts"
 import { makeNamespace, type TestNamespace } from "./namespace.ts"
 
@@ -237,6 +238,30 @@ describe("what is refused", () => {
     // A kernel function whose module's types happen to have our program's number.
     expect(find([{ ...replacing, targetBtfId: ours.btfId + 1 }], ours.id)).toBeUndefined()
   })
+})
+
+test("links that others are just making disturb no measurement", async () => {
+  const maker = space.inside(() =>
+    spawn(
+      process.execPath,
+      [
+        join(repository, "test/kernel/link-maker.ts"),
+        compiler.compile("base", small()),
+        `${devices.wireIfindex}`,
+        "2000",
+      ],
+      { stdio: ["ignore", "pipe", "inherit"] },
+    ),
+  )
+  const said: Array<string> = []
+  maker.stdout.on("data", (chunk: Buffer) => said.push(chunk.toString()))
+  await once(maker.stdout, "data")
+  let looks = 0
+  const until = Date.now() + 1_500
+  for (; Date.now() < until; looks++) expect(allTracingLinks()).toEqual([])
+  await once(maker, "close")
+  expect(Number(said.join("").trim().split("\n").at(-1))).toBeGreaterThan(20)
+  expect(looks).toBeGreaterThan(100)
 })
 
 describe("normalised instructions", () => {

@@ -114,6 +114,20 @@ export const describeProgram = (id: number): string => {
 
 const OBJECTS_MAX = 65536
 
+const EAGAIN = 11
+const UNFINISHED_MS = 200
+
+/** A descriptor, or -errno. A link that somebody is just making has an id before it can be opened: it is waited for. */
+const openObject = (openCommand: number, id: number): number => {
+  const until = performance.now() + UNFINISHED_MS
+  for (;;) {
+    const fd = tryBpf(openCommand, new Attr(12).u32(0, id))
+    if (fd !== -EAGAIN || performance.now() >= until) return fd
+    Atomics.wait(pause, 0, 0, 1)
+  }
+}
+const pause = new Int32Array(new SharedArrayBuffer(4))
+
 /** Runs `use` on a descriptor of every object that a pair of commands lists. Those that go away meanwhile are left out. */
 const forEachObject = (
   nextCommand: number,
@@ -128,7 +142,7 @@ const forEachObject = (
     if (result === -2) return
     if (result < 0) throw fromErrno(`list ${what}s after`, `id ${id}`, -result)
     id = next.readU32(4)
-    const fd = tryBpf(openCommand, new Attr(12).u32(0, id))
+    const fd = openObject(openCommand, id)
     if (fd === -2) continue
     if (fd < 0) throw fromErrno("open", `${what} id ${id}`, -fd)
     withFd(fd, use)
