@@ -183,8 +183,8 @@ describe("another root", () => {
 
 describe("its peer", () => {
   it("was told each time: the edge's keys are of a later epoch, and the old ones are gone", async () => {
-    const edge = statsOf(lab, "n2").edges.find(({ instance }) => instance === "beat:n1:n2")
-    expect(edge?.state).toBe("active")
+    const told = () => statsOf(lab, "n2").edges.find(({ instance }) => instance === "beat:n1:n2")
+    await until("the peer tells of the edge", 10_000, () => told()?.state === "active" || undefined)
     const missing = lab.watch.events.filter(({ event }) => event.type === "vouchsafe.edge.missing")
     expect(missing.length).toBeGreaterThan(0)
   })
