@@ -42,7 +42,7 @@
 #define VS_TEXT_ROOM 16384
 #define VS_HEAD_ROOM 80
 #define VS_FRAME_AT(outer_len) (VS_HEAD_ROOM - (outer_len) - VS_ETH_LEN)
-#define VS_INNER_MAX (VS_TEXT_MAX - 5)
+#define VS_INNER_MAX (VS_TEXT_MAX - VS_TRAILER_LEN)
 /* What parsing an inner packet may read, at most: an ICMPv6 error with the headers that it quotes. */
 #define VS_PARSE_LOOK (VS_IP6_LEN + VS_ICMP_LEN + VS_IP6_LEN + 8)
 

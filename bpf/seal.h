@@ -176,6 +176,9 @@ VS_INLINE u32 vs_seal_packet(struct __sk_buff *skb, const struct vs_config *c, s
 	verdict = v6 ? vs_parse_inner6(text, room, &t) : vs_parse_inner(text, room, &t);
 	if (verdict != VS_GO_ON)
 		return verdict;
+	/* A short packet in a frame that was only looked at: what follows in the scratch is some other packet's. */
+	if (room > VS_INNER_MAX && t.total_len <= VS_INNER_MAX)
+		return v6 ? VS_V_BAD_IPV6 : VS_V_BAD_IPV4;
 	if (!vs_seal_is_own(w, &t, c))
 		return VS_V_WRONG_SOURCE;
 	q.peer = t.daddr;
