@@ -2,8 +2,8 @@
 import { Effect } from "effect"
 import type { Beacon, Leader, Presence } from "../../schemas/messages/release.ts"
 import type { Bus } from "../common/bus/bus.ts"
+import { isCredible } from "../make/term.ts"
 import { Candidate, HigherTerms } from "./leadership.ts"
-import { isCredible } from "./term.ts"
 
 const TURN_MS = 100
 /** In a row: the own guest can't prove itself, so that no node could follow. */

@@ -10,6 +10,7 @@ import type { Bus } from "../common/bus/bus.ts"
 import type { BusError, Refused } from "../common/bus/types.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
+import { surviving } from "../common/process/defects.ts"
 import { type ControlCheckOptions, controlCheck, controlTrust } from "../guest/control-check.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
 import { acceptControl } from "../make/control-plane.ts"
@@ -80,7 +81,8 @@ export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersO
   const appraise = (control: string, workflow: VerifiedWorkflow): Effect.Effect<void, Refused> =>
     ask(control, workflow).pipe(
       Effect.tap((key) => Effect.sync(() => table.vouched(control, key, performance.now()))),
-      Effect.tapError(() => Effect.sync(() => table.refused(control, performance.now()))),
+      // Also by a defect: else it would be asked again at once.
+      Effect.tapCause(() => Effect.sync(() => table.refused(control, performance.now()))),
       Effect.andThen(Effect.sync(tell)),
     )
 
@@ -121,7 +123,7 @@ export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersO
             Effect.logWarning(`control plane ${control}: ${code} ${field}: ${message}`),
           ),
         )
-      }).pipe(Effect.andThen(Effect.sleep(LOOK_MS)), Effect.forever),
+      }).pipe(surviving("looking after verifiers"), Effect.andThen(Effect.sleep(LOOK_MS)), Effect.forever),
     /** Whether this guest can prove itself: how often in a row it lately could not. */
     ownFailures: () => table.failuresOf(ownControl),
   }

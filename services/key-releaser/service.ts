@@ -15,6 +15,7 @@ import { encodeChecked } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import { writeReleaserKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
+import { surviving } from "../common/process/defects.ts"
 import type { ControlCheckOptions } from "../guest/control-check.ts"
 import { type KnownWorkflow, knowWorkflow } from "../guest/known-workflow.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
@@ -25,19 +26,21 @@ import { labels } from "../make/labels.ts"
 import { sealRelease } from "../make/release.ts"
 import { type ReleaseOutput, Releaser, type ReleaserOutput } from "../make/releaser.ts"
 import { KnownBatches, vouchResult } from "../make/result.ts"
-import { isForbidden } from "../make/standing.ts"
+import { forbiddenNodes } from "../make/standing.ts"
+import { nextTerm, randomLow } from "../make/term.ts"
 import { isInForce, type VerifiedWorkflow } from "../make/workflow-document.ts"
 import { makeElection } from "./election.ts"
 import { eventsOf, sentEvents } from "./events.ts"
 import { makeKnownVerifiers } from "./known-verifiers.ts"
 import { hearOrders } from "./orders.ts"
-import { nextTerm, randomLow } from "./term.ts"
 
 const TICK_MS = 250
 /** How long a change waits for others, see `release`. */
 const QUIET_MS = 10
 const GATHER_MS_MIN = 20
 const GATHER_MS_MAX = 1_000
+/** Of one verifier. */
+const WITHDRAWALS_WAITING = 64
 const nowMs = () => performance.now()
 
 export interface ReleaserServiceOptions {
@@ -97,8 +100,9 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     reign !== undefined && isInForce(reign.workflow.document, Date.now()) ? reign : undefined
 
   const finish = (): void => {
-    reign?.core.end()
+    const core = reign?.core
     reign = undefined
+    core?.end()
   }
 
   /** A document, or the lead over it, is a new term with an empty core. One that doesn't compile: nobody gets keys for it. */
@@ -232,12 +236,9 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     Effect.suspend(() => {
       const core = reign?.core
       if (core === undefined) return Effect.void
-      const gone = core
-        .vouched()
-        .filter((claims) => isForbidden(workflow.document, claims, Date.now()))
-        .flatMap(({ node }) => core.revoke(node, nowMs()))
-      return carryOut(gone).pipe(Effect.ignore({ log: true }))
-    })
+      const gone = forbiddenNodes(workflow.document, core.vouched(), Date.now())
+      return carryOut(core.expel(gone, nowMs())).pipe(Effect.ignore({ log: true }))
+    }).pipe(surviving("telling whom the new document doesn't take"))
 
   const onPull = Effect.fnUntraced(function* (signed: Signed, node: string) {
     const now = reigning()
@@ -346,6 +347,10 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     onChange: (workflow) =>
       Effect.suspend(() =>
         election.leads() ? Effect.andThen(expel(workflow), begin(workflow)) : Effect.sync(finish),
+      ).pipe(
+        // Whatever fails: keys are not given out for the document before any more.
+        Effect.tapDefect(() => Effect.sync(finish)),
+        surviving("taking a new document"),
       ),
   })
   yield* bus.subscribe("pull", {}, (signed, { tokens }) =>
@@ -358,15 +363,20 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     guarded("vouchsafe.leave.refused", tokens.node, onLeave(signed, tokens.node)),
   )
   yield* hearOrders(bus, { crypto, trust, core: () => reigning()?.core, take })
-  yield* bus.subscribe("withdraw", {}, (signed, { tokens }) =>
-    guarded("vouchsafe.withdrawal.refused", tokens.instance, onWithdrawal(signed)),
+  yield* bus.subscribe(
+    "withdraw",
+    {},
+    (signed, { tokens }) => guarded("vouchsafe.withdrawal.refused", tokens.instance, onWithdrawal(signed)),
+    // A verifier says many at once, each about other results.
+    { perSenderMax: WITHDRAWALS_WAITING },
   )
   yield* bus.event({
     type: "vouchsafe.service.ready",
     data: { node: options.control, message: "key-releaser" },
   })
   yield* known.first
-  const quietly = <A, E>(run: Effect.Effect<A, E>) => run.pipe(Effect.ignore({ log: true }))
+  const quietly = <A, E>(run: Effect.Effect<A, E>) =>
+    run.pipe(Effect.ignore({ log: true }), surviving("a round of the releaser"))
   yield* election.run
   yield* Effect.forkScoped(verifiers.keep(known.current))
   yield* Effect.forkScoped(quietly(beat).pipe(Effect.repeat(Schedule.spaced(limits.beaconEveryMs))))

@@ -157,7 +157,8 @@ export class Releaser {
 
   /**
    * A node's acknowledgement, its signature already verified under the result in force. One that others have overtaken
-   * changes nothing. A node whose clock is proven to drift is revoked: its leases would not end when they should.
+   * changes nothing. The result of a node whose clock is proven to be slow is in force no more: its leases would not end
+   * when they should. A fast one ends them early, and our own clock having stood still looks the same: that is only told.
    * @throws MakeError REVOKED, NOT_VOUCHED, MISDIRECTED (session, term), STALE (a sequence never sent, or too long ago),
    *   MALFORMED (an epoch named twice)
    */
@@ -169,9 +170,13 @@ export class Releaser {
     if (ack.sequence < node.acknowledged) return []
     if (ack.sequence > node.acknowledged && ack.boot_ns !== undefined) {
       const sample = { nodeMs: Number(ack.boot_ns) / 1e6, sentMs: atMs, arrivedMs: nowMs }
-      if (node.clock.take(sample) !== "none") {
+      const drift = node.clock.take(sample)
+      if (drift === "slow") return this.#end(node, "node-drifts", nowMs)
+      if (drift === "fast") {
         this.#say({ event: "node-drifts", node: node.id })
-        return this.revoke(node.id, nowMs)
+        // What came before would prove the same again with each acknowledgement, and hide that the clock is slow later.
+        node.clock.forget()
+        node.clock.take(sample)
       }
     }
     node.acknowledged = ack.sequence
@@ -191,15 +196,21 @@ export class Releaser {
     return [...this.#nodes.all()].map(({ result }) => result.claims)
   }
 
-  /** The node's edges stop: its peers are told at once, it gets one last release that names nothing, then none. */
-  revoke(nodeId: string, nowMs: number): ReadonlyArray<ReleaserOutput> {
-    if (!this.#nodes.revoke(nodeId)) return []
-    this.#edges.stop(nodeId)
-    this.#say({ event: "node-revoked", node: nodeId })
-    this.#dirty.add(nodeId)
-    const outputs = this.#flushAll(nowMs)
-    this.#nodes.forget(nodeId)
-    return outputs
+  /**
+   * The node's edges stop: its peers are told at once, it gets one last release that names nothing, then none.
+   * @throws MakeError NOT_VOUCHED for a node that the workflow doesn't name
+   */
+  revoke(node: string, nowMs: number): ReadonlyArray<ReleaserOutput> {
+    return this.expel([node], nowMs)
+  }
+
+  /**
+   * Revokes many nodes: each peer gets one release, however many of its edges stop.
+   * @throws MakeError NOT_VOUCHED for a node that the workflow doesn't name
+   */
+  expel(nodes: ReadonlyArray<string>, nowMs: number): ReadonlyArray<ReleaserOutput> {
+    const gone = nodes.filter((node) => this.#nodes.revoke(node))
+    return this.#drop(gone, "node-revoked", nowMs)
   }
 
   /** The reign is over: release secrets that are still on their way end here. */
@@ -229,14 +240,22 @@ export class Releaser {
    * @throws MakeError REVOKED, NOT_VOUCHED, MISDIRECTED (another session)
    */
   leave(node: string, session: Uint8Array, nowMs: number): ReadonlyArray<ReleaserOutput> {
-    const { result } = this.#nodes.inSession(node, session)
-    this.#nodes.withdraw(result.signed.batch.key, { node, result: result.digest }, nowMs)
-    return this.#drop([node], "node-left", nowMs)
+    return this.#end(this.#nodes.inSession(node, session), "node-left", nowMs)
+  }
+
+  /** The result in force doesn't come back. */
+  #end(
+    { id, result }: VouchedNode,
+    event: "node-left" | "node-drifts",
+    nowMs: number,
+  ): ReadonlyArray<ReleaserOutput> {
+    this.#nodes.withdraw(result.signed.batch.key, { node: id, result: result.digest }, nowMs)
+    return this.#drop([id], event, nowMs)
   }
 
   #drop(
     gone: ReadonlyArray<string>,
-    event: "node-withdrawn" | "node-left",
+    event: "node-withdrawn" | "node-left" | "node-revoked" | "node-drifts",
     nowMs: number,
   ): ReadonlyArray<ReleaserOutput> {
     if (gone.length === 0) return []

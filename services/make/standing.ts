@@ -99,21 +99,36 @@ export interface Vouched {
 }
 
 /**
- * Whether the document lets a node that was vouched for under another one take part no longer, as far as its result tells:
- * gone, revoked, of another stage, on another machine, or with another data plane than it takes.
+ * Of nodes that were vouched for under another document those that this one lets take part no longer, as far as their
+ * results tell: gone, revoked, of another stage, on another machine, or with another data plane than it takes.
+ * @param nowMs wall-clock time in ms since the epoch
+ * @returns ids
  */
-export const isForbidden = (document: Workflow, vouched: Vouched, nowMs: number): boolean => {
-  const node = document.nodes.find(({ id }) => id === vouched.node)
-  const stage = node === undefined ? undefined : document.stages[node.stage]
-  if (node === undefined || stage === undefined || node.stage !== vouched.stage) return true
-  if (revokedNodes(document).has(node.id)) return true
-  const chip = Buffer.from(vouched.chip)
-  const isIts = (ids: object): boolean =>
-    Object.entries(ids).some(([kind, id]) => id === chip.toString(kind === "nitro" ? "utf8" : "hex"))
-  if (node.chip === "pending" || (node.chip !== "any" && !isIts(node.chip))) return true
-  if (document.revoked?.chips?.some(isIts)) return true
-  if (vouched.dataplane === undefined) return false
-  return !standingStage(document, stage, nowMs).dataplane.includes(
-    Buffer.from(vouched.dataplane).toString("hex"),
+export const forbiddenNodes = (
+  document: Workflow,
+  vouched: ReadonlyArray<Vouched>,
+  nowMs: number,
+): ReadonlyArray<string> => {
+  const nodes = new Map(document.nodes.map((node) => [node.id, node]))
+  const revoked = revokedNodes(document)
+  const planes = new Map(
+    Object.entries(document.stages).map(([id, stage]) => [
+      id,
+      new Set(standingStage(document, stage, nowMs).dataplane),
+    ]),
   )
+  const mayStay = ({ node: id, stage, chip, dataplane }: Vouched): boolean => {
+    const node = nodes.get(id)
+    const taken = planes.get(stage)
+    if (node === undefined || taken === undefined || node.stage !== stage || revoked.has(id)) return false
+    const isIts = (ids: object): boolean =>
+      Object.entries(ids).some(([kind, value]) => isSame(kind, chipText(kind, chip), value))
+    if (node.chip === "pending" || (node.chip !== "any" && !isIts(node.chip))) return false
+    if (document.revoked?.chips?.some(isIts)) return false
+    return dataplane === undefined || taken.has(Buffer.from(dataplane).toString("hex"))
+  }
+  return vouched.filter((one) => !mayStay(one)).map(({ node }) => node)
 }
+
+const chipText = (kind: string, chip: Uint8Array): string =>
+  Buffer.from(chip).toString(kind === "nitro" ? "utf8" : "hex")

@@ -10,11 +10,11 @@ import { Beacon, Pull, Release, ReleasePayload } from "../../schemas/messages/re
 import { decode, encode, type MessageSchema } from "../../services/common/codec/index.ts"
 import { writeReleaserKey } from "../../services/common/config/guest-keys.ts"
 import { writeState } from "../../services/evidence/index.ts"
-import { AHEAD_MAX } from "../../services/key-releaser/term.ts"
 import { sign } from "../../services/make/envelope.ts"
 import { labels } from "../../services/make/labels.ts"
 import { type Recipient, type ReleaseHeader, sealRelease } from "../../services/make/release.ts"
 import { resultDigest } from "../../services/make/result.ts"
+import { AHEAD_MAX } from "../../services/make/term.ts"
 import { crypto, hex, until, type World } from "./support.ts"
 
 export const decoded = <T>(schema: MessageSchema<T>, bytes: Uint8Array): T => {

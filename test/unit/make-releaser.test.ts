@@ -77,7 +77,9 @@ const settle = (
       const { state } = nodes.get(release.node) ?? fail(release.node)
       state.accept(opened(release), vouch)
       const ack = state.acknowledgement()
-      if (ack !== undefined) next.push(...releaser.ack(meddle(ack), nowMs))
+      // The last release to a node whose result ended by this very acknowledgement is not answered.
+      const stays = releaser.vouched().some(({ node }) => node === release.node)
+      if (ack !== undefined && stays) next.push(...releaser.ack(meddle(ack), nowMs))
     }
     log.push(...next)
     outputs = next
@@ -478,6 +480,59 @@ describe("a revoked node", () => {
     expect(releaser.revoke("alpha", 300)).toEqual([])
     expect(edgesOf(pull("beta", 300), "beta")).toEqual([])
     expect(codeOf(() => releaser.revoke("mallory", 0))).toBe("NOT_VOUCHED node")
+  })
+})
+
+describe("nodes that a new document doesn't take", () => {
+  it("go together: each of all nodes gets one release, whose edges are those that stay", () => {
+    established()
+    const outputs = releaser.expel(["alpha", "beta"], 100)
+    expect(eventsIn(outputs).filter((event) => event === "node-revoked")).toHaveLength(2)
+    expect(
+      releasesIn(outputs)
+        .map(({ node, payload }) => [node, payload.edges])
+        .sort(),
+    ).toEqual([
+      ["alpha", []],
+      ["beta", []],
+    ])
+    expect(releaser.vouched()).toEqual([])
+    expect(releaser.expel(["alpha", "beta"], 200)).toEqual([])
+    for (const name of ["alpha", "beta"]) expect(codeOf(() => pull(name, 200))).toBe("REVOKED node")
+  })
+})
+
+describe("a node's clock", () => {
+  /** For a minute both ask every ten seconds; alpha's clock goes `rate` times as fast as ours. */
+  const minute = (rate: number): void => {
+    established()
+    for (let nowMs = 10_000; nowMs <= 60_000 && releaser.vouched().length === 2; nowMs += 10_000)
+      for (const name of ["alpha", "beta"]) {
+        if (releaser.vouched().length < 2) return
+        settle(pull(name, nowMs), nowMs, (ack) => ({
+          ...ack,
+          boot_ns: BigInt(Math.round(1e12 + nowMs * (ack.node === "alpha" ? rate : 1) * 1e6)),
+        }))
+      }
+  }
+  const drifting = () => log.filter((output) => output.kind === "event" && output.event === "node-drifts")
+
+  it("that is slow ends the result in force, for which a newer one may come", () => {
+    minute(0.9)
+    expect(drifting()).toMatchObject([{ node: "alpha" }])
+    expect(releaser.vouched().map(({ node }) => node)).toEqual(["beta"])
+    expect(edgesOf(log, "beta")).toEqual([])
+    const { attested } = nodes.get("alpha") ?? fail("alpha")
+    expect(codeOf(() => releaser.accept(attested.result, 60_000))).toBe("WITHDRAWN result")
+    expect(codeOf(() => join("alpha", 60_000))).toBe("accepted")
+  })
+
+  it("that is fast, or ours having stood still, is told and stops nothing", () => {
+    minute(1.5)
+    expect(drifting()[0]).toMatchObject({ node: "alpha" })
+    expect(drifting().length).toBeLessThan(4)
+    expect(releaser.vouched()).toHaveLength(2)
+    expect(edgesOf(log, "beta").length).toBeGreaterThan(0)
   })
 })
 

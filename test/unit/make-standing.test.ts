@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest"
 import type { Stage, Workflow } from "../../schemas/workflow.ts"
 import { protocolWorkflow } from "../../services/guest/protocol-workflow.ts"
 import { compileNode, compileWorkflow } from "../../services/make/edges.ts"
-import { isForbidden, revokedNodes, standingStage } from "../../services/make/standing.ts"
+import { forbiddenNodes, revokedNodes, standingStage } from "../../services/make/standing.ts"
 import { parseWorkflow } from "../../services/make/workflow-document.ts"
 
 const value = (byte: string, bytes = 48): string => byte.repeat(bytes)
@@ -99,7 +99,7 @@ describe("what stands of a document", () => {
       dataplane: Uint8Array.from(Buffer.from(PLANE, "hex")),
     }
     const forbidden = (change: Partial<Workflow>, of: object = {}) =>
-      isForbidden(document(change), { ...vouched, ...of }, NOW)
+      forbiddenNodes(document(change), [{ ...vouched, ...of }], NOW).length === 1
     expect(forbidden({})).toBe(false)
     expect(forbidden({ revoked: { nodes: ["a"] } })).toBe(true)
     expect(forbidden({ revoked: { measurements: [PLANE] } })).toBe(true)
@@ -110,6 +110,14 @@ describe("what stands of a document", () => {
     expect(
       forbidden({ revoked: { chips: [chipOf("02")] } }, { node: "b", chip: new Uint8Array(64).fill(2) }),
     ).toBe(true)
+    // An enclave, by its instance; another instance whose name only begins alike is not meant.
+    const enclave = {
+      node: "b",
+      chip: Uint8Array.from(Buffer.from("i-0123456789abcdef0-enc0123456789abcdef")),
+    }
+    const nitro = (id: string) => ({ revoked: { chips: [{ nitro: id }] } })
+    expect(forbidden(nitro("i-0123456789abcdef0"), enclave)).toBe(true)
+    expect(forbidden(nitro("i-0123456789abcdef"), enclave)).toBe(false)
   })
 })
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { limits } from "../../schemas/limits.ts"
-import { AHEAD_MAX, isCredible, nextTerm } from "../../services/key-releaser/term.ts"
 import { expectTermMayFollow, TERM_MAX } from "../../services/make/epoch.ts"
+import { AHEAD_MAX, isCredible, nextTerm } from "../../services/make/term.ts"
 
 const AT = Date.UTC(2026, 10, 23)
 const of = (wallMs: number, random = 0, last?: bigint, heard?: bigint) =>
