@@ -28,6 +28,7 @@ import { makeHelloBatch } from "./hello-batch.ts"
 import { type Leader, Leaders } from "./leaders.ts"
 import { makeRecords } from "./records.ts"
 import { makeResultBatch } from "./result-batch.ts"
+import { ToldTerm } from "./told-term.ts"
 import { makeWithdrawals } from "./withdrawals.ts"
 
 const ATTEST_TIMEOUT_MS = 3_000
@@ -35,7 +36,6 @@ const ATTEST_TIMEOUT_MS = 3_000
 const OTHERS_TIMEOUT_MS = 1_000
 const ANSWER_DUE_MS = 1_000
 const PRESENCE_MS = 1_000
-const TOLD_MS = 60_000
 
 export interface VerifierOptions {
   readonly crypto: Crypto
@@ -88,8 +88,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
   const known = yield* knowWorkflow(crypto, trust, { onChange: withdrawals.changed })
   const keep = options.records === undefined ? undefined : yield* makeRecords(options.records)
   const leaders = new Leaders()
-  /** The highest term that a node says it has followed: a releaser that reigns below it has to rise. */
-  let told = { term: 0n, atMs: 0 }
+  const told = new ToldTerm()
 
   yield* bus.subscribe("beacon", {}, (beacon) => Effect.sync(() => leaders.heard(beacon, monotonicMs())))
 
@@ -157,8 +156,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
         "node",
         "the workflow revokes it, its machine or all that its stage takes",
       )
-    if (hello.term > told.term || monotonicMs() - told.atMs > TOLD_MS)
-      told = { term: hello.term, atMs: monotonicMs() }
+    told.hear(hello.term, Date.now(), monotonicMs())
     if (leaders.inOrder(monotonicMs()).length === 0)
       return yield* refuse("NO_BEACON", "releaser", "no key-releaser has been heard lately")
     const { control: evidence, releaser, inclusion } = yield* quoted(node, hello.nonce)
