@@ -7,6 +7,8 @@ import { limits } from "../../schemas/limits.ts"
 import type { ControlEvidence } from "../../schemas/messages/attestation.ts"
 import type { Refused } from "../common/bus/types.ts"
 import type { Crypto } from "../common/crypto/port.ts"
+import { surviving } from "../common/process/defects.ts"
+import { refuse } from "../guest/refusals.ts"
 import { buildTree, helloLeaf, type Inclusion } from "../make/merkle.ts"
 
 export interface Quoted {
@@ -31,11 +33,25 @@ export const makeHelloBatch = Effect.fn("makeHelloBatch")(function* (
 ) {
   const waiting = yield* Queue.bounded<Waiting>(limits.batchLeaves)
 
+  const failAll = (batch: ReadonlyArray<Waiting>) =>
+    Effect.forEach(
+      batch,
+      ({ answer }) => Deferred.fail(answer, refuse("INTERNAL", "control", "the verifier failed")),
+      { discard: true },
+    )
+
   const answerBatch = Effect.gen(function* () {
     const first = yield* Queue.take(waiting)
     yield* Effect.sleep(limits.batchGatherMs)
     const rest = yield* Queue.clear(waiting)
     const batch = [first, ...rest].slice(0, limits.batchLeaves)
+    yield* answer(batch).pipe(
+      Effect.tapDefect(() => failAll(batch)),
+      surviving("quoting hellos"),
+    )
+  })
+
+  const answer = Effect.fnUntraced(function* (batch: ReadonlyArray<Waiting>) {
     const tree = buildTree(
       crypto,
       batch.map(({ leaf }) => leaf),

@@ -4,13 +4,16 @@
  */
 import { Deferred, Effect, Queue } from "effect"
 import { limits } from "../../schemas/limits.ts"
+import type { Refused } from "../common/bus/types.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
+import { surviving } from "../common/process/defects.ts"
+import { refuse } from "../guest/refusals.ts"
 import { type SignedResult, signResults, type UnsignedResult } from "../make/result.ts"
 
 interface Waiting {
   readonly result: UnsignedResult
-  readonly signed: Deferred.Deferred<SignedResult>
+  readonly signed: Deferred.Deferred<SignedResult, Refused>
 }
 
 const STEP_MS = 5
@@ -26,12 +29,26 @@ export const makeResultBatch = Effect.fn("makeResultBatch")(function* (
 ) {
   const waiting = yield* Queue.bounded<Waiting>(limits.batchLeaves)
 
+  const failAll = (batch: ReadonlyArray<Waiting>) =>
+    Effect.forEach(
+      batch,
+      ({ signed }) => Deferred.fail(signed, refuse("INTERNAL", "result", "the verifier failed")),
+      { discard: true },
+    )
+
   const signBatch = Effect.gen(function* () {
     const first = yield* Queue.take(waiting)
     const until = performance.now() + limits.resultGatherMs
     while (more() && performance.now() < until) yield* Effect.sleep(STEP_MS)
     const rest = yield* Queue.clear(waiting)
     const batch = [first, ...rest].slice(0, limits.batchLeaves)
+    yield* sign(batch).pipe(
+      Effect.tapDefect(() => failAll(batch)),
+      surviving("signing results"),
+    )
+  })
+
+  const sign = Effect.fnUntraced(function* (batch: ReadonlyArray<Waiting>) {
     const results = signResults(
       crypto,
       key,
@@ -46,7 +63,7 @@ export const makeResultBatch = Effect.fn("makeResultBatch")(function* (
 
   return (result: UnsignedResult) =>
     Effect.gen(function* () {
-      const signed = yield* Deferred.make<SignedResult>()
+      const signed = yield* Deferred.make<SignedResult, Refused>()
       yield* Queue.offer(waiting, { result, signed })
       return yield* Deferred.await(signed)
     })

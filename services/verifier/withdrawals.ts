@@ -11,6 +11,7 @@ import type { Refused } from "../common/bus/types.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
+import { surviving } from "../common/process/defects.ts"
 import type { CollateralSnapshot } from "../evidence/collateral/index.ts"
 import type { Outstanding, Verdict } from "../guest/appraise-node.ts"
 import { sign } from "../make/envelope.ts"
@@ -99,8 +100,9 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
       workflow: asked.workflow.digest,
       untilMs: atMs + limits.resultMs + limits.beaconMs,
     }))
+    const earlier = (takenBack.get(node) ?? []).filter(({ untilMs }) => monotonicMs() < untilMs)
     takenBack.delete(node)
-    takenBack.set(node, all)
+    takenBack.set(node, [...earlier, ...all].slice(-WITHDRAWN_MAX))
     const [oldest] = takenBack.keys()
     if (takenBack.size > limits.nodes && oldest !== undefined) takenBack.delete(oldest)
     yield* bus.event({
@@ -122,9 +124,10 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
   /** The verdict that it would get now; undefined where there is no time for one, or newer Evidence has come meanwhile. */
   const review = Effect.fnUntraced(function* (one: Held, asked: Outstanding) {
     const at = new Date()
-    const verdict = yield* options
-      .appraise(one.evidence, asked, at)
-      .pipe(Effect.catch(() => Effect.succeed(undefined)))
+    const verdict = yield* options.appraise(one.evidence, asked, at).pipe(
+      Effect.catch(() => Effect.succeed(undefined)),
+      surviving("looking at a result again"),
+    )
     yield* Effect.sleep(0)
     if (verdict === undefined || held.get(one.node) !== one) return undefined
     held.reviewed(one, verdict, at, monotonicMs())
@@ -171,8 +174,12 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
     return say([...takenBack.values()].flat())
   })
 
-  yield* Effect.forkScoped(look.pipe(Effect.repeat(Schedule.spaced(LOOK_MS))))
-  yield* Effect.forkScoped(sayAgain.pipe(Effect.repeat(Schedule.spaced(AGAIN_MS))))
+  yield* Effect.forkScoped(
+    look.pipe(surviving("looking at results again"), Effect.repeat(Schedule.spaced(LOOK_MS))),
+  )
+  yield* Effect.forkScoped(
+    sayAgain.pipe(surviving("saying withdrawals again"), Effect.repeat(Schedule.spaced(AGAIN_MS))),
+  )
 
   return {
     /** This result goes out now. */

@@ -65,6 +65,7 @@ interface Seen {
   collateral: typeof good
   snapshot: CollateralSnapshot
   busy: boolean
+  broken: boolean
 }
 
 /** Withdrawals over a bus that writes down what is said. */
@@ -78,6 +79,7 @@ const during = (
     collateral: good,
     snapshot: snapshotOf("a"),
     busy: false,
+    broken: false,
   }
   const bus = {
     event: (draft: EventDraft) => Effect.sync(() => void seen.events.push(draft)),
@@ -97,6 +99,7 @@ const during = (
         appraise: (evidence, asked) =>
           Effect.suspend(() => {
             seen.appraised++
+            if (seen.broken) throw new Error("a defect")
             return seen.busy
               ? Effect.fail(new Refused({ code: "BUSY", field: "", message: "" }))
               : Effect.succeed(judge(evidence, asked, seen.collateral))
@@ -182,6 +185,21 @@ describe("news of collateral", () => {
   )
 
   it(
+    "is not missed for a defect",
+    () =>
+      during(async (withdrawals, seen) => {
+        withdrawals.keep(accepted(3, 0x11))
+        seen.broken = true
+        seen.collateral = revoking
+        seen.snapshot = snapshotOf("b")
+        await until("a second try", () => seen.appraised > 1)
+        seen.broken = false
+        await until("a withdrawal", () => seen.sent.length > 0)
+      }),
+    60_000,
+  )
+
+  it(
     "waits for its turn when there is no time for it",
     () =>
       during(async (withdrawals, seen) => {
@@ -213,6 +231,25 @@ describe("Evidence that is refused", () => {
         expect(seen.events[0]?.type).toBe("vouchsafe.attestation.withdrawn")
         await Effect.runPromise(withdrawals.refused("n1", refused(judge(answer(asked, other), asked))))
         expect(seen.sent).toHaveLength(1)
+      }),
+    60_000,
+  )
+
+  it(
+    "adds to what is said again of the node, which may have been lost",
+    () =>
+      during(async (withdrawals, seen) => {
+        for (const [session, digest] of [
+          [3, 0x11],
+          [5, 0x12],
+        ] as const) {
+          withdrawals.keep(accepted(session, digest))
+          const asked = askedFor(session + 1)
+          await Effect.runPromise(withdrawals.refused("n1", refused(judge(answer(asked, other), asked))))
+        }
+        const before = seen.sent.length
+        await until("all again", () => seen.sent.length > before)
+        expect(said(seen.sent.at(-1)).results.map(({ result }) => result[0])).toEqual([0x11, 0x12])
       }),
     60_000,
   )
