@@ -114,20 +114,34 @@ const openLane = (own: records.Address, port: number, mark: number): number => {
   throw fromErrno("bind", `keepalive port ${port}`, errno)
 }
 
-/** Sends one on each of these lanes; gives those that the kernel took. KernelError when a port is somebody else's. */
-const sendOn = (config: records.ConfigRecord, lanes: ReadonlyArray<Lane>): ReadonlyArray<Lane> => {
+interface Sent {
+  /** Those that the kernel took. */
+  readonly lanes: ReadonlyArray<Lane>
+  /** The first failure, such as a port that is somebody else's. */
+  readonly failure: unknown
+}
+
+/** Sends one on each of these lanes; one that fails doesn't keep the others waiting. */
+const sendOn = (config: records.ConfigRecord, lanes: ReadonlyArray<Lane>): Sent => {
   const sockets = new Map<string, number>()
-  try {
-    return lanes.filter(({ lane, address, port }) => {
-      const own = typeof address === "number" ? config.wireAddress : config.wireAddress6
-      // An edge whose peer has an address of a family that we have not got on the wire at the moment.
-      if (own === undefined || own === 0) return false
-      const name = `${typeof own} ${lane}`
+  let failure: unknown
+  const took = ({ lane, address, port }: Lane): boolean => {
+    const own = typeof address === "number" ? config.wireAddress : config.wireAddress6
+    // An edge whose peer has an address of a family that we have not got on the wire at the moment.
+    if (own === undefined || own === 0) return false
+    const name = `${typeof own} ${lane}`
+    try {
       const fd = sockets.get(name) ?? openLane(own, config.espPort + lane, ~config.mark >>> 0)
       sockets.set(name, fd)
       const to = socketAddress(address, port)
       return Number(libc().sendto(fd, KEEPALIVE, 1, MSG_DONTWAIT, to, to.length)) === 1
-    })
+    } catch (error) {
+      failure ??= error
+      return false
+    }
+  }
+  try {
+    return { lanes: lanes.filter(took), failure }
   } finally {
     for (const fd of sockets.values()) closeFd(fd)
   }
@@ -147,7 +161,7 @@ export class Keepalives {
     this.#maps = maps
   }
 
-  /** Sends one on every lane with keys that was silent for `idleNs`, or is seen for the first time; gives how many. */
+  /** Sends one on every lane with keys that was silent for `idleNs`, or is seen for the first time; gives how many. KernelError, when it has sent what it could. */
   send(nowNs: bigint, idleNs: bigint): number {
     const config = readConfig(this.#maps)
     if (config === undefined) return 0
@@ -161,12 +175,13 @@ export class Keepalives {
       return silence === undefined || nowNs - silence.sinceNs >= idleNs
     })
     const sent = sendOn(config, silent)
-    for (const at of sent)
+    for (const at of sent.lanes)
       this.#lanes.set(nameOf(at), {
         sealed: readLane(this.#maps, at.edge, at.lane).sealedPackets,
         sinceNs: nowNs,
       })
-    return sent.length
+    if (sent.failure !== undefined) throw sent.failure
+    return sent.lanes.length
   }
 }
 
