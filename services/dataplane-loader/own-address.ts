@@ -29,3 +29,39 @@ export const describeAddresses = ({ ipv4, ipv6 }: HostAddresses): string =>
   [ipv4 === undefined ? [] : [formatIpv4(ipv4)], ipv6 === undefined ? [] : [formatIpv6(ipv6)]]
     .flat()
     .join(" ")
+
+interface Wire {
+  /** Whether there is news of the device since the last call. */
+  readonly changed: () => boolean
+  readonly present: () => ReadonlyArray<Address>
+  /** Has the data plane go by these. */
+  readonly move: (now: HostAddresses) => void
+}
+
+/** Goes by the addresses that the data plane was last told; what could not be followed is followed at a later look. */
+export class AddressFollower {
+  #current: HostAddresses
+  #pending = false
+  readonly #wire: Wire
+
+  constructor(current: HostAddresses, wire: Wire) {
+    this.#current = current
+    this.#wire = wire
+  }
+
+  get current(): HostAddresses {
+    return this.#current
+  }
+
+  /** Whether the node has moved. Throws what reading or moving throws. @param may whether the data plane may be written */
+  look(may: boolean): boolean {
+    if (this.#wire.changed()) this.#pending = true
+    if (!this.#pending || !may) return false
+    const now = followAddresses(this.#current, this.#wire.present())
+    const moved = !sameAddresses(this.#current, now)
+    if (moved) this.#wire.move(now)
+    this.#current = now
+    this.#pending = false
+    return moved
+  }
+}

@@ -11,24 +11,19 @@ import { crypto } from "../common/crypto/index.ts"
 import { KernelError } from "../common/kernel/errors.ts"
 import { probeHooks } from "../common/kernel/links.ts"
 import { ifIndex, mtuOf } from "../common/kernel/netdev.ts"
-import { listAddresses, openNews, setLink } from "../common/kernel/rtnetlink.ts"
+import { listAddresses, openNews } from "../common/kernel/rtnetlink.ts"
 import { controlCollateral } from "../guest/control-collateral.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { MakeError } from "../make/errors.ts"
 import { standingStage } from "../make/standing.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
-import { busEndpoint, familiesOf, type HostAddresses, type LoaderConfig, macBytes } from "./config.ts"
+import { busEndpoint, familiesOf, type LoaderConfig, macBytes } from "./config.ts"
 import { forbidForwarding } from "./dataplane/forwarding.ts"
-import {
-  type Finding,
-  openPlane,
-  type Plane,
-  type PlaneConfig,
-  removePinnedPlane,
-} from "./dataplane/plane.ts"
+import { type Finding, type Plane, type PlaneConfig, removePinnedPlane } from "./dataplane/plane.ts"
 import { serveMetrics } from "./metrics.ts"
 import { makeNode } from "./node.ts"
-import { describeAddresses, followAddresses, sameAddresses } from "./own-address.ts"
+import { openOrCutOff } from "./open-plane.ts"
+import { AddressFollower, describeAddresses, followAddresses } from "./own-address.ts"
 import { compileRules, type Rules } from "./rules.ts"
 import { TELL_LOOK_MS } from "./telling.ts"
 import { upgradePlane } from "./upgrade.ts"
@@ -60,7 +55,7 @@ export const runLoader = (settings: LoaderSettings, leave = false) =>
     openRunDirectory(own.guest.runDirectory)
     for (const device of [own.innerDevice, own.wireDevice]) forbidForwarding(device)
     const plane = yield* Effect.acquireRelease(
-      Effect.sync(() => openOrCutOff(settings)),
+      Effect.sync(() => openOrCutOff(planeOptions(settings))),
       (open) => Effect.sync(open.close),
     )
     // The device may have got another address since the setting was written, or since the last loader ended.
@@ -75,7 +70,8 @@ export const runLoader = (settings: LoaderSettings, leave = false) =>
       espPort: ESP_PORT,
       innerMac: macBytes(own.innerMac),
     }
-    // A plane that an earlier loader configured goes on as it is until the workflow has been verified again.
+    // A plane that an earlier loader configured goes on as the node it was until the workflow has been verified again; the bus
+    // may be somewhere else by now, and the workflow comes from there.
     if (plane.configured()) plane.moveTo(planeConfig)
     else plane.configure(planeConfig)
     yield* Effect.logInfo(
@@ -87,36 +83,12 @@ export const runLoader = (settings: LoaderSettings, leave = false) =>
     )
     const watch = new PlaneWatch(plane)
     const changes = yield* Queue.unbounded<Change>()
-    yield* Effect.forkScoped(watching(watch, changes))
     yield* live(settings, { plane, watch, changes }, planeConfig, trust, leave).pipe(
       Effect.provide(Bus.layer(busConfig)),
+      // A node that nobody watches must not live on: however the watch ends, the loader ends with an error.
+      Effect.raceFirst(watching(watch, changes)),
     )
   })
-
-const ifThere = (device: string, up: boolean): void => {
-  try {
-    setLink(ifIndex(device), up)
-  } catch (error) {
-    if (!(error instanceof KernelError) || error.code !== "ENODEV") throw error
-  }
-}
-
-/** What somebody broke while no loader was there ends traffic too; a plane that is whole may have been cut off by one that died. */
-const openOrCutOff = (settings: LoaderSettings): Plane => {
-  const { innerDevice } = settings.own
-  try {
-    const plane = openPlane(planeOptions(settings))
-    ifThere(innerDevice, true)
-    return plane
-  } catch (error) {
-    if (
-      error instanceof KernelError &&
-      ["MISSING", "MISSING_PROGRAM", "FOREIGN_PROGRAM", "FOREIGN_MAP"].includes(error.code)
-    )
-      ifThere(innerDevice, false)
-    throw error
-  }
-}
 
 /** Looks at the plane whether there is a bus or not; what changes waits until there is one to tell it on. */
 const watching = (watch: PlaneWatch, changes: Queue.Queue<Change>) =>
@@ -127,7 +99,10 @@ const watching = (watch: PlaneWatch, changes: Queue.Queue<Change>) =>
     return change.kind === "restored"
       ? Effect.logWarning(`data plane whole again after ${change.brokenMs} ms; without keys`)
       : Effect.logError(`data plane tampered with, cut off: ${change.findings.map(describe).join("; ")}`)
-  }).pipe(Effect.repeat(Schedule.spaced(LOOK_MS)))
+  }).pipe(
+    Effect.repeat(Schedule.spaced(LOOK_MS)),
+    Effect.andThen(Effect.die(new Error("the watch over the data plane has ended"))),
+  )
 
 const describe = ({ subject, found, wanted }: Finding): string =>
   `${subject}: found ${found}, wanted ${wanted}`
@@ -161,7 +136,6 @@ const live = (
   Effect.gen(function* () {
     const bus = yield* Bus
     const node = own.guest.instance
-    let wire: HostAddresses = { ipv4: planeConfig.wireAddress, ipv6: planeConfig.wireAddress6 }
     let known: { readonly workflow: VerifiedWorkflow; readonly rules: Rules } | undefined
 
     /** What runs and what the object file holds, against what the document lets this node's stage run. */
@@ -191,8 +165,8 @@ const live = (
     const configureFor = ({ address, address6 }: Rules["node"]): void =>
       plane.configure({
         ...planeConfig,
-        wireAddress: wire.ipv4,
-        wireAddress6: wire.ipv6,
+        wireAddress: follower.current.ipv4,
+        wireAddress6: follower.current.ipv6,
         innerAddress: address === undefined ? undefined : readIpv4(address),
         innerAddress6: address6 === undefined ? undefined : readIpv6(address6),
       })
@@ -201,14 +175,19 @@ const live = (
       Effect.sync(() => openNews("devices")),
       (open) => Effect.sync(open.close),
     )
+    const follower = new AddressFollower(
+      { ipv4: planeConfig.wireAddress, ipv6: planeConfig.wireAddress6 },
+      {
+        changed: () => news.read()?.length !== 0,
+        present: () => listAddresses(ifIndex(own.wireDevice)),
+        move: ({ ipv4, ipv6 }) => plane.moveTo({ wireAddress: ipv4, wireAddress6: ipv6 }),
+      },
+    )
     /** Peers learn of another address by the first authentic packet from it; the bus connects anew by itself. */
     const followWire = Effect.suspend(() => {
-      if (news.read()?.length === 0 || !watch.whole) return Effect.void
-      const now = followAddresses(wire, listAddresses(ifIndex(own.wireDevice)))
-      if (sameAddresses(wire, now)) return Effect.void
-      const message = `own address on the wire: ${describeAddresses(wire)}, now ${describeAddresses(now)}`
-      wire = now
-      plane.moveTo({ wireAddress: wire.ipv4, wireAddress6: wire.ipv6 })
+      const before = follower.current
+      if (!follower.look(watch.whole)) return Effect.void
+      const message = `own address on the wire: ${describeAddresses(before)}, now ${describeAddresses(follower.current)}`
       return Effect.andThen(
         Effect.logWarning(message),
         bus.event({ type: "vouchsafe.dataplane.moved", subject: node, data: { node, message } }),

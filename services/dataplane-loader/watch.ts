@@ -3,7 +3,7 @@
  * gone, application cut off. Then it is put right as soon as nobody is in the way. Decides without the bus.
  */
 import { bootNow } from "../common/kernel/clock.ts"
-import { KernelError } from "../common/kernel/errors.ts"
+import { asFinding } from "./dataplane/integrity.ts"
 import type { Finding, Plane } from "./dataplane/plane.ts"
 
 /** How often to look: what happens is found within this time and that of a look. */
@@ -47,11 +47,11 @@ export class PlaneWatch {
     return this.#breaks
   }
 
-  /** One look; gives what has changed, if anything. Throws what isn't a KernelError, after cutting off. */
+  /** One look; gives what has changed, if anything. Never throws: a plane that can't be looked at is cut off. */
   look(): Change | undefined {
     const now = this.#nowMs()
     if (this.#brokenMs === undefined) {
-      const findings = this.#plane.inspect()
+      const findings = this.#inspect()
       if (findings.length === 0) return undefined
       this.#break(now)
       return { kind: "tampered", findings: [...findings, ...this.#cutOff()] }
@@ -59,6 +59,14 @@ export class PlaneWatch {
     // Again with each look: whoever broke it may also have set the device up.
     this.#cutOff()
     return now < this.#tryMs ? undefined : this.#restore(now, this.#brokenMs)
+  }
+
+  #inspect(): ReadonlyArray<Finding> {
+    try {
+      return this.#plane.inspect()
+    } catch (error) {
+      return [asFinding(error, "plane", "an answer")]
+    }
   }
 
   #break(now: number): void {
@@ -73,18 +81,27 @@ export class PlaneWatch {
       this.#plane.cutOff()
       return []
     } catch (error) {
-      if (!(error instanceof KernelError)) throw error
-      return [{ subject: error.subject, found: error.message, wanted: "cut off" }]
+      return [asFinding(error, "plane", "cut off")]
     }
   }
 
   #restore(now: number, brokenMs: number): Change | undefined {
-    if (this.#plane.restore().length > 0) {
+    if (!this.#restored()) {
       this.#tryMs = now + RETRY_MS
       return undefined
     }
     this.#brokenMs = undefined
     this.#restoredMs = now
     return { kind: "restored", brokenMs: now - brokenMs }
+  }
+
+  #restored(): boolean {
+    try {
+      return this.#plane.restore().length === 0
+    } catch {
+      // It may have come as far as admitting the application.
+      this.#cutOff()
+      return false
+    }
   }
 }

@@ -1,6 +1,6 @@
 /** What somebody else does to a plane in the kernel, found by one look; and put right, where nobody is in the way. */
 import { execFileSync } from "node:child_process"
-import { mkdirSync, unlinkSync, writeFileSync } from "node:fs"
+import { mkdirSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { Attr, bpf, closeFd, command, openPinned, pin, withFd } from "../../services/common/kernel/bpf.ts"
@@ -11,9 +11,17 @@ import { createTcxLink, type HookKind, hooksOf, updateTcxLink } from "../../serv
 import { BpfMap } from "../../services/common/kernel/maps.ts"
 import { hooks } from "../../services/common/kernel/measure.ts"
 import { ifIndex, macOf } from "../../services/common/kernel/netdev.ts"
-import { indexKey, parseIpv4 } from "../../services/common/kernel/records.ts"
+import {
+  decodeConfig,
+  decodePathMtu,
+  edgeKey,
+  encodePathMtu,
+  indexKey,
+  parseIpv4,
+} from "../../services/common/kernel/records.ts"
 import { findLink, setLink } from "../../services/common/kernel/rtnetlink.ts"
 import { openPlane, type Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
+import { openOrCutOff } from "../../services/dataplane-loader/open-plane.ts"
 import { makeCompiler, realObject, small } from "./compile.ts"
 import { makeNamespace, type TestNamespace } from "./namespace.ts"
 
@@ -44,6 +52,14 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
   const look = () => space.inside(() => plane.inspect())
   const restore = () => space.inside(() => plane.restore())
   const cutOff = () => space.inside(() => plane.cutOff())
+  const readMap = (name: string): Uint8Array => {
+    const map = new BpfMap(openPinned(live(`maps/${name}`)) ?? -1)
+    try {
+      return map.lookup(indexKey(0)) ?? new Uint8Array(0)
+    } finally {
+      map.close()
+    }
+  }
   const innerIsUp = (): boolean | undefined => space.inside(() => findLink(ifIndex("m1"))?.up)
 
   beforeEach(() => {
@@ -222,6 +238,62 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
     const map = new BpfMap(openPinned(live("maps/policies")) ?? -1)
     expect(map.name).toBe("policies")
     map.close()
+  })
+
+  test("what the file system refuses to tell is a finding, not the end of the watch", () => {
+    const [programs, aside] = [live("programs"), live("aside")]
+    renameSync(programs, aside)
+    // A symbolic link to itself: ELOOP, for every path below it.
+    symlinkSync("programs", programs)
+    expect(look()).toEqual([expect.objectContaining({ subject: "pins", wanted: "an answer" })])
+    expect(restore()).not.toEqual([])
+    unlinkSync(programs)
+    renameSync(aside, programs)
+    expect(look()).toEqual([])
+  })
+
+  test("a loader that can't open the plane any more cuts the application off, and one that can lets it in", () => {
+    const options = { pins, object: realObject, wire: "wire0", inner: "m1", hooks: kind }
+    // One that is held by a loader is left to it.
+    expect(() => space.inside(() => openOrCutOff(options))).toThrow("EBUSY")
+    expect(innerIsUp()).toBe(true)
+    plane.close()
+    expect(() => space.inside(() => openOrCutOff({ ...options, object: "absent.o" }))).toThrow()
+    expect(innerIsUp()).toBe(false)
+    plane = space.inside(() => openOrCutOff(options))
+    expect([innerIsUp(), look()]).toEqual([true, []])
+  })
+
+  test("moved: the bus and the wire are others, the inner address stays", () => {
+    const config = () => decodeConfig(new Uint8Array(readMap("config")))
+    const before = config()
+    const to = {
+      innerAddress: 0xffffffff,
+      wireAddress: parseIpv4("192.0.2.9"),
+      wireAddress6: undefined,
+      busAddress: parseIpv4("192.0.2.201"),
+      busAddress6: undefined,
+      busPort: 4333,
+    }
+    space.inside(() => plane.moveTo(to))
+    expect(config()).toEqual({ ...before, ...to, innerAddress: before.innerAddress })
+    expect(look()).toEqual([])
+  })
+
+  test("another address of the peer in the document: what the old way carried is forgotten", () => {
+    const at = edgeKey(0)
+    const map = new BpfMap(openPinned(live("maps/path_mtus")) ?? -1)
+    try {
+      map.update(at, encodePathMtu({ mtu: 1280, ends: 1n << 30n }))
+      const [edge] = plane.edges().edges
+      if (edge === undefined) throw new Error("no edge")
+      plane.setEdges({ edges: [{ ...edge, mtu: 1400 }], policies: [] })
+      expect(decodePathMtu(map.lookup(at) ?? new Uint8Array(0)).mtu).toBe(1280)
+      plane.setEdges({ edges: [{ ...edge, peerWire: parseIpv4("192.0.2.3") }], policies: [] })
+      expect(decodePathMtu(map.lookup(at) ?? new Uint8Array(0)).mtu).toBe(0)
+    } finally {
+      map.close()
+    }
   })
 
   test("a configuration that the loader didn't write, put right", () => {

@@ -1,5 +1,5 @@
 /** Planes of other builds and other layouts: what is taken over, what begins anew, and what an interruption leaves. */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
+import { copyFileSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, unlinkSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest"
@@ -13,6 +13,7 @@ import { BpfMap } from "../../services/common/kernel/maps.ts"
 import { hooks } from "../../services/common/kernel/measure.ts"
 import { ifIndex, macOf } from "../../services/common/kernel/netdev.ts"
 import { indexKey, parseIpv4, shapes } from "../../services/common/kernel/records.ts"
+import { findLink } from "../../services/common/kernel/rtnetlink.ts"
 import { mapPin } from "../../services/dataplane-loader/dataplane/pins.ts"
 import { openPlane, type Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
 import { makeCompiler, realObject, small } from "./compile.ts"
@@ -137,6 +138,34 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
     expect(codeOf(() => space.inside(() => plane.upgrade()))).toBe("INVALID")
     expect(attached()).toEqual(running)
     expect([space.inside(() => plane.inspect()), plane.associations().length]).toEqual([[], 2])
+  })
+
+  test("a file that is another by the time it is loaded is refused, and nothing changes", () => {
+    const file = join(directory, "changing.bpf.o")
+    copyFileSync(otherBuild, file)
+    plane.close()
+    plane = open(file)
+    const [running, digest] = [attached(), plane.measurement.digest]
+    copyFileSync(realObject, file)
+    expect(codeOf(() => space.inside(() => plane.upgrade()))).toBe("DIFFERENT")
+    expect([attached(), plane.measurement.digest]).toEqual([running, digest])
+    expect([space.inside(() => plane.inspect()), plane.associations().length]).toEqual([[], 2])
+  })
+
+  test("an upgrade that fails after the first hook cuts off, and is not whole", () => {
+    plane.close()
+    plane = open(otherBuild)
+    // In the way of the new program's pin, which comes after the hooks.
+    const pinned = join(pins, "live/programs/vs_seal")
+    unlinkSync(pinned)
+    mkdirSync(pinned)
+    const digest = plane.measurement.digest
+    expect(() => space.inside(() => plane.upgrade())).toThrow()
+    expect([plane.associations(), space.inside(() => findLink(ifIndex("m1"))?.up)]).toEqual([[], false])
+    expect(space.inside(() => plane.inspect())).not.toEqual([])
+    expect(space.inside(() => plane.restore())).not.toEqual([])
+    expect(plane.measurement.digest).toEqual(digest)
+    rmdirSync(pinned)
   })
 
   test("another layout begins anew in place: default deny, no key, but used epochs are known", () => {

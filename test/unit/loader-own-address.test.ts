@@ -2,6 +2,7 @@
 import { expect, test } from "vitest"
 import type { Address } from "../../services/common/kernel/rtnetlink.ts"
 import {
+  AddressFollower,
   describeAddresses,
   followAddresses,
   sameAddresses,
@@ -45,4 +46,38 @@ test("IPv6 alike", () => {
 
 test("said for people", () => {
   expect(describeAddresses({ ipv4: A1, ipv6: six(2).bytes })).toBe("192.0.2.1 2000::2")
+})
+
+const follow = () => {
+  const wire = { news: false, fails: false, present: [four(1)] as ReadonlyArray<Address>, moves: 0 }
+  const follower = new AddressFollower(own, {
+    changed: () => {
+      const { news } = wire
+      wire.news = false
+      return news
+    },
+    present: () => wire.present,
+    move: () => {
+      wire.moves++
+      if (wire.fails) throw new Error("refused")
+    },
+  })
+  return { wire, follower }
+}
+
+test("a move that failed is tried again at the next look, without more news", () => {
+  const { wire, follower } = follow()
+  Object.assign(wire, { news: true, fails: true, present: [four(7)] })
+  expect(() => follower.look(true)).toThrow("refused")
+  expect(follower.current).toEqual(own)
+  wire.fails = false
+  expect([follower.look(true), follower.current.ipv4, wire.moves]).toEqual([true, A1 + 6, 2])
+  expect([follower.look(true), wire.moves]).toEqual([false, 2])
+})
+
+test("news that came while nothing may be written is followed later", () => {
+  const { wire, follower } = follow()
+  Object.assign(wire, { news: true, present: [four(7)] })
+  expect([follower.look(false), wire.moves]).toEqual([false, 0])
+  expect([follower.look(true), follower.current.ipv4]).toEqual([true, A1 + 6])
 })

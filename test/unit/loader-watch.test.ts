@@ -13,7 +13,7 @@ const make = () => {
     amiss: [] as ReadonlyArray<Finding>,
     stubborn: [] as ReadonlyArray<Finding>,
     refuses: false,
-    inspect: () => plane.amiss,
+    inspect: (): ReadonlyArray<Finding> => plane.amiss,
     cutOff: () => {
       calls.push("cut off")
       if (plane.refuses) throw new KernelError("map delete", "sa_out", "EPERM")
@@ -79,4 +79,27 @@ test("a kernel that refuses to cut off is told too, and asked again", () => {
   expect(after(200)).toMatchObject({ kind: "tampered", findings: [finding, { subject: "sa_out" }] })
   expect(after(200)).toBeUndefined()
   expect([watch.whole, calls]).toEqual([false, ["cut off", "cut off"]])
+})
+
+test("whatever is thrown by a look cuts off, and by putting right keeps it cut off", () => {
+  const { plane, watch, after, calls } = make()
+  plane.inspect = () => {
+    throw Object.assign(new Error(`ELOOP: ${"x".repeat(1_000)}`), { code: "ELOOP" })
+  }
+  const change = after(200)
+  expect(change).toMatchObject({ kind: "tampered", findings: [{ subject: "plane", wanted: "an answer" }] })
+  expect(change?.kind === "tampered" ? change.findings[0]?.found : "").toHaveLength(256)
+  const { restore } = plane
+  plane.restore = () => {
+    throw new TypeError("unexpected")
+  }
+  for (let i = 0; i < 10; i++) expect(after(200)).toBeUndefined()
+  // Once with each look, and once more after each of the two attempts.
+  expect([watch.whole, calls]).toEqual([false, Array(13).fill("cut off")])
+  Object.assign(plane, { restore, inspect: () => [] })
+  plane.cutOff = () => {
+    throw new TypeError("unexpected")
+  }
+  expect(after(1_000)).toMatchObject({ kind: "restored" })
+  expect(after(200)).toBeUndefined()
 })

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs"
 import { crypto } from "../crypto/index.ts"
 import { closeFd, withFd } from "./bpf.ts"
 import { invalid, KernelError } from "./errors.ts"
-import { loadObject } from "./libbpf.ts"
+import { type BpfObject, loadObject } from "./libbpf.ts"
 import { type Direction, hasXdp, queryHook } from "./links.ts"
 import { BpfMap, MAP_FLAG_RDONLY_PROG, type MapInfo, mapFdById, mapType } from "./maps.ts"
 import {
@@ -308,11 +308,15 @@ export const measureAttached = (devices: Devices): Measurement => {
   }
 }
 
+/** The digest that a loaded object's programs will have when attached: what the kernel took, whatever its file says now. */
+export const measureLoaded = (object: BpfObject): Measurement =>
+  measure(hooks.map((hook) => object.programFd(hook.program)))
+
 /**
  * Loads an object file without attaching it and gives the digest that it will have when attached, on this very kernel.
  * Its maps and programs are gone when this returns.
  */
 export const measureObject = (path: string): Measurement => {
   using object = loadObject(path)
-  return measure(hooks.map((hook) => object.programFd(hook.program)))
+  return measureLoaded(object)
 }

@@ -1,4 +1,5 @@
 /** The edges and policies of a plane, and what the programs know of each edge. */
+import type { Grace } from "../../common/kernel/grace.ts"
 import { updateFlag } from "../../common/kernel/maps.ts"
 import * as records from "../../common/kernel/records.ts"
 import type { Associations, Maps } from "./associations.ts"
@@ -30,7 +31,9 @@ export const readEdges = (maps: Maps): EdgeState => {
 
 const NO_PATH_MTU = records.encodePathMtu({ mtu: 0, ends: 0n })
 
+/** Where the peer was seen, and what the way there was found to carry. */
 const forgetEndpoint = (maps: Maps, edge: number): void => {
+  maps.path_mtus.update(records.edgeKey(edge), NO_PATH_MTU)
   for (let lane = 0; lane < records.LANES_MAX; lane++) {
     maps.endpoints.update(records.endpointKey(edge, lane), records.noEndpoint())
     maps.endpoints6.update(records.endpointKey(edge, lane), records.noEndpoint6(), updateFlag.LOCK)
@@ -41,10 +44,9 @@ const forgetEndpoint = (maps: Maps, edge: number): void => {
 const forgetEdges = (maps: Maps, edges: ReadonlySet<number>): void => {
   if (edges.size === 0) return
   for (const key of maps.flows.keys()) if (edges.has(records.decodeFlowKey(key).edge)) maps.flows.delete(key)
-  // Its policies are gone: no program makes a flow of it now.
+  // Its policies are gone, and the programs that saw them: none makes a flow of it now.
   for (const edge of edges) {
     maps.flow_counts.update(records.edgeKey(edge), records.encodeFlowCount(0))
-    maps.path_mtus.update(records.edgeKey(edge), NO_PATH_MTU)
     maps.edge_drops.clearPerCpu(records.edgeKey(edge))
     for (let lane = 0; lane < records.LANES_MAX; lane++)
       maps.edge_stats.clearPerCpu(records.endpointKey(edge, lane))
@@ -53,11 +55,18 @@ const forgetEdges = (maps: Maps, edges: ReadonlySet<number>): void => {
 }
 
 /** Brings the plane to the desired state, in an order in which no packet meets a half-changed edge. */
-export const applyEdges = (maps: Maps, associations: Associations, desired: EdgeState): void => {
+export const applyEdges = (
+  maps: Maps,
+  associations: Associations,
+  desired: EdgeState,
+  grace: Pick<Grace, "wait">,
+): void => {
   const present = readEdges(maps)
   const plan = reconcile(present, desired)
   for (const key of plan.removePolicies) maps[records.policyMap(key)].delete(records.encodePolicyKey(key))
   for (const edge of plan.purge) associations.revoke(edge)
+  // A program that read a policy before it went may still make a flow.
+  if (plan.purge.length > 0) grace.wait()
   forgetEdges(maps, new Set(plan.purge))
   for (const edge of plan.removeEdges) {
     maps.edges.delete(records.edgeKey(edge))

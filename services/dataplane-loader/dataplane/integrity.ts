@@ -52,6 +52,13 @@ export interface IntegrityParts {
   readonly maps: Maps
 }
 
+/** Whatever keeps us from knowing is a finding too: a watch that ends over it would leave the plane unwatched. */
+export const asFinding = (error: unknown, subject: string, wanted: string): Finding => ({
+  subject: error instanceof KernelError ? error.subject : subject,
+  found: (error instanceof KernelError ? error.message : String(error)).slice(0, 256),
+  wanted,
+})
+
 const inode = (path: string): number | undefined => lstatSync(path, { throwIfNoEntry: false })?.ino
 
 const openHeld = (path: string): number => {
@@ -75,6 +82,7 @@ export class Integrity {
   /** Tells of filters that are there for a moment only, which have no revision. */
   readonly #news: NewsReader
   #config: Uint8Array | undefined
+  #closed = false
 
   constructor(parts: IntegrityParts) {
     this.#parts = parts
@@ -143,21 +151,21 @@ export class Integrity {
     this.#config = this.#parts.maps.config.lookup(indexKey(0))
   }
 
-  /** What is not as it has to be; empty when the plane is whole. A kernel that refuses to tell is a finding. */
+  /** What is not as it has to be; empty when the plane is whole. Never throws: what can't be told is a finding. */
   inspect(): ReadonlyArray<Finding> {
-    const looks = [
-      ...this.#held.map((held) => () => this.#inspectHook(held)),
-      () => this.#inspectNews(),
-      () => this.#inspectDevices(),
-      () => this.#inspectPins(),
-      () => this.#inspectConfig(),
+    if (this.#closed) return [{ subject: "plane", found: "nobody watches it", wanted: "a watch" }]
+    const looks: ReadonlyArray<readonly [string, () => ReadonlyArray<Finding>]> = [
+      ...this.#held.map((held) => [held.hook.name, () => this.#inspectHook(held)] as const),
+      ["filters", () => this.#inspectNews()],
+      ["devices", () => this.#inspectDevices()],
+      ["pins", () => this.#inspectPins()],
+      ["config", () => this.#inspectConfig()],
     ]
-    return looks.flatMap((look) => {
+    return looks.flatMap(([subject, look]) => {
       try {
         return look()
       } catch (error) {
-        if (!(error instanceof KernelError)) throw error
-        return [{ subject: error.subject, found: error.message, wanted: "an answer" }]
+        return [asFinding(error, subject, "an answer")]
       }
     })
   }
@@ -241,6 +249,8 @@ export class Integrity {
 
   /** Puts our parts back where nobody else is in the way; gives what is still amiss. Guards come first. */
   restore(): ReadonlyArray<Finding> {
+    // Its descriptors are gone, and may by now be somebody else's.
+    if (this.#closed) return this.inspect()
     const { names } = this.#parts
     const foreign = this.#held.flatMap(({ hook, ifindex, programId }): ReadonlyArray<Finding> => {
       const others = queryHook(ifindex, hook.direction).filter((one) => one.programId !== programId)
@@ -285,9 +295,11 @@ export class Integrity {
     const link = linkInfo(held.linkFd)
     // Somebody detached it: such a link can't be used again.
     if (link.ifindex !== ifindex) {
+      const dead = held.linkFd
       held.linkFd = createTcxLink(ifindex, hook.direction, programFd)
-      this.#own.push(held.linkFd)
+      this.#own.splice(this.#own.indexOf(dead), 1, held.linkFd)
       this.#holdLinkPins()
+      closeFd(dead)
     } else if (link.programId !== programId) updateTcxLink(held.linkFd, programFd, hook.name)
   }
 
@@ -302,6 +314,8 @@ export class Integrity {
   }
 
   close(): void {
+    if (this.#closed) return
+    this.#closed = true
     for (const fd of this.#own.splice(0)) closeFd(fd)
     this.#news.close()
   }

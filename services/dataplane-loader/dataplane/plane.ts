@@ -19,7 +19,7 @@ import { type PlaneConfig, readConfig, writeConfig } from "./configure.ts"
 import { type Counters, readCounters } from "./counters.ts"
 import { type Drop, DropReader } from "./drops.ts"
 import { applyEdges, readEdges } from "./edges.ts"
-import { type Finding, Integrity } from "./integrity.ts"
+import { asFinding, type Finding, Integrity } from "./integrity.ts"
 import { Keepalives } from "./keepalive.ts"
 import type { AssociationKey } from "./notes.ts"
 import { hasPlane, openPins } from "./pins.ts"
@@ -64,7 +64,7 @@ export interface Plane {
   readonly measurement: Measurement
   /** The object's own measurement where it isn't what runs: `upgrade` puts it in place. */
   readonly waiting: Measurement | undefined
-  /** Puts the object's programs in place of those that run; maps, keys and traffic stay. KernelError: nothing is changed. */
+  /** Puts the object's programs in place of those that run; maps, keys and traffic stay. An error: nothing is changed, or all is cut off. */
   readonly upgrade: () => void
   /** How many leftovers of an interrupted install were removed. */
   readonly swept: number
@@ -72,8 +72,8 @@ export interface Plane {
   readonly configured: () => boolean
   /** Writes the configuration unless it is there already; for the moment of writing everything is dropped. */
   readonly configure: (config: PlaneConfig) => void
-  /** Writes the node's own addresses on the wire into a configuration that is there, if they are others. */
-  readonly moveTo: (wire: Pick<PlaneConfig, "wireAddress" | "wireAddress6">) => void
+  /** Writes what is named into a configuration that is there, if it is something else; the inner addresses stay. */
+  readonly moveTo: (place: Partial<Omit<PlaneConfig, "innerAddress" | "innerAddress6">>) => void
   /** Full desired state. Keys, leases and flows of edges that vanish or get another peer are removed. */
   readonly setEdges: (desired: EdgeState) => void
   readonly edges: () => EdgeState
@@ -145,15 +145,48 @@ export const openPlane = (options: PlaneOptions): Plane => {
       new Integrity({ pins, devices, names: { wire: options.wire, inner: options.inner }, hooks, maps })
     let integrity = watched()
     cleanup.push(() => integrity.close())
+    const grace = createGrace()
+    cleanup.push(grace.close)
+    const associations = new Associations(maps, grace, made)
+    const cutOff = (): void => {
+      try {
+        associations.revokeAll()
+      } finally {
+        integrity.cutOff()
+      }
+    }
+    /** Whether an upgrade ended between its first hook and its last check: nothing is whole until it is measured again. */
+    let torn = false
+    const replace = (): void => {
+      const touching = (): void => {
+        torn = true
+      }
+      replacePrograms(pins, options.object, devices, hooks, maps, object, touching)
+      const attached = checkAttached(pins, devices, hooks, maps)
+      expectSame(attached, object, options.object)
+      measurement = attached
+    }
     const upgrade = (): void => {
       integrity.close()
       try {
-        replacePrograms(pins, options.object, devices, hooks, maps)
-        measurement = checkAttached(pins, devices, hooks, maps)
-      } finally {
-        integrity = watched()
+        try {
+          replace()
+        } finally {
+          integrity = watched()
+        }
+        torn = false
+      } catch (error) {
+        if (torn) cutOff()
+        throw error
       }
-      expectSame(measurement, object, options.object)
+    }
+    const inspect = (): ReadonlyArray<Finding> => {
+      const findings = integrity.inspect()
+      if (!torn) return findings
+      return [
+        { subject: "programs", found: "an upgrade that failed", wanted: "what was measured" },
+        ...findings,
+      ]
     }
     const restore = (): ReadonlyArray<Finding> => {
       const amiss = integrity.restore()
@@ -161,12 +194,10 @@ export const openPlane = (options: PlaneOptions): Plane => {
       const now = measureAttached(devices)
       if (Buffer.compare(now.digest, measurement.digest) !== 0)
         return [{ subject: "programs", found: "another measurement", wanted: "the one that was attested" }]
+      torn = false
       integrity.admit()
       return []
     }
-    const grace = createGrace()
-    cleanup.push(grace.close)
-    const associations = new Associations(maps, grace, made)
     const swept = associations.sweep()
     const drops = new DropReader(maps.drops)
     const keepalives = new Keepalives(maps)
@@ -190,13 +221,14 @@ export const openPlane = (options: PlaneOptions): Plane => {
         writeConfig(maps, config, devices)
         integrity.configured()
       },
-      moveTo: ({ wireAddress, wireAddress6 }) => {
+      moveTo: (place) => {
         const present = readConfig(maps)
         if (present === undefined) return
-        writeConfig(maps, { ...present, wireAddress, wireAddress6 }, devices)
+        const { innerAddress, innerAddress6 } = present
+        writeConfig(maps, { ...present, ...place, innerAddress, innerAddress6 }, devices)
         integrity.configured()
       },
-      setEdges: (desired) => applyEdges(maps, associations, desired),
+      setEdges: (desired) => applyEdges(maps, associations, desired, grace),
       edges: () => readEdges(maps),
       installInbound: (sa) => associations.install("in", sa),
       installOutbound: (sa) => associations.install("out", sa),
@@ -209,14 +241,8 @@ export const openPlane = (options: PlaneOptions): Plane => {
       used: () => associations.used(),
       counters: () => readCounters(maps),
       keepAlive: (idleNs) => keepalives.send(bootNow(), idleNs),
-      inspect: () => integrity.inspect(),
-      cutOff: () => {
-        try {
-          associations.revokeAll()
-        } finally {
-          integrity.cutOff()
-        }
-      },
+      inspect,
+      cutOff,
       restore: () => orFinding(restore),
       drops: () => drops.read(),
       close,
@@ -231,13 +257,12 @@ export const openPlane = (options: PlaneOptions): Plane => {
   }
 }
 
-/** What the kernel refuses is what is amiss. */
+/** What keeps us from putting it right is what is amiss. */
 const orFinding = (act: () => ReadonlyArray<Finding>): ReadonlyArray<Finding> => {
   try {
     return act()
   } catch (error) {
-    if (!(error instanceof KernelError)) throw error
-    return [{ subject: error.subject, found: error.message, wanted: "what was measured" }]
+    return [asFinding(error, "plane", "what was measured")]
   }
 }
 

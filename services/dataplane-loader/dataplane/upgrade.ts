@@ -11,10 +11,15 @@ import { KernelError } from "../../common/kernel/errors.ts"
 import { type BpfObject, loadObject, openObject } from "../../common/kernel/libbpf.ts"
 import { type Hooks, queryHook } from "../../common/kernel/links.ts"
 import { BpfMap, checkShape, createMap, type MapShape, mapInfo } from "../../common/kernel/maps.ts"
-import { type Devices, hooks as hookTable } from "../../common/kernel/measure.ts"
+import {
+  type Devices,
+  hooks as hookTable,
+  type Measurement,
+  measureLoaded,
+} from "../../common/kernel/measure.ts"
 import { describeProgram } from "../../common/kernel/programs.ts"
 import { decodeConfig, indexKey, type MapName, shapes, VS_LAYOUT } from "../../common/kernel/records.ts"
-import { attachOrder, hookOf, ifindexOf } from "./assemble.ts"
+import { attachOrder, expectSame, hookOf, ifindexOf } from "./assemble.ts"
 import type { Maps } from "./associations.ts"
 import { noteShapes } from "./notes.ts"
 import { knownIds, linkPin, mapPin, newAttempt, type Pins, programPin } from "./pins.ts"
@@ -40,7 +45,10 @@ const reusePinned = (pins: Pins, object: BpfObject, name: string): boolean => {
 
 /**
  * Puts the object's programs in place of those that run, on the maps that are there. Throws KernelError before anything is
- * replaced when the object declares other maps or the kernel refuses it. Interrupted, it can be done again.
+ * replaced when the object declares other maps, the kernel refuses it, or what was loaded isn't what is wanted (DIFFERENT):
+ * the file may have changed since it was measured. Interrupted, it can be done again.
+ *
+ * @param touching called just before the first hook is touched: whatever is thrown later leaves a plane in between
  */
 export const replacePrograms = (
   pins: Pins,
@@ -48,6 +56,8 @@ export const replacePrograms = (
   devices: Devices,
   hooks: Hooks,
   maps: Maps,
+  wanted: Measurement,
+  touching: () => void,
 ): void => {
   using object = openObject(path)
   for (const name of names) object.reuseMap(name, maps[name].fd)
@@ -55,9 +65,11 @@ export const replacePrograms = (
   for (const name of object.mapNames.filter((one) => !isShared(one)))
     if (!reusePinned(pins, object, name)) own.push(name)
   object.load()
+  expectSame(measureLoaded(object), wanted, path)
   const attempt = newAttempt(pins)
   for (const { program } of hookTable) pin(object.programFd(program), join(attempt, program))
   for (const name of own) pin(object.mapFd(name), mapPin(attempt, name))
+  touching()
   putOnHooks(pins, object, devices, hooks)
   for (const { program } of hookTable) renameSync(join(attempt, program), programPin(pins.live, program))
   for (const name of own) renameSync(mapPin(attempt, name), mapPin(pins.live, name))
