@@ -254,6 +254,17 @@ describe("Evidence that is refused", () => {
     60_000,
   )
 
+  it("nothing is taken back for a part that the bus can take away", () => {
+    const asked = askedFor(4)
+    const verdict = refused(judge(answer(asked, other), asked))
+    expect(speaksOfNode(verdict)).toBe(true)
+    for (const name of ["platform", "secure-boot", "tpm-secure-boot", "tpm-images"]) {
+      const checks = verdict.checks.filter((check) => check.name !== name)
+      const failed = { name, result: "failed", found: "no event log", wanted: "one" } as const
+      expect(speaksOfNode({ ...verdict, checks: [...checks, failed] }), name).toBe(false)
+    }
+  })
+
   it(
     "takes nothing back when anybody could have sent it; the node is looked at again",
     () =>
