@@ -108,7 +108,7 @@ const wholeAgain = async (from: Beacon, killedMs: number): Promise<void> => {
 
 /**
  * Looked at every 10 ms. A node whose keys end with the leader's last word, before its peers hear of it, is silent until the new
- * term: seen in a few of some forty takeovers, for 0.01 to 0.2 s, and printed.
+ * term: seen in a few of some forty takeovers, for 0.01 to 1.0 s, and printed.
  */
 const GAP_MS = 3_000
 const expectNoLongGap = (): void => {
