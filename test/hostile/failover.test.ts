@@ -29,9 +29,9 @@ class Tables {
     this.plane = {
       ...base,
       used: () => used,
-      installInbound: ({ spi }) => void this.inbound.set(spi, 0n),
-      installOutbound: ({ edge, spi, epoch }) =>
-        void this.outbound.set(`${edge} ${spi}`, { deadline: 0n, term: epoch.term }),
+      installInbound: ({ spi, deadline }) => void this.inbound.set(spi, deadline),
+      installOutbound: ({ edge, spi, epoch, deadline }) =>
+        void this.outbound.set(`${edge} ${spi}`, { deadline, term: epoch.term }),
       setLease: ({ direction, edge, spi }, deadline) => {
         const out = this.outbound.get(`${edge} ${spi}`)
         if (direction === "in") this.inbound.set(spi, deadline)
@@ -106,23 +106,8 @@ const wholeAgain = async (from: Beacon, killedMs: number): Promise<void> => {
   )
 }
 
-/**
- * Looked at every 10 ms. A node whose keys end with the leader's last word, before its peers hear of it, is silent until the new
- * term: seen in a few of some forty takeovers, for 0.01 to 1.0 s, and printed.
- */
-const GAP_MS = 3_000
-const expectNoLongGap = (): void => {
-  const gaps = lost.splice(0)
-  const times = gaps.map((gap) => Number(gap.split(" ")[0]))
-  let [longest, since, last] = [0, 0, 0]
-  for (const time of times) {
-    if (time - last > 200) since = time
-    last = time
-    longest = Math.max(longest, last - since + 10)
-  }
-  if (longest > 0) console.log(`    a gap of ${longest} ms: ${gaps.slice(0, 3).join("; ")}`)
-  expect(longest, gaps.slice(0, 3).join("; ")).toBeLessThan(GAP_MS)
-}
+/** Looked at every 10 ms since the last time. */
+const expectNoGap = (): void => expect(lost.splice(0)).toEqual([])
 
 const standbyIsThere = async (instance: string, after: number): Promise<void> => {
   await world.recorded(after, { by: `releaser-${instance}`, type: "vouchsafe.service.ready" }, 30_000)
@@ -191,7 +176,7 @@ describe("traffic goes on, and a new term comes into use everywhere, when the le
     await wholeAgain(from, killedMs)
     world.again("releaser", from.releaser)
     await standbyIsThere(from.releaser, mark)
-    expectNoLongGap()
+    expectNoGap()
     expect(leader().releaser).toBe(other(from.releaser))
   })
 })
@@ -219,6 +204,7 @@ describe("two control planes", () => {
     world.again("verifier", verifier)
     world.again("releaser", from.releaser)
     await standbyIsThere(from.releaser, mark)
+    expectNoGap()
   })
 
   it("are not moved by claims of terms beyond belief, from whomever they come", {
@@ -237,6 +223,7 @@ describe("two control planes", () => {
     expect(leader().term).toBeLessThan(2n ** 53n)
     world.again("releaser", from.releaser)
     await standbyIsThere(from.releaser, mark)
+    expectNoGap()
   })
 
   it("go on when the bucket of leaders is gone, and when it is there again", {
@@ -253,7 +240,7 @@ describe("two control planes", () => {
       return new Set(recent.slice(-3).map(({ subject }) => subject)).size === 1 ? true : undefined
     })
     await until("one term everywhere", () => allAbove(from.term - 1n), 30_000)
-    expectNoLongGap()
+    expectNoGap()
   })
 })
 
