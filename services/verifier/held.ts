@@ -12,8 +12,11 @@ import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 const dayMs = 86_400_000
 /** Evidence that was accepted is looked at again this often, whatever is known of the times at which it may become bad. */
 export const REVIEW_MS = 60_000
-/** A node may not have got the last result, and go on with one before it. */
-const RESULTS_MOST = 8
+/**
+ * A node may not have got the last result, and go on with one before it: none is forgotten that a lease can still rest on. A
+ * node that wants more than this within that time gets none.
+ */
+export const RESULTS_MOST = 64
 /** No lease rests on a result for longer: there is nothing to take back then. */
 const KEPT_MS = limits.resultMs + limits.leaseMsMax
 
@@ -56,11 +59,21 @@ export class HeldResults {
     return this.#held.get(node)
   }
 
+  /** Whether one result more could not be taken back later. */
+  full(node: string, workflow: VerifiedWorkflow, nowMs: number): boolean {
+    return this.#earlier(node, workflow, nowMs).length >= RESULTS_MOST
+  }
+
+  #earlier(node: string, workflow: VerifiedWorkflow, nowMs: number): ReadonlyArray<SignedFor> {
+    const before = this.#held.get(node)
+    if (before?.asked.workflow !== workflow) return []
+    return before.results.filter(({ atMs }) => nowMs - atMs < KEPT_MS)
+  }
+
   /** A result was signed. Those for another document go: they count for nothing under this one. */
   keep({ evidence, asked, verdict, at, digest }: NewlyHeld, nowMs: number): void {
     const { nodeId: node, workflow } = asked
-    const before = this.#held.get(node)
-    const earlier = before?.asked.workflow === workflow ? before.results : []
+    const earlier = this.#earlier(node, workflow, nowMs)
     this.#held.delete(node)
     this.#held.set(node, {
       node,

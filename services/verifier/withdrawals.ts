@@ -182,6 +182,9 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
   )
 
   return {
+    /** Whether one result more for the node would be one that can't be taken back. */
+    full: (node: string, workflow: VerifiedWorkflow): boolean => held.full(node, workflow, monotonicMs()),
+
     /** This result goes out now. */
     keep: (given: NewlyHeld): void => held.keep(given, monotonicMs()),
 

@@ -18,6 +18,7 @@ import {
   HeldResults,
   type NewlyHeld,
   nextChange,
+  RESULTS_MOST,
   REVIEW_MS,
   speaksOfNode,
 } from "../../services/verifier/held.ts"
@@ -348,6 +349,23 @@ describe("what is held", () => {
     expect(held.size).toBe(limits.nodes)
     held.due(limits.resultMs + limits.leaseMsMax + 1, now)
     expect(held.size).toBe(0)
+  })
+
+  it("is every result that a lease can rest on: more than can be remembered aren't signed", () => {
+    const held = new HeldResults()
+    const given = accepted(3, 0x11)
+    for (let i = 0; i < RESULTS_MOST; i++) {
+      expect(held.full("n1", given.asked.workflow, i)).toBe(false)
+      held.keep({ ...given, digest: filled(32, i) }, i)
+    }
+    expect(held.get("n1")?.results.map(({ digest }) => digest[0])).toEqual(
+      Array.from({ length: RESULTS_MOST }, (_, i) => RESULTS_MOST - 1 - i),
+    )
+    const kept = limits.resultMs + limits.leaseMsMax
+    expect(held.full("n1", given.asked.workflow, kept - 1)).toBe(true)
+    expect(held.full("n1", given.asked.workflow, kept)).toBe(false)
+    expect(held.full("n2", given.asked.workflow, 1)).toBe(false)
+    expect(held.full("n1", workflowWith({}, 0x44), 1)).toBe(false)
   })
 
   it("names collateral by its content", () => {
