@@ -73,6 +73,9 @@ export interface NodeBookOptions {
   readonly leaseMs: number
 }
 
+const supersededBy = (node: VouchedNode | undefined): ReadonlyArray<Uint8Array> =>
+  node === undefined ? [] : [node.result.digest, ...node.superseded].slice(0, SUPERSEDED_REMEMBERED)
+
 export class NodeBook {
   readonly #crypto: Crypto
   readonly #options: NodeBookOptions
@@ -81,6 +84,8 @@ export class NodeBook {
   readonly #nodes = new Map<string, VouchedNode>()
   readonly #revoked: Set<string>
   readonly #withdrawn = new WithdrawnResults()
+  /** Of nodes whose result was forgotten: what was replaced before doesn't come back for that. */
+  readonly #floors = new Map<string, Pick<VouchedNode, "beaconMs" | "superseded">>()
 
   constructor(options: NodeBookOptions) {
     this.#crypto = options.crypto
@@ -137,18 +142,20 @@ export class NodeBook {
     if (this.#withdrawn.has(key, digest, nowMs))
       throw new MakeError("WITHDRAWN", "result", "was taken back by the verifier that signed it")
     const beaconMs = this.#beacons.issuedAt(claims.beacon, nowMs)
-    if (incumbent !== undefined) this.#expectMayReplace(incumbent, result, beaconMs, nowMs)
+    const floor = incumbent ?? this.#floors.get(claims.node)
+    if (floor !== undefined) this.#expectNewer(floor, result, beaconMs)
+    if (incumbent !== undefined) this.#expectMayReplace(incumbent, result, nowMs)
 
     this.#withdrawn.know(key)
     const before = incumbent?.result
     const sameSession = before !== undefined && this.#same(before.claims.session, claims.session)
     const sameBoot = before !== undefined && this.#same(before.claims.boot, claims.boot)
-    const superseded = before === undefined ? [] : [before.digest, ...(incumbent?.superseded ?? [])]
+    const superseded = before === undefined ? (floor?.superseded ?? []) : supersededBy(incumbent)
     this.#nodes.set(claims.node, {
       id: claims.node,
       result,
       beaconMs,
-      superseded: superseded.slice(0, SUPERSEDED_REMEMBERED),
+      superseded,
       kemKey: undefined,
       nonce: undefined,
       counter: sameSession ? (incumbent?.counter ?? 0n) : 0n,
@@ -240,15 +247,25 @@ export class NodeBook {
 
   /** Its result is in force no more. */
   forget(id: string): void {
+    const node = this.#nodes.get(id)
+    if (node === undefined) return
+    this.#floors.set(id, { beaconMs: node.beaconMs, superseded: supersededBy(node) })
     this.#nodes.delete(id)
   }
 
-  #expectMayReplace(incumbent: VouchedNode, result: VouchedResult, beaconMs: number, nowMs: number): void {
-    if (beaconMs < incumbent.beaconMs)
-      throw new MakeError("STALE", "result.beacon", "is older than that of the result in force")
+  #expectNewer(
+    floor: Pick<VouchedNode, "beaconMs" | "superseded">,
+    result: VouchedResult,
+    beaconMs: number,
+  ): void {
+    if (beaconMs < floor.beaconMs)
+      throw new MakeError("STALE", "result.beacon", "is older than that of the newest result")
     // Several results may contain one beacon; among them, one that was replaced doesn't come back.
-    if (incumbent.superseded.some((digest) => this.#same(digest, result.digest)))
+    if (floor.superseded.some((digest) => this.#same(digest, result.digest)))
       throw new MakeError("STALE", "result", "was replaced by a newer one")
+  }
+
+  #expectMayReplace(incumbent: VouchedNode, result: VouchedResult, nowMs: number): void {
     const lives = incumbent.nonce !== undefined && nowMs < incumbent.leaseUntilMs
     if (lives && !this.#same(incumbent.result.claims.chip, result.claims.chip))
       throw new MakeError("INCUMBENT", "result.chip", "is not that of the node whose lease still runs")

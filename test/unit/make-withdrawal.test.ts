@@ -115,6 +115,15 @@ describe("a result that its verifier takes back", () => {
     expect(codeOf(() => releaser.accept(known("alpha").attested.result, late + 101))).toBe("STALE beacon")
   })
 
+  it("brings none back that was replaced before", () => {
+    const first = known("alpha").attested
+    join("alpha", 100)
+    withdraw("alpha", 200)
+    expect(codeOf(() => releaser.accept(first.result, 300))).toBe("STALE result")
+    join("alpha", 400)
+    expect(codeOf(() => releaser.accept(first.result, 500))).toBe("STALE result")
+  })
+
   it("may be followed by a better one", () => {
     withdraw("alpha", 100)
     join("alpha", 2_000)
