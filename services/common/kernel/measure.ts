@@ -231,8 +231,11 @@ export const findExtension = (
   })
 }
 
-/** Function replacement and tracing leave a program's own instructions as they are: found from the other side. */
-const refuseExtensions = (measured: ReadonlyArray<ProgramInfo>): void => {
+/**
+ * Function replacement and tracing leave a program's own instructions as they are: found from the other side.
+ * @throws KernelError FOREIGN_PROGRAM for a program that replaces or traces a function of one of these
+ */
+export const refuseExtensions = (measured: ReadonlyArray<ProgramInfo>): void => {
   const found = findExtension(measured, allPrograms(), allTracingLinks())
   if (found !== undefined)
     throw new KernelError(

@@ -16,7 +16,7 @@ import {
   queryHook,
   updateTcxLink,
 } from "../../common/kernel/links.ts"
-import { type Devices, hooks as hookTable } from "../../common/kernel/measure.ts"
+import { type Devices, hooks as hookTable, refuseExtensions } from "../../common/kernel/measure.ts"
 import { describeProgram, programInfo } from "../../common/kernel/programs.ts"
 import { indexKey } from "../../common/kernel/records.ts"
 import { findLink, message, type NewsReader, openNews, setLink } from "../../common/kernel/rtnetlink.ts"
@@ -52,6 +52,9 @@ export interface IntegrityParts {
   readonly maps: Maps
 }
 
+/** With five looks a second: within one. */
+const LOOKS_FOR_EXTENSIONS = 4
+
 /** Whatever keeps us from knowing is a finding too: a watch that ends over it would leave the plane unwatched. */
 export const asFinding = (error: unknown, subject: string, wanted: string): Finding => ({
   subject: error instanceof KernelError ? error.subject : subject,
@@ -82,6 +85,7 @@ export class Integrity {
   /** Tells of filters that are there for a moment only, which have no revision. */
   readonly #news: NewsReader
   #config: Uint8Array | undefined
+  #looks = 0
   #closed = false
 
   constructor(parts: IntegrityParts) {
@@ -160,6 +164,7 @@ export class Integrity {
       ["devices", () => this.#inspectDevices()],
       ["pins", () => this.#inspectPins()],
       ["config", () => this.#inspectConfig()],
+      ["programs", () => this.#inspectExtensions()],
     ]
     return looks.flatMap(([subject, look]) => {
       try {
@@ -231,6 +236,22 @@ export class Integrity {
     return [{ subject: "config", found: "another configuration", wanted: "the loader's" }]
   }
 
+  /** A program that replaces or traces a function of ours changes no hook. Every program of the machine is asked: not each time. */
+  #inspectExtensions(): ReadonlyArray<Finding> {
+    return this.#looks++ % LOOKS_FOR_EXTENSIONS === 0 ? this.#extensions() : []
+  }
+
+  #extensions(): ReadonlyArray<Finding> {
+    try {
+      refuseExtensions(this.#held.map(({ programFd }) => programInfo(programFd)))
+      return []
+    } catch (error) {
+      // The next look is to find it as well.
+      this.#looks = 0
+      return [asFinding(error, "programs", "none that replaces or traces a function of ours")]
+    }
+  }
+
   /**
    * Cuts the application off: the internal veth goes down, so that nothing of it reaches a hook that may not be ours. The
    * wire stays up, to tell of it. A device that is gone is cut off already.
@@ -251,6 +272,8 @@ export class Integrity {
   restore(): ReadonlyArray<Finding> {
     // Its descriptors are gone, and may by now be somebody else's.
     if (this.#closed) return this.inspect()
+    const extended = this.#extensions()
+    if (extended.length > 0) return extended
     const { names } = this.#parts
     const foreign = this.#held.flatMap(({ hook, ifindex, programId }): ReadonlyArray<Finding> => {
       const others = queryHook(ifindex, hook.direction).filter((one) => one.programId !== programId)
