@@ -8,6 +8,7 @@ import {
   type NodeEvidence,
 } from "../../schemas/messages/attestation.ts"
 import { Bus } from "../common/bus/bus.ts"
+import { PaceEach } from "../common/bus/counters.ts"
 import type { BusError, Refused } from "../common/bus/types.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
@@ -36,6 +37,8 @@ const ATTEST_TIMEOUT_MS = 3_000
 const OTHERS_TIMEOUT_MS = 1_000
 const ANSWER_DUE_MS = 1_000
 const PRESENCE_MS = 1_000
+/** That are recorded, of each node. */
+const REFUSALS_A_SECOND = 10
 
 export interface VerifierOptions {
   readonly crypto: Crypto
@@ -136,10 +139,20 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     [...outstanding.values()].some(({ issuedMs }) => monotonicMs() - issuedMs < ANSWER_DUE_MS)
   const signed = yield* makeResultBatch(crypto, key, answersDue)
 
-  /** Refusals before the appraisal are as much part of the record as the appraisal's own. */
+  const refusals = new PaceEach(REFUSALS_A_SECOND, 1_000, limits.nodes)
+  /**
+   * Refusals before the appraisal are as much part of the record as the appraisal's own; but one node that sends nothing else
+   * must not push the others' events out.
+   */
   const recorded =
     (type: "vouchsafe.hello.refused" | "vouchsafe.attestation.refused", node: string) => (no: Refused) =>
-      bus.event({ type, subject: node, data: { node, code: no.code, field: no.field, message: no.message } })
+      refusals.take(node)
+        ? bus.event({
+            type,
+            subject: node,
+            data: { node, code: no.code, field: no.field, message: no.message },
+          })
+        : Effect.void
 
   const onHello = Effect.fnUntraced(function* (hello: Hello, node: string) {
     const workflow = known.current()
@@ -211,6 +224,8 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       yield* withdrawals.refused(node, verdict)
       return yield* refuse(verdict.code, reason.name, `found ${reason.found}, wanted ${reason.wanted}`)
     }
+    if (withdrawals.full(node, asked.workflow))
+      return yield* refuse("TOO_OFTEN", "node", "has more results in force than could be taken back")
     const { domain, workflow, dh_key: dhKey } = verdict.result
     const body = encode(AttestationResult, verdict.result)
     const result = yield* signed({ domain, workflow, node, dhKey, body })

@@ -5,7 +5,7 @@ import type { Event } from "../../schemas/messages/event.ts"
 import { Beacon } from "../../schemas/messages/release.ts"
 import type { SignedWorkflow } from "../../schemas/workflow.ts"
 import { Bus, type BusError, newUser, Refused } from "../../services/common/bus/bus.ts"
-import { Pace } from "../../services/common/bus/counters.ts"
+import { Pace, PaceEach } from "../../services/common/bus/counters.ts"
 import { Pending } from "../../services/common/bus/pending.ts"
 import { encode } from "../../services/common/codec/index.ts"
 import { openBus, withBuses } from "../support/buses.ts"
@@ -391,6 +391,15 @@ describe("events", () => {
         expect(verifier.counters().eventsDropped).toBeGreaterThan(1_000)
       }),
     ))
+
+  it("paces each sender by itself, and forgets the oldest of too many", () => {
+    const paces = new PaceEach(2, 1_000, 2)
+    expect(["a", "a", "a", "b"].map((name) => paces.take(name, 0))).toEqual([true, true, false, true])
+    expect(paces.take("a", 1_000)).toBe(true)
+    paces.take("a", 1_000)
+    paces.take("c", 1_000)
+    expect([paces.take("a", 1_000), paces.take("b", 1_000)]).toEqual([false, true])
+  })
 
   it("of our own making do not follow an attack's pace", () => {
     const pace = new Pace(10, 1_000)

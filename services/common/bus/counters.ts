@@ -50,3 +50,24 @@ export class Pace {
     return ++this.#used <= this.#most
   }
 }
+
+/** The same for each of many: one of them can't use up what the others may say. Remembers `most` names, the newest. */
+export class PaceEach {
+  readonly #make: () => Pace
+  readonly #names: number
+  readonly #paces = new Map<string, Pace>()
+
+  constructor(most: number, periodMs: number, names: number) {
+    this.#make = () => new Pace(most, periodMs)
+    this.#names = names
+  }
+
+  take(name: string, nowMs?: number): boolean {
+    const pace = this.#paces.get(name) ?? this.#make()
+    this.#paces.delete(name)
+    this.#paces.set(name, pace)
+    const [oldest] = this.#paces.keys()
+    if (this.#paces.size > this.#names && oldest !== undefined) this.#paces.delete(oldest)
+    return pace.take(nowMs)
+  }
+}
