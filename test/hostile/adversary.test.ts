@@ -1,5 +1,5 @@
 /**
- * A whole domain on a bus run by somebody hostile, a thousand times: the services' own code on a simulated clock and
+ * A whole domain on a bus run by somebody hostile, some thousands of times: the services' own code on a simulated clock and
  * bus, see `adversary.ts`. `VOUCHSAFE_SEEDS=20000` for a long run, `VOUCHSAFE_SEED=17` for one again.
  */
 import { spawn } from "node:child_process"
@@ -7,7 +7,7 @@ import { availableParallelism } from "node:os"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
 
-const SEEDS = Number(process.env.VOUCHSAFE_SEEDS ?? 1_000)
+const SEEDS = Number(process.env.VOUCHSAFE_SEEDS ?? 2_000)
 const FIRST = Number(process.env.VOUCHSAFE_SEED ?? 1)
 const LAST = process.env.VOUCHSAFE_SEED === undefined ? SEEDS : FIRST
 const WORKERS = Math.max(1, Math.min(2, availableParallelism(), LAST - FIRST + 1))
