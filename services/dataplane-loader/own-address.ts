@@ -41,7 +41,8 @@ interface Wire {
 /** Goes by the addresses that the data plane was last told; what could not be followed is followed at a later look. */
 export class AddressFollower {
   #current: HostAddresses
-  #pending = false
+  /** At first too: what changed before there was news of the device. */
+  #pending = true
   readonly #wire: Wire
 
   constructor(current: HostAddresses, wire: Wire) {

@@ -301,6 +301,9 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
     const value = map.lookup(indexKey(0)) ?? new Uint8Array(0)
     map.update(indexKey(0), value.with(30, (value[30] ?? 0) ^ 1))
     expect(look()).toMatchObject([{ subject: "config" }])
+    // Nothing is made of it: that would be taken for ours from then on.
+    expect(() => space.inside(() => plane.moveTo({ busPort: 4333 }))).toThrow("move plane config: DIFFERENT")
+    expect(look()).toMatchObject([{ subject: "config" }])
     cutOff()
     expect(restore()).toEqual([])
     expect(map.lookup(indexKey(0))).toEqual(value)

@@ -75,6 +75,14 @@ test("a move that failed is tried again at the next look, without more news", ()
   expect([follower.look(true), wire.moves]).toEqual([false, 2])
 })
 
+test("what changed before there was news is followed at the first look, and only then", () => {
+  const { wire, follower } = follow()
+  wire.present = [four(7)]
+  expect([follower.look(true), follower.current.ipv4]).toEqual([true, A1 + 6])
+  wire.present = [four(8)]
+  expect([follower.look(true), wire.moves]).toEqual([false, 1])
+})
+
 test("news that came while nothing may be written is followed later", () => {
   const { wire, follower } = follow()
   Object.assign(wire, { news: true, present: [four(7)] })

@@ -230,6 +230,11 @@ export class Integrity {
     })
   }
 
+  /** KernelError DIFFERENT when the configuration that is there isn't ours: none may be made of it. */
+  expectConfig(): void {
+    if (this.#inspectConfig().length > 0) throw new KernelError("move plane", "config", "DIFFERENT")
+  }
+
   #inspectConfig(): ReadonlyArray<Finding> {
     const now = this.#parts.maps.config.lookup(indexKey(0))
     if (now !== undefined && this.#config !== undefined && Buffer.compare(now, this.#config) === 0) return []

@@ -224,6 +224,7 @@ export const openPlane = (options: PlaneOptions): Plane => {
       moveTo: (place) => {
         const present = readConfig(maps)
         if (present === undefined) return
+        integrity.expectConfig()
         const { innerAddress, innerAddress6 } = present
         writeConfig(maps, { ...present, ...place, innerAddress, innerAddress6 }, devices)
         integrity.configured()
