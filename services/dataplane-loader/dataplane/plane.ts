@@ -72,7 +72,7 @@ export interface Plane {
   readonly configured: () => boolean
   /** Writes the configuration unless it is there already; for the moment of writing everything is dropped. */
   readonly configure: (config: PlaneConfig) => void
-  /** Writes what is named into a configuration that is there, if it is something else; the inner addresses stay. */
+  /** Writes what is named into the configuration that is there; the inner addresses stay. KernelError DIFFERENT when it isn't ours. */
   readonly moveTo: (place: Partial<Omit<PlaneConfig, "innerAddress" | "innerAddress6">>) => void
   /** Full desired state. Keys, leases and flows of edges that vanish or get another peer are removed. */
   readonly setEdges: (desired: EdgeState) => void
