@@ -380,6 +380,7 @@ export const messages = {
       code: "ACCEPTED",
       field: "",
       message: "every check passed \u2713",
+      unrecorded: 3,
       checks: [check, { ...check, name: "debug", result: "failed" }],
       elapsed_ms: 12,
     },

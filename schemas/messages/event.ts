@@ -74,6 +74,8 @@ export const EventData = Schema.Struct({
   code: Schema.optionalKey(text(64)),
   field: Schema.optionalKey(text(128)),
   message: Schema.optionalKey(text(512)),
+  /** Refusals of the same node by the same service since the last recorded one, too many to be recorded each. */
+  unrecorded: Schema.optionalKey(Count),
   checks: Schema.optionalKey(Checks),
   elapsed_ms: Schema.optionalKey(Count),
 })

@@ -10,7 +10,7 @@ import type { Signed } from "../../schemas/messages/common.ts"
 import { Ack, Leave, Pull, Release, ReleasePayload } from "../../schemas/messages/release.ts"
 import { Withdrawal } from "../../schemas/messages/withdrawal.ts"
 import { Bus } from "../common/bus/bus.ts"
-import { PaceEach } from "../common/bus/counters.ts"
+import { refusalAllowances } from "../common/bus/counters.ts"
 import { Refused } from "../common/bus/types.ts"
 import { encodeChecked } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
@@ -40,8 +40,6 @@ const TICK_MS = 250
 const QUIET_MS = 10
 const GATHER_MS_MIN = 20
 const GATHER_MS_MAX = 1_000
-/** That are recorded, of each sender. */
-const REFUSALS_A_SECOND = 10
 /** Of one verifier. */
 const WITHDRAWALS_WAITING = 64
 const nowMs = () => performance.now()
@@ -214,7 +212,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   })
 
   /** Of each sender: one that sends what is refused as fast as it can must not push the others' events out. */
-  const refusals = new PaceEach(REFUSALS_A_SECOND, 1_000, limits.nodes)
+  const refusals = refusalAllowances(limits.nodes)
   /** The core's refusals are answers to hostile or late messages: recorded, and nothing else happens. */
   const guarded = <A, E>(
     type:
@@ -229,9 +227,10 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
       Effect.catch((error) => {
         if (!(error instanceof Refused)) return Effect.fail(error)
         const { code, field, message } = error
-        return refusals.take(node)
-          ? bus.event({ type, subject: node, data: { node, code, field, message } })
-          : Effect.void
+        const unrecorded = refusals.take(node)
+        if (unrecorded === undefined) return Effect.void
+        const more = unrecorded === 0 ? {} : { unrecorded }
+        return bus.event({ type, subject: node, data: { node, code, field, message, ...more } })
       }),
     )
 

@@ -8,7 +8,7 @@ import {
   type NodeEvidence,
 } from "../../schemas/messages/attestation.ts"
 import { Bus } from "../common/bus/bus.ts"
-import { PaceEach } from "../common/bus/counters.ts"
+import { refusalAllowances } from "../common/bus/counters.ts"
 import type { BusError, Refused } from "../common/bus/types.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
@@ -37,8 +37,6 @@ const ATTEST_TIMEOUT_MS = 3_000
 const OTHERS_TIMEOUT_MS = 1_000
 const ANSWER_DUE_MS = 1_000
 const PRESENCE_MS = 1_000
-/** That are recorded, of each node. */
-const REFUSALS_A_SECOND = 10
 
 export interface VerifierOptions {
   readonly crypto: Crypto
@@ -139,20 +137,19 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     [...outstanding.values()].some(({ issuedMs }) => monotonicMs() - issuedMs < ANSWER_DUE_MS)
   const signed = yield* makeResultBatch(crypto, key, answersDue)
 
-  const refusals = new PaceEach(REFUSALS_A_SECOND, 1_000, limits.nodes)
+  const refusals = refusalAllowances(limits.nodes)
   /**
    * Refusals before the appraisal are as much part of the record as the appraisal's own; but one node that sends nothing else
    * must not push the others' events out.
    */
   const recorded =
-    (type: "vouchsafe.hello.refused" | "vouchsafe.attestation.refused", node: string) => (no: Refused) =>
-      refusals.take(node)
-        ? bus.event({
-            type,
-            subject: node,
-            data: { node, code: no.code, field: no.field, message: no.message },
-          })
-        : Effect.void
+    (type: "vouchsafe.hello.refused" | "vouchsafe.attestation.refused", node: string) => (no: Refused) => {
+      const unrecorded = refusals.take(node)
+      if (unrecorded === undefined) return Effect.void
+      const more = unrecorded === 0 ? {} : { unrecorded }
+      const { code, field, message } = no
+      return bus.event({ type, subject: node, data: { node, code, field, message, ...more } })
+    }
 
   const onHello = Effect.fnUntraced(function* (hello: Hello, node: string) {
     const workflow = known.current()

@@ -5,7 +5,7 @@ import type { Event } from "../../schemas/messages/event.ts"
 import { Beacon } from "../../schemas/messages/release.ts"
 import type { SignedWorkflow } from "../../schemas/workflow.ts"
 import { Bus, type BusError, newUser, Refused } from "../../services/common/bus/bus.ts"
-import { Pace, PaceEach } from "../../services/common/bus/counters.ts"
+import { Allowances, Pace } from "../../services/common/bus/counters.ts"
 import { Pending } from "../../services/common/bus/pending.ts"
 import { encode } from "../../services/common/codec/index.ts"
 import { openBus, withBuses } from "../support/buses.ts"
@@ -392,13 +392,13 @@ describe("events", () => {
       }),
     ))
 
-  it("paces each sender by itself, and forgets the oldest of too many", () => {
-    const paces = new PaceEach(2, 1_000, 2)
-    expect(["a", "a", "a", "b"].map((name) => paces.take(name, 0))).toEqual([true, true, false, true])
-    expect(paces.take("a", 1_000)).toBe(true)
-    paces.take("a", 1_000)
-    paces.take("c", 1_000)
-    expect([paces.take("a", 1_000), paces.take("b", 1_000)]).toEqual([false, true])
+  it("have an allowance for each sender by itself, tell how many were left out, and forget the oldest of too many", () => {
+    const allowances = new Allowances(2, 1, 2)
+    const take = (name: string, nowMs: number) => allowances.take(name, nowMs)
+    expect(["a", "a", "a", "b", "a"].map((name) => take(name, 0))).toEqual([0, 0, undefined, 0, undefined])
+    expect([take("a", 999), take("a", 1_000), take("a", 1_000)]).toEqual([undefined, 3, undefined])
+    expect([take("a", 9_000), take("a", 9_000), take("a", 9_000)]).toEqual([1, 0, undefined])
+    expect([take("c", 9_000), take("b", 9_000), take("a", 9_000)]).toEqual([0, 0, 0])
   })
 
   it("of our own making do not follow an attack's pace", () => {

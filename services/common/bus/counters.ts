@@ -51,23 +51,48 @@ export class Pace {
   }
 }
 
-/** The same for each of many: one of them can't use up what the others may say. Remembers `most` names, the newest. */
-export class PaceEach {
-  readonly #make: () => Pace
-  readonly #names: number
-  readonly #paces = new Map<string, Pace>()
+interface Allowance {
+  /** What may still go, as it stood at `sinceMs`. */
+  left: number
+  sinceMs: number
+  unrecorded: number
+}
 
-  constructor(most: number, periodMs: number, names: number) {
-    this.#make = () => new Pace(most, periodMs)
+/**
+ * For each of many names `burst` at once and `aSecond` from then on: one of them can't use up what the others may say. Remembers
+ * `names` of them, the newest.
+ */
+export class Allowances {
+  readonly #burst: number
+  readonly #aSecond: number
+  readonly #names: number
+  readonly #of = new Map<string, Allowance>()
+
+  constructor(burst: number, aSecond: number, names: number) {
+    this.#burst = burst
+    this.#aSecond = aSecond
     this.#names = names
   }
 
-  take(name: string, nowMs?: number): boolean {
-    const pace = this.#paces.get(name) ?? this.#make()
-    this.#paces.delete(name)
-    this.#paces.set(name, pace)
-    const [oldest] = this.#paces.keys()
-    if (this.#paces.size > this.#names && oldest !== undefined) this.#paces.delete(oldest)
-    return pace.take(nowMs)
+  /** How many of this name were turned away since the last that was not; undefined when this one is turned away too. */
+  take(name: string, nowMs: number = performance.now()): number | undefined {
+    const own = this.#of.get(name) ?? { left: this.#burst, sinceMs: nowMs, unrecorded: 0 }
+    this.#of.delete(name)
+    this.#of.set(name, own)
+    const [oldest] = this.#of.keys()
+    if (this.#of.size > this.#names && oldest !== undefined) this.#of.delete(oldest)
+    own.left = Math.min(this.#burst, own.left + ((nowMs - own.sinceMs) / 1_000) * this.#aSecond)
+    own.sinceMs = nowMs
+    if (own.left < 1) {
+      own.unrecorded++
+      return undefined
+    }
+    own.left--
+    const { unrecorded } = own
+    own.unrecorded = 0
+    return unrecorded
   }
 }
+
+/** What a service records of refusals by each sender: all of them, unless somebody does nothing else. */
+export const refusalAllowances = (names: number): Allowances => new Allowances(100, 10, names)
