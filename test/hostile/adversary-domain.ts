@@ -26,6 +26,12 @@ export const nodes = [
   { id: "gamma", stage: "sink" },
 ] as const
 
+/** Guests of the control plane, each with a verifier and a releaser. */
+export const guests = [
+  { control: "cp", verifier: "v1", releaser: "r1" },
+  { control: "cp2", verifier: "v2", releaser: "r2" },
+] as const
+
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
 
 /** A guest on a chip: a report of the layout that real ones have, and the signature that an ideal chip gives. */
@@ -69,7 +75,7 @@ export interface Domain {
   readonly trust: Trust
   /** The first version has all nodes, the second has lost gamma. */
   readonly workflows: readonly [SignedWorkflow, SignedWorkflow]
-  readonly control: Machine
+  readonly control: (guest: string) => Machine
   readonly machine: (node: string) => Machine
   /** Genuine hardware that nobody has enrolled, with the right software; and the node's own with wrong software. */
   readonly stranger: Machine
@@ -82,7 +88,7 @@ export const createDomain = (name: string): Domain => {
   const operator = native.ed25519.generate()
   const made = new Date()
   const chip = () => createEmulatedChip(root, { now: made })
-  const controlChip = chip()
+  const controlChips = new Map(guests.map(({ control }) => [control as string, chip()]))
   const chips = new Map(nodes.map(({ id }) => [id as string, chip()]))
   const directory = mkdtempSync(join(existsSync(MEMORY) ? MEMORY : tmpdir(), "vouchsafe-adversary-"))
   process.on("exit", () => rmSync(directory, { recursive: true, force: true }))
@@ -103,7 +109,7 @@ export const createDomain = (name: string): Domain => {
         assurance: "emulated",
         platforms: ["sev-snp"],
         sev_snp: snp(CONTROL_IMAGE),
-        chips: [{ sev_snp: hex(controlChip.chipId) }],
+        chips: [...controlChips.values()].map(({ chipId }) => ({ sev_snp: hex(chipId) })),
       },
     }),
     { mode: 0o600 },
@@ -141,12 +147,13 @@ export const createDomain = (name: string): Domain => {
       { id: "packed", from: "transform", to: "sink", protocol: "tcp" as const, port: 5_001, lanes: 2 },
     ],
   })
-  const machines = new Map(
-    nodes.map(({ id }) => [id as string, machineOf(chips.get(id) ?? controlChip, NODE_IMAGE)]),
-  )
-  const wrong = new Map(
-    nodes.map(({ id }) => [id as string, machineOf(chips.get(id) ?? controlChip, CONTROL_IMAGE)]),
-  )
+  const running = (on: ReadonlyMap<string, EmulatedChip>, image: Uint8Array) =>
+    new Map([...on].map(([id, each]) => [id, machineOf(each, image)]))
+  const [controls, machines, wrong] = [
+    running(controlChips, CONTROL_IMAGE),
+    running(chips, NODE_IMAGE),
+    running(chips, CONTROL_IMAGE),
+  ]
   const found = <T>(all: ReadonlyMap<string, T>, id: string): T => {
     const one = all.get(id)
     if (one === undefined) throw new Error(id)
@@ -159,7 +166,7 @@ export const createDomain = (name: string): Domain => {
       signWorkflow(workflowText(document(1)), operator),
       signWorkflow(workflowText(document(2, "gamma")), operator),
     ],
-    control: machineOf(controlChip, CONTROL_IMAGE),
+    control: (guest) => found(controls, guest),
     machine: (id) => found(machines, id),
     altered: (id) => found(wrong, id),
     stranger: machineOf(chip(), NODE_IMAGE),

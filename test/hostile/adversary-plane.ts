@@ -3,6 +3,7 @@
 import { KernelError } from "../../services/common/kernel/errors.ts"
 import type { NewAssociation, Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
 import { bootNow } from "./adversary-clock.ts"
+import { DATAPLANE } from "./adversary-domain.ts"
 
 type Direction = "in" | "out"
 type Epoch = NewAssociation["epoch"]
@@ -31,7 +32,6 @@ export type SealedUnder = Set<string>
 
 export interface PlaneOptions {
   readonly node: string
-  readonly dataplane: Uint8Array
   readonly accuse: Accuse
   readonly sealedUnder: SealedUnder
   /** The latest that a lease may last by what the node has asked for. */
@@ -187,7 +187,7 @@ export class ModelPlane {
     const plane = {
       fresh: this.#buried.size === 0,
       forgotten: false,
-      measurement: { digest: this.#options.dataplane },
+      measurement: { digest: DATAPLANE },
       waiting: undefined,
       swept: 0,
       configured: () => true,

@@ -23,7 +23,7 @@ interface Told {
   readonly runs?: number
   readonly messages?: number
   readonly deeds?: number
-  readonly slowest_whole_ms?: number
+  readonly whole_ms?: { readonly half: number; readonly slowest: number }
   readonly seconds?: number
   readonly cpu_s?: number
   readonly kinds?: Readonly<Record<string, number>>
@@ -75,7 +75,7 @@ describe("a domain whose bus belongs to somebody hostile", () => {
         told.reduce((all, one) => all + (of(one) ?? 0), 0)
       console.info(
         `${sum((one) => one.runs)} runs, ${sum((one) => one.messages)} messages, ${sum((one) => one.deeds)} hostile deeds; ` +
-          `whole again after ${Math.round(Math.max(...told.map((one) => one.slowest_whole_ms ?? 0)))} ms at the most (virtual); ` +
+          `whole again after ${Math.round(Math.max(...told.map((one) => one.whole_ms?.slowest ?? 0)))} ms at the most (virtual); ` +
           `${Math.round(Math.max(...told.map((one) => one.seconds ?? 0)))} s, ${Math.round(sum((one) => one.cpu_s))} s of processor time`,
       )
       expect(sum((one) => one.runs)).toBe(LAST - FIRST + 1)
