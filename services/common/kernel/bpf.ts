@@ -107,12 +107,17 @@ export class Attr {
 
 /** bpf(2): gives the result (>= 0), or -errno. */
 export const tryBpf = (cmd: number, attr: Attr): number => {
+  const result = tryBpfAt(cmd, attr.bytes)
+  if (attr.held < 0) throw invalid("bpf", String(cmd), "unreachable")
+  return result
+}
+
+/** The same, of attributes that lie where the collector moves nothing; so do the buffers that they point to. */
+export const tryBpfAt = (cmd: number, attr: Uint8Array): number => {
   const number = numbers[process.arch]
   if (number === undefined) throw invalid("bpf", process.arch, "unknown processor architecture")
-  const result = Number(c().syscall(number, cmd, attr.bytes, attr.bytes.length))
-  const errno = result < 0 ? lastErrno() : 0
-  if (attr.held < 0) throw invalid("bpf", String(cmd), "unreachable")
-  return result < 0 ? -errno : result
+  const result = Number(c().syscall(number, cmd, attr, attr.length))
+  return result < 0 ? -lastErrno() : result
 }
 
 /** bpf(2): gives the result, or throws KernelError with `op` and `subject`. */

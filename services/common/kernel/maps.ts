@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs"
-import { Attr, bpf, closeFd, command, tryBpf } from "./bpf.ts"
+import koffi from "koffi"
+import { Attr, bpf, closeFd, command, tryBpf, tryBpfAt } from "./bpf.ts"
 import { fromErrno, invalid } from "./errors.ts"
 
 /** Map types that we use, numbered as in <linux/bpf.h>. */
@@ -70,6 +71,72 @@ export const possibleCpus = (): number => {
   return count
 }
 
+const ATTR_SIZE = 32
+/** Of a deletion: the kernel refuses what lies behind the key. */
+const KEY_ATTR_SIZE = 16
+const KEY_AT = 64
+/** Keys have at most 512 bytes (MAX_BPF_STACK). */
+const VALUE_AT = 1_024
+
+/**
+ * Where the kernel finds what a call on an element speaks of: attributes, key and value, each in its place. One such space
+ * serves all calls, which end before the next begins: making buffers for each costs three times what the kernel does.
+ */
+class Space {
+  readonly #bytes: Uint8Array
+  readonly #attr: Uint8Array
+  readonly #keyAttr: Uint8Array
+  readonly #view: DataView
+  readonly #key: bigint
+
+  constructor(valueSize: number) {
+    this.#bytes = new Uint8Array(new ArrayBuffer(VALUE_AT + valueSize))
+    this.#attr = this.#bytes.subarray(0, ATTR_SIZE)
+    this.#keyAttr = this.#bytes.subarray(0, KEY_ATTR_SIZE)
+    this.#view = new DataView(this.#bytes.buffer)
+    const base: bigint = koffi.address(this.#bytes)
+    this.#key = base + BigInt(KEY_AT)
+    this.#view.setBigUint64(16, base + BigInt(VALUE_AT), true)
+  }
+
+  get valueSize(): number {
+    return this.#bytes.length - VALUE_AT
+  }
+
+  /** Gives the result (>= 0), or -errno. No key asks for the first one. */
+  call(cmd: number, fd: number, key: Uint8Array | undefined, flag: number): number {
+    this.#view.setUint32(0, fd, true)
+    this.#view.setBigUint64(8, key === undefined ? 0n : this.#key, true)
+    this.#view.setUint32(24, flag, true)
+    if (key !== undefined) this.#bytes.set(key, KEY_AT)
+    return tryBpfAt(cmd, cmd === command.MAP_DELETE_ELEM ? this.#keyAttr : this.#attr)
+  }
+
+  put(value: Uint8Array): void {
+    this.#bytes.set(value, VALUE_AT)
+  }
+
+  /** Nothing of it stays: it may be a key. */
+  take(size: number): Uint8Array {
+    const value = this.#bytes.slice(VALUE_AT, VALUE_AT + size)
+    this.wipe(size)
+    return value
+  }
+
+  wipe(size: number): void {
+    this.#bytes.fill(0, VALUE_AT, VALUE_AT + size)
+  }
+}
+
+let space = new Space(4_096)
+
+/** With room for keys and values of these sizes. */
+const spaceFor = (map: string, keySize: number, valueSize: number): Space => {
+  if (keySize > VALUE_AT - KEY_AT) throw invalid("map", map, `has keys of ${keySize} bytes`)
+  if (valueSize > space.valueSize) space = new Space(valueSize)
+  return space
+}
+
 /** A map by descriptor. Keys and values are checked against the sizes that the kernel reports. */
 export class BpfMap {
   readonly fd: number
@@ -130,7 +197,7 @@ export class BpfMap {
   /** Removes an entry; false when the key was absent. */
   delete(key: Uint8Array): boolean {
     this.#checkKey(key, "map delete")
-    const result = tryBpf(command.MAP_DELETE_ELEM, new Attr(32).u32(0, this.fd).pointer(8, key))
+    const result = spaceFor(this.name, key.length, 0).call(command.MAP_DELETE_ELEM, this.fd, key, 0)
     if (result === -2) return false
     if (result < 0) throw fromErrno("map delete", this.name, -result)
     return true
@@ -151,12 +218,11 @@ export class BpfMap {
     let last: Uint8Array | undefined
     // A hash starts again from its beginning when `last` vanished: the bound ends what would be an endless loop.
     for (let step = 0; step <= 2 * this.info.maxEntries; step++) {
-      const next = new Uint8Array(this.info.keySize)
-      const attr = new Attr(32).u32(0, this.fd).pointer(16, next)
-      if (last !== undefined) attr.pointer(8, last)
-      const result = tryBpf(command.MAP_GET_NEXT_KEY, attr)
+      const room = spaceFor(this.name, this.info.keySize, this.info.keySize)
+      const result = room.call(command.MAP_GET_NEXT_KEY, this.fd, last, 0)
       if (result === -2) return keys
       if (result < 0) throw fromErrno("map keys", this.name, -result)
+      const next = room.take(this.info.keySize)
       keys.push(next)
       last = next
     }
@@ -169,12 +235,11 @@ export class BpfMap {
 
   #lookup(key: Uint8Array, size: number, flag = 0): Uint8Array | undefined {
     this.#checkKey(key, "map lookup")
-    const value = new Uint8Array(size)
-    const attr = new Attr(32).u32(0, this.fd).pointer(8, key).pointer(16, value).u64(24, BigInt(flag))
-    const result = tryBpf(command.MAP_LOOKUP_ELEM, attr)
+    const room = spaceFor(this.name, key.length, size)
+    const result = room.call(command.MAP_LOOKUP_ELEM, this.fd, key, flag)
     if (result === -2) return undefined
     if (result < 0) throw fromErrno("map lookup", this.name, -result)
-    return value
+    return room.take(size)
   }
 
   #update(key: Uint8Array, value: Uint8Array, flag: UpdateFlag): number {
@@ -186,8 +251,11 @@ export class BpfMap {
         this.name,
         `value of ${value.length} bytes, the map has ${this.info.valueSize}`,
       )
-    const attr = new Attr(32).u32(0, this.fd).pointer(8, key).pointer(16, value).u64(24, BigInt(flag))
-    return -tryBpf(command.MAP_UPDATE_ELEM, attr)
+    const room = spaceFor(this.name, key.length, value.length)
+    room.put(value)
+    const result = room.call(command.MAP_UPDATE_ELEM, this.fd, key, flag)
+    room.wipe(value.length)
+    return -result
   }
 
   #checkKey(key: Uint8Array, op: string): void {

@@ -81,15 +81,33 @@ const sized = (bytes: Uint8Array, size: number, what: string): Uint8Array => {
   return bytes
 }
 
-const record = (size: number, write: (view: DataView, bytes: Uint8Array) => void): Uint8Array => {
-  const bytes = new Uint8Array(size)
-  write(new DataView(bytes.buffer), bytes)
-  return bytes
+/** Only tables that one looks at now and then are larger. */
+const DRAFT_SIZE = 512
+const draft = new Uint8Array(DRAFT_SIZE)
+const draftView = new DataView(draft.buffer)
+
+/**
+ * A record of `size` bytes, zero but for what `write` sets. It is drafted in one place and copied: a view of small bytes of
+ * their own costs far more. Nothing stays in the draft, which may be a key.
+ */
+export const record = (size: number, write: (view: DataView, bytes: Uint8Array) => void): Uint8Array => {
+  try {
+    write(draftView, draft)
+    return draft.slice(0, size)
+  } finally {
+    draft.fill(0, 0, size)
+  }
 }
 
-const reading = (bytes: Uint8Array, size: number, what: string): DataView => {
+const reader = new Uint8Array(DRAFT_SIZE)
+const readerView = new DataView(reader.buffer)
+
+/** A view of a record, until the next call. */
+export const reading = (bytes: Uint8Array, size: number, what: string): DataView => {
   if (bytes.length !== size) throw invalid("decode", what, `has ${bytes.length} bytes, expected ${size}`)
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (size > DRAFT_SIZE) return new DataView(bytes.buffer, bytes.byteOffset, size)
+  reader.set(bytes)
+  return readerView
 }
 
 const IPV6_SIZE = 16

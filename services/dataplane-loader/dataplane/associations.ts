@@ -29,6 +29,8 @@ export interface Association extends notes.AssociationKey, notes.AssociationNote
   readonly active: boolean
 }
 
+const NO_PACKET_YET = records.emptyWindow()
+
 const op = (direction: notes.SaDirection): string => `install ${direction}bound`
 const leaseMap = (maps: Maps, direction: notes.SaDirection): BpfMap =>
   direction === "in" ? maps.lease_in : maps.lease_out
@@ -116,7 +118,7 @@ export class Associations {
     }
     try {
       put(this.#maps.associations, note, notes.encodeAssociation(sa))
-      if (direction === "in") put(this.#maps.windows, encoded, records.emptyWindow())
+      if (direction === "in") put(this.#maps.windows, encoded, NO_PACKET_YET)
       put(leaseMap(this.#maps, direction), encoded, deadline)
       put(saMap(this.#maps, direction), encoded, value)
     } catch (error) {

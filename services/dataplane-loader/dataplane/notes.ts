@@ -1,5 +1,6 @@
 import { invalid } from "../../common/kernel/errors.ts"
 import { type MapShape, mapType } from "../../common/kernel/maps.ts"
+import { reading, record } from "../../common/kernel/records.ts"
 import { EDGE_ID_SIZE } from "./reconcile.ts"
 
 /**
@@ -34,11 +35,6 @@ export const formatEpoch = (epoch: Epoch): string => `${epoch.term}.${epoch.n}`
 
 const directionNumber = { in: 0, out: 1 } as const
 
-const viewOf = (bytes: Uint8Array, size: number, what: string): DataView => {
-  if (bytes.length !== size) throw invalid("decode", what, `has ${bytes.length} bytes, expected ${size}`)
-  return new DataView(bytes.buffer, bytes.byteOffset, size)
-}
-
 const setEpoch = (view: DataView, offset: number, epoch: Epoch): void => {
   for (const part of [epoch.term, epoch.n])
     if (part < 0n || part > EPOCH_MAX) throw invalid("encode", "epoch", "is not two unsigned 64-bit integers")
@@ -57,17 +53,15 @@ export interface AssociationKey {
   readonly spi: number
 }
 
-export const encodeAssociationKey = (key: AssociationKey): Uint8Array => {
-  const bytes = new Uint8Array(noteShapes.associations.keySize)
-  const view = new DataView(bytes.buffer)
-  view.setUint32(0, key.edge, true)
-  view.setUint32(4, directionNumber[key.direction], true)
-  view.setUint32(8, key.spi)
-  return bytes
-}
+export const encodeAssociationKey = (key: AssociationKey): Uint8Array =>
+  record(noteShapes.associations.keySize, (view) => {
+    view.setUint32(0, key.edge, true)
+    view.setUint32(4, directionNumber[key.direction], true)
+    view.setUint32(8, key.spi)
+  })
 
 export const decodeAssociationKey = (bytes: Uint8Array): AssociationKey => {
-  const view = viewOf(bytes, noteShapes.associations.keySize, "association key")
+  const view = reading(bytes, noteShapes.associations.keySize, "association key")
   const direction = view.getUint32(4, true)
   if (direction > 1) throw invalid("decode", "association key", `has direction ${direction}`)
   return { edge: view.getUint32(0, true), direction: direction === 0 ? "in" : "out", spi: view.getUint32(8) }
@@ -78,40 +72,34 @@ export interface AssociationNote {
   readonly epoch: Epoch
 }
 
-export const encodeAssociation = (note: AssociationNote): Uint8Array => {
-  const bytes = new Uint8Array(noteShapes.associations.valueSize)
-  const view = new DataView(bytes.buffer)
-  view.setUint32(0, note.lane, true)
-  setEpoch(view, 8, note.epoch)
-  return bytes
-}
+export const encodeAssociation = (note: AssociationNote): Uint8Array =>
+  record(noteShapes.associations.valueSize, (view) => {
+    view.setUint32(0, note.lane, true)
+    setEpoch(view, 8, note.epoch)
+  })
 
 export const decodeAssociation = (bytes: Uint8Array): AssociationNote => {
-  const view = viewOf(bytes, noteShapes.associations.valueSize, "association")
+  const view = reading(bytes, noteShapes.associations.valueSize, "association")
   return { lane: view.getUint32(0, true), epoch: epochAt(view, 8) }
 }
 
 export const tombstoneKey = (edgeId: Uint8Array, direction: SaDirection, lane: number): Uint8Array => {
   if (edgeId.length !== EDGE_ID_SIZE) throw invalid("encode", "edge id", `has not ${EDGE_ID_SIZE} bytes`)
-  const bytes = new Uint8Array(noteShapes.tombstones.keySize)
-  bytes.set(edgeId)
-  const view = new DataView(bytes.buffer)
-  view.setUint32(8, directionNumber[direction], true)
-  view.setUint32(12, lane, true)
-  return bytes
+  return record(noteShapes.tombstones.keySize, (view, bytes) => {
+    bytes.set(edgeId)
+    view.setUint32(8, directionNumber[direction], true)
+    view.setUint32(12, lane, true)
+  })
 }
 
 /** The edge that a tombstone's key speaks of. */
 export const edgeIdOf = (key: Uint8Array): Uint8Array => {
-  viewOf(key, noteShapes.tombstones.keySize, "tombstone key")
+  reading(key, noteShapes.tombstones.keySize, "tombstone key")
   return key.slice(0, EDGE_ID_SIZE)
 }
 
-export const encodeTombstone = (epoch: Epoch): Uint8Array => {
-  const bytes = new Uint8Array(noteShapes.tombstones.valueSize)
-  setEpoch(new DataView(bytes.buffer), 0, epoch)
-  return bytes
-}
+export const encodeTombstone = (epoch: Epoch): Uint8Array =>
+  record(noteShapes.tombstones.valueSize, (view) => setEpoch(view, 0, epoch))
 
 export const decodeTombstone = (bytes: Uint8Array): Epoch =>
-  epochAt(viewOf(bytes, noteShapes.tombstones.valueSize, "tombstone"), 0)
+  epochAt(reading(bytes, noteShapes.tombstones.valueSize, "tombstone"), 0)
