@@ -8,7 +8,7 @@ import { KernelError } from "../common/kernel/errors.ts"
 import { DeviceError } from "../evidence/emulated/error.ts"
 import { ProviderError } from "../evidence/providers/index.ts"
 import { TpmError } from "../evidence/tpm/index.ts"
-import { knowWorkflow } from "../guest/known-workflow.ts"
+import { CONTROL_LOOK_MS, knowWorkflow } from "../guest/known-workflow.ts"
 import { refuse } from "../guest/refusals.ts"
 import { MakeError } from "../make/errors.ts"
 import { answerControl, answerNode, type Guest, type NodeGuest } from "./answer.ts"
@@ -55,7 +55,11 @@ export const serveAttester = Effect.fn("serveAttester")(function* (own: Role) {
   const bus = yield* Bus
   const { id, device } = own.guest
   const { platform, emulated } = device.provider
-  const known = yield* knowWorkflow(own.guest.crypto, own.guest.trust)
+  const known = yield* knowWorkflow(
+    own.guest.crypto,
+    own.guest.trust,
+    own.role === "control-plane" ? { lookMs: CONTROL_LOOK_MS } : {},
+  )
   yield* bus.serve("attest", { node: id }, (value, { sender }) =>
     Effect.suspend(() => {
       const workflow = known.current()
@@ -72,6 +76,8 @@ export const serveAttester = Effect.fn("serveAttester")(function* (own: Role) {
           const refused = toRefused(error)
           if (refused === undefined) return Effect.die(error)
           const { code, message } = refused
+          // The offer may be one for another document than the one that is known here.
+          if (code === "MISDIRECTED") known.doubt()
           return Effect.logWarning("no Evidence was given", { code, message }).pipe(
             Effect.andThen(Effect.fail(refused)),
           )

@@ -2,7 +2,7 @@
  * The node's life on the bus, around its core: attest, ask, take releases, tell the kernel, acknowledge. One message at a
  * time; whatever fails is recorded and tried again by the next turn of `live`, while the kernel goes on enforcing.
  */
-import { Effect, Latch } from "effect"
+import { Effect, Latch, Option } from "effect"
 import { limits } from "../../schemas/limits.ts"
 import type { Signed } from "../../schemas/messages/common.ts"
 import { Ack, type Beacon, Leave, Pull } from "../../schemas/messages/release.ts"
@@ -68,6 +68,12 @@ const SESSION_NS = 300_000n * MS
  */
 const unansweredNs = (leaseNs: bigint): bigint => (leaseNs / 6n < 6_000n * MS ? leaseNs / 6n : 6_000n * MS)
 const ASK_AGAIN_MS = 1_000
+const REFUSED_MS_MAX = 30_000
+/** While it pauses, a node looks this often whether there is another workflow. */
+const LOOK_MS = 500
+
+/** Nobody has judged this node. */
+const isTemporary = ({ code }: Refused): boolean => /^(BUS_|BUSY$|NO_|NOT_RISING$)/.test(code)
 
 const forgetSecrets = ({ payload }: OpenedRelease): void => {
   for (const { secret } of payload.edges) secret?.fill(0)
@@ -317,14 +323,23 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       Effect.sync(() => {
         if (hints.heard(term, memory?.term, nowMs())) woken.openUnsafe()
       }),
-    /** Turns for ever; pauses longer with each refusal in a row, at most 30 s. */
-    live: (next: () => { workflow: VerifiedWorkflow; rules: Rules } | undefined) =>
+    /**
+     * Turns for ever; pauses longer with each refusal in a row, for a third of the lease at most.
+     * @param doubt called when a refusal may mean that there is another workflow than the one that `next` gives
+     */
+    live: (
+      next: () => { workflow: VerifiedWorkflow; rules: Rules } | undefined,
+      doubt: () => void = () => {},
+    ) =>
       Effect.gen(function* () {
         const known = next()
         if (known === undefined || !watch.whole || left) return yield* Effect.sleep(50)
         rules = known.rules
         yield* turn(known.workflow, known.rules).pipe(
-          Effect.catchTag("Refused", (error) => refusedTurn(error)),
+          Effect.catchTag("Refused", (error) => {
+            if (!isTemporary(error)) doubt()
+            return refusedTurn(error, known.workflow, () => next()?.workflow !== known.workflow)
+          }),
           Effect.catchTag("BusError", (error) =>
             Effect.logWarning(error.message).pipe(Effect.andThen(Effect.sleep(500))),
           ),
@@ -433,15 +448,27 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     })
   }
 
-  function refusedTurn(error: Refused) {
+  function refusedTurn(error: Refused, workflow: VerifiedWorkflow, changed: () => boolean) {
     if (life === undefined) state = "refused"
     failures += 1
-    // What is only not there yet is asked for often; a verdict about this node changes rarely.
-    const most = /^(BUS_|BUSY$|NO_|NOT_RISING$)/.test(error.code) ? 2_000 : 30_000
+    // What is only not there yet is asked for often; a verdict about this node changes rarely. It need not be the verifier's:
+    // whoever runs the bus can say it. So no node pauses for longer than one that was accepted.
+    const most = isTemporary(error) ? 2_000 : Math.min(REFUSED_MS_MAX, Number(leaseNs(workflow) / 3n / MS))
     const least = life === undefined ? 500 : 100
-    const pauseMs = Math.min(most, least * 2 ** Math.min(failures - 1, 9)) * (0.8 + Math.random() * 0.4)
+    const pauseMs = Math.min(most, least * 2 ** Math.min(failures - 1, 9)) * (0.7 + Math.random() * 0.3)
     return Effect.logWarning(`refused: ${error.code} ${error.field}: ${error.message}`).pipe(
-      Effect.andThen(sleepUnlessWoken(pauseMs)),
+      Effect.andThen(pauseWhileSame(pauseMs, changed)),
     )
+  }
+
+  /** Another workflow is another question. */
+  function pauseWhileSame(ms: number, changed: () => boolean) {
+    return Effect.gen(function* () {
+      for (let left = ms; left > 0; left -= LOOK_MS) {
+        const woke = yield* sleepUnlessWoken(Math.min(left, LOOK_MS))
+        if (changed()) failures = 0
+        if (Option.isSome(woke) || changed()) return
+      }
+    })
   }
 }

@@ -286,7 +286,9 @@ const live = (
       lives.tell.pipe(Effect.ignore({ log: true }), Effect.repeat(Schedule.spaced(TELL_LOOK_MS))),
     )
     // When the document's own end has come, nothing is asked for any more, and the leases run out.
-    yield* Effect.forkScoped(lives.live(() => (newest.current() === undefined ? undefined : known)))
+    yield* Effect.forkScoped(
+      lives.live(() => (newest.current() === undefined ? undefined : known), newest.doubt),
+    )
     const leaving = leave ? lives.leave.pipe(Effect.ignore({ log: true })) : Effect.void
     return yield* bus.closed.pipe(Effect.onInterrupt(() => leaving))
   })

@@ -18,7 +18,7 @@ import { writeReleaserKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { surviving } from "../common/process/defects.ts"
 import type { ControlCheckOptions } from "../guest/control-check.ts"
-import { type KnownWorkflow, knowWorkflow } from "../guest/known-workflow.ts"
+import { CONTROL_LOOK_MS, type KnownWorkflow, knowWorkflow } from "../guest/known-workflow.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
 import { attempt, decodeBody } from "../guest/refusals.ts"
 import { sign, verify } from "../make/envelope.ts"
@@ -350,6 +350,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     return election.onPresence(presence, tokens.instance)
   })
   known = yield* knowWorkflow(crypto, trust, {
+    lookMs: CONTROL_LOOK_MS,
     onChange: (workflow) =>
       Effect.suspend(() =>
         election.leads() ? Effect.andThen(expel(workflow), begin(workflow)) : Effect.sync(finish),

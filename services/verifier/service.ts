@@ -17,7 +17,7 @@ import type { Crypto } from "../common/crypto/port.ts"
 import { type CollateralLookup, EvidenceCaches } from "../evidence/appraisal/verify-pieces.ts"
 import type { CollateralSnapshot } from "../evidence/collateral/index.ts"
 import { appraiseNode, type Outstanding, type Verdict } from "../guest/appraise-node.ts"
-import { knowWorkflow } from "../guest/known-workflow.ts"
+import { CONTROL_LOOK_MS, knowWorkflow } from "../guest/known-workflow.ts"
 import { protocolWorkflow } from "../guest/protocol-workflow.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
 import { ChallengeBook } from "../make/challenge.ts"
@@ -86,7 +86,10 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     appraise,
     ...(options.snapshot && { snapshot: options.snapshot }),
   })
-  const known = yield* knowWorkflow(crypto, trust, { onChange: withdrawals.changed })
+  const known = yield* knowWorkflow(crypto, trust, {
+    onChange: withdrawals.changed,
+    lookMs: CONTROL_LOOK_MS,
+  })
   const keep = options.records === undefined ? undefined : yield* makeRecords(options.records)
   const leaders = new Leaders()
   const told = new ToldTerm()

@@ -129,7 +129,9 @@ export class Services {
         yield* Effect.forkScoped(
           lives.tell.pipe(Effect.ignore({ log: true }), Effect.repeat(Schedule.spaced(3_000))),
         )
-        yield* Effect.forkScoped(lives.live(() => (newest.current() === undefined ? undefined : known)))
+        yield* Effect.forkScoped(
+          lives.live(() => (newest.current() === undefined ? undefined : known), newest.doubt),
+        )
         return yield* bus.closed
       }),
     )

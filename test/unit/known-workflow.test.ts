@@ -107,4 +107,45 @@ describe("knowWorkflow", () => {
           expect(yield* within(8_000, () => known.current() === undefined)).toBe(true)
         }),
     ))
+
+  it("finds what the bus kept from it: while it knows none, when in doubt, and by looking", () =>
+    withBuses(
+      nats,
+      [
+        ["operator", "lab"],
+        ["loader", "n1"],
+      ],
+      (boss, bus) =>
+        Effect.gen(function* () {
+          let gets = 0
+          const { get } = bus.workflows
+          const counted: typeof get = (domain) =>
+            Effect.suspend(() => {
+              gets += 1
+              return get(domain)
+            })
+          const deaf = { ...bus, workflows: { ...bus.workflows, get: counted, watch: () => Effect.void } }
+          const on = Effect.provideService(Bus, deaf)
+          const known = yield* knowWorkflow(crypto, trust).pipe(on)
+          yield* boss.workflows.put("lab", signed(11))
+          expect(yield* within(8_000, () => version(known) === 11)).toBe(true)
+
+          yield* boss.workflows.put("lab", signed(12))
+          yield* Effect.sleep(1_500)
+          expect(version(known)).toBe(11)
+          const before = gets
+          const beganMs = performance.now()
+          for (let i = 0; i < 200; i++) {
+            known.doubt()
+            yield* Effect.sleep(10)
+          }
+          expect(version(known)).toBe(12)
+          expect(gets - before).toBeLessThan((performance.now() - beganMs) / 1_000 + 2)
+
+          const looks = yield* knowWorkflow(crypto, trust, { lookMs: 500 }).pipe(on)
+          expect(yield* within(8_000, () => version(looks) === 12)).toBe(true)
+          yield* boss.workflows.put("lab", signed(13))
+          expect(yield* within(8_000, () => version(looks) === 13)).toBe(true)
+        }),
+    ))
 })
