@@ -28,6 +28,8 @@ export const limits = {
   /** Hellos joined under one control-plane report, and how long the verifier gathers them. */
   batchLeaves: 4_096,
   batchGatherMs: 10,
+  /** Values of a stage that one node's Evidence can show: its lists are shorter together. */
+  shownValues: 64,
   /** A signed result's body; results that others are to follow soon wait this long for one signature over all. */
   resultBytes: 4_096,
   resultGatherMs: 50,

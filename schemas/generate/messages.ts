@@ -262,6 +262,7 @@ export const messages = {
     dh_key: bytes(32, 20),
     kem_key_digest: bytes(32, 21),
     dataplane: bytes(48, 22),
+    values: [bytes(48, 73)],
     verifier: "v1",
     control: "cp",
     verifier_nonce: bytes(32, 13),
@@ -329,6 +330,7 @@ export const messages = {
         secret: bytes(32, 30),
       },
     ],
+    ended: [{ instance: "packed:n1:n3", term: 6n }],
   }),
   leave: message(release.Leave, { v: 1, node: "n1", session: bytes(16, 18) }),
   order: message(order.Order, {
@@ -355,7 +357,14 @@ export const messages = {
     verifier: "v1",
     sequence: 3n,
     results: [
-      { node: "n1", session: bytes(16, 18), result: bytes(32, 72), code: "ASK_REVOKED", field: "genuine" },
+      {
+        node: "n1",
+        session: bytes(16, 18),
+        result: bytes(32, 72),
+        beacon: bytes(32, 14),
+        code: "ASK_REVOKED",
+        field: "genuine",
+      },
     ],
   }),
   event: message(event.Event, {

@@ -2,6 +2,7 @@
 import { Schema } from "effect"
 import {
   BootId,
+  bytesMax,
   ChipId,
   Count,
   DhKey,
@@ -160,6 +161,8 @@ export const AttestationResult = Schema.Struct({
   /** See `kemKeyDigest` in `services/make/result.ts`: a peer has no use for the key itself. */
   kem_key_digest: Digest,
   dataplane: Measurement,
+  /** Of the values that the stage lists, those that the Evidence has shown: who among the vouched falls with one of them. */
+  values: list(bytesMax(64), limits.shownValues),
   verifier: Token,
   control: Token,
   verifier_nonce: Nonce,

@@ -99,6 +99,8 @@ export const ReleasePayload = Schema.Struct({
   batches: list(ResultBatch, limits.nodeEdges),
   peers: list(PeerResult, limits.nodeEdges),
   edges: list(EdgeRelease, GENERATIONS * limits.nodeEdges),
+  /** Of terms before this one: whoever is at the other end was taken back since, so that all up to this term ends at once. */
+  ended: Schema.optionalKey(list(Schema.Struct({ instance: InstanceId, term: U64 }), limits.nodeEdges)),
 })
 export type ReleasePayload = typeof ReleasePayload.Type
 

@@ -2,11 +2,12 @@
  * Appraisal of one node's answer to one challenge: does everything it claims fit what this verifier knows, does the
  * hardware vouch for exactly that, and is it what the signed workflow demands of the stage?
  */
+import { limits } from "../../schemas/limits.ts"
 import type { AttestationResult, NodeEvidence } from "../../schemas/messages/attestation.ts"
 import { type Check, Checks } from "../../schemas/messages/common.ts"
 import type { Consulted } from "../../schemas/messages/record.ts"
 import type { Chip } from "../../schemas/platforms.ts"
-import type { Workflow } from "../../schemas/workflow.ts"
+import type { Stage, Workflow } from "../../schemas/workflow.ts"
 import { encode } from "../common/codec/index.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { toHex } from "../common/hex.ts"
@@ -33,7 +34,7 @@ import type { Challenge } from "../make/challenge.ts"
 import { MakeError } from "../make/errors.ts"
 import { expectSealable } from "../make/release.ts"
 import { kemKeyDigest } from "../make/result.ts"
-import { isRevokedChip, standingStage } from "../make/standing.ts"
+import { isRevokedChip, standingStage, valuesOf } from "../make/standing.ts"
 import type { SuiteId } from "../make/suites.ts"
 import { nodeReportData } from "../make/transcript.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
@@ -166,6 +167,18 @@ const revokedChecks = (document: Workflow, machine: Machine | undefined): Readon
   ]
 }
 
+/** What a check has found may be a list of several. The data plane's digest has a field of its own. */
+const shownValues = (stage: Stage, checks: ReadonlyArray<Check>): ReadonlyArray<Uint8Array> => {
+  const listed = new Set(valuesOf(stage))
+  const shown = checks
+    .filter(({ name, result }) => result === "passed" && name !== "dataplane")
+    .flatMap(({ found }) => found.split(", "))
+    .filter((value) => listed.has(value))
+  return [...new Set(shown)]
+    .slice(0, limits.shownValues)
+    .map((value) => Uint8Array.from(Buffer.from(value, "hex")))
+}
+
 /**
  * @param now for certificate dates; also the record's time of issue
  * @returns an accepted result ready to be signed, or every check and the first that failed. Never throws on what a node sent.
@@ -285,6 +298,7 @@ export const appraiseNode = (
       dh_key: claims.dh_key,
       kem_key_digest: kemKeyDigest(crypto, claims.kem_key),
       dataplane: claims.dataplane,
+      values: shownValues(stage, checks),
       verifier: verifier.instance,
       control: verifier.control,
       verifier_nonce: asked.verifierNonce,

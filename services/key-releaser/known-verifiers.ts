@@ -105,6 +105,11 @@ export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersO
 
   return {
     keysFor,
+    /** Whether results under this key would be believed now. Asks nobody. */
+    believes: (workflow: VerifiedWorkflow, key: Uint8Array): boolean => {
+      table.during(workflow.digest)
+      return among(key) !== undefined
+    },
     /** Somebody says that it is there. */
     seen: ({ role, control, key }: Presence): void => {
       if (role === "verifier") table.announced(control, key, performance.now())

@@ -23,6 +23,7 @@ import { protocolWorkflow } from "../guest/protocol-workflow.ts"
 import { attempt, decodeBody } from "../guest/refusals.ts"
 import { sign, verify } from "../make/envelope.ts"
 import { MakeError } from "../make/errors.ts"
+import { Heritage, type Inherited } from "../make/heritage.ts"
 import { labels } from "../make/labels.ts"
 import { sealRelease } from "../make/release.ts"
 import { type ReleaseOutput, Releaser, type ReleaserOutput } from "../make/releaser.ts"
@@ -74,6 +75,8 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   /** The last term that was ever begun: also after a reign that ended without a successor. */
   let last: bigint | undefined
   let others: ReadonlyArray<Uint8Array> = []
+  /** Of reigns before: their keys may still be in kernels. */
+  let inherited: ReadonlyArray<Inherited> = []
   /** When something changed last, and what the last releases cost. */
   let changedMs = 0
   let costMs = 0
@@ -101,9 +104,11 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     reign !== undefined && isInForce(reign.workflow.document, Date.now()) ? reign : undefined
 
   const finish = (): void => {
-    const core = reign?.core
+    const before = reign
     reign = undefined
-    core?.end()
+    if (before === undefined) return
+    inherited = before.core.heritage(before.workflow.document, nowMs())
+    before.core.end()
   }
 
   /** A document, or the lead over it, is a new term with an empty core. One that doesn't compile: nobody gets keys for it. */
@@ -113,7 +118,10 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
       const heard = election.heard()
       const term = nextTerm({ last, heard, wallMs: Date.now(), random: randomLow(crypto) })
       last = term
+      const heritage = new Heritage(crypto, inherited)
+      heritage.judge(workflow.document, Date.now())
       const core = new Releaser({
+        inherited: heritage.all(),
         crypto,
         workflow: protocolWorkflow(workflow),
         releaser: instance,
@@ -236,13 +244,14 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
 
   /**
    * The last word of the reign that a new document ends: those whom the document doesn't take any more stop now, as far as
-   * their results tell. Peers that have begun a new session already hear it no more; for them the lease is the bound.
+   * their results tell. Peers that have begun a new session already hear it no more; the new reign tells them, see
+   * `make/heritage.ts`.
    */
   const expel = (workflow: VerifiedWorkflow) =>
     Effect.suspend(() => {
-      const core = reign?.core
-      if (core === undefined) return Effect.void
-      const gone = forbiddenNodes(workflow.document, core.vouched(), Date.now())
+      if (reign === undefined) return Effect.void
+      const { core, workflow: before } = reign
+      const gone = forbiddenNodes(workflow.document, core.vouched(), Date.now(), before.document)
       return carryOut(core.expel(gone, nowMs())).pipe(Effect.ignore({ log: true }))
     }).pipe(surviving("telling whom the new document doesn't take"))
 
@@ -288,7 +297,10 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     yield* take(outputs)
   })
 
-  /** Of a verifier's word only that counts which concerns results that it signed itself: no other key need be known. */
+  /**
+   * A verifier may take back what it has signed itself: no more need be known of it. That it has refused a node counts
+   * against the others' results too, when its results would be believed: then it could as well put another in their place.
+   */
   const onWithdrawal = Effect.fnUntraced(function* (signed: Signed) {
     const now = reigning()
     if (now === undefined) return
@@ -296,10 +308,21 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     const withdrawal = yield* attempt(() =>
       decodeBody(Withdrawal, verify(crypto, labels.signedWithdrawal, [signed.key], signed), "withdrawal"),
     )
-    // What other documents' results were taken back rests on nothing that is given out here.
-    if (withdrawal.domain !== trust.domain || !crypto.equalConstantTime(withdrawal.workflow, workflow.digest))
-      return
-    const outputs = core.withdraw(signed.key, withdrawal.results, nowMs())
+    if (withdrawal.domain !== trust.domain) return
+    const own = withdrawal.results.flatMap(({ node, result }) =>
+      result === undefined ? [] : [{ node, result }],
+    )
+    const outputs = [...core.withdraw(signed.key, own, nowMs())]
+    // Another document asks for other things: only a refusal under this one says that the node is bad for it.
+    if (
+      crypto.equalConstantTime(withdrawal.workflow, workflow.digest) &&
+      verifiers.believes(workflow, signed.key)
+    ) {
+      const refused = withdrawal.results.flatMap(({ node, beacon }) =>
+        beacon === undefined ? [] : [{ node, beacon }],
+      )
+      outputs.push(...core.judged(refused, nowMs()))
+    }
     if (outputs.length > 0) yield* take(outputs)
   })
 

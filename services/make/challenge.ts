@@ -99,9 +99,15 @@ export class BeaconBook {
    * @throws MakeError STALE for one that this releaser didn't issue in this term, or that is too old
    */
   issuedAt(beacon: Uint8Array, nowMs: number): number {
-    const known = this.#issued.find((each) => this.#crypto.equalConstantTime(each.beacon, beacon))
-    if (known === undefined || nowMs - known.atMs >= limits.beaconMs)
+    const known = this.knownAt(beacon, nowMs)
+    if (known === undefined)
       throw new MakeError("STALE", "beacon", `was not issued here within ${limits.beaconMs} ms`)
-    return known.atMs
+    return known
+  }
+
+  /** As `issuedAt`; undefined for any other. */
+  knownAt(beacon: Uint8Array, nowMs: number): number | undefined {
+    const known = this.#issued.find((each) => this.#crypto.equalConstantTime(each.beacon, beacon))
+    return known === undefined || nowMs - known.atMs >= limits.beaconMs ? undefined : known.atMs
   }
 }

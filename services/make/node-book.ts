@@ -84,6 +84,8 @@ export class NodeBook {
   readonly #nodes = new Map<string, VouchedNode>()
   readonly #revoked: Set<string>
   readonly #withdrawn = new WithdrawnResults()
+  /** By node, when the newest beacon was issued that it was refused under: results that aren't newer don't count. */
+  readonly #judgedMs = new Map<string, number>()
   /** Of nodes whose result was forgotten: what was replaced before doesn't come back for that. */
   readonly #floors = new Map<string, Pick<VouchedNode, "beaconMs" | "superseded">>()
 
@@ -142,6 +144,8 @@ export class NodeBook {
     if (this.#withdrawn.has(key, digest, nowMs))
       throw new MakeError("WITHDRAWN", "result", "was taken back by the verifier that signed it")
     const beaconMs = this.#beacons.issuedAt(claims.beacon, nowMs)
+    if (beaconMs <= (this.#judgedMs.get(claims.node) ?? Number.NEGATIVE_INFINITY))
+      throw new MakeError("WITHDRAWN", "result", "is not newer than a verifier's refusal of the node")
     const floor = incumbent ?? this.#floors.get(claims.node)
     if (floor !== undefined) this.#expectNewer(floor, result, beaconMs)
     if (incumbent !== undefined) this.#expectMayReplace(incumbent, result, nowMs)
@@ -243,6 +247,19 @@ export class NodeBook {
       this.#same(node.result.digest, result) &&
       this.#same(node.result.signed.batch.key, signer)
     )
+  }
+
+  /**
+   * A verifier has judged the node under this beacon, and refused it: whichever verifier signed a result before, it counts no
+   * more. A beacon that isn't one of this term's says nothing.
+   * @returns whether such a result was in force; undefined for a beacon or node that isn't known here
+   */
+  judged(id: string, beacon: Uint8Array, nowMs: number): boolean | undefined {
+    const issuedMs = this.#stages.has(id) ? this.#beacons.knownAt(beacon, nowMs) : undefined
+    if (issuedMs === undefined) return undefined
+    this.#judgedMs.set(id, Math.max(issuedMs, this.#judgedMs.get(id) ?? issuedMs))
+    const node = this.#nodes.get(id)
+    return node !== undefined && node.beaconMs <= issuedMs
   }
 
   /** Its result is in force no more. */

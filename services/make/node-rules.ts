@@ -50,6 +50,12 @@ export const checkRelease = (check: ReleaseCheck): ReadonlyArray<Listed> => {
   const listed = payload.edges.map((entry) => checkEntry(check, entry, header.term))
   checkGenerations(check, listed)
   checkSpis(check, listed)
+  for (const { instance, term } of payload.ended ?? []) {
+    if (!edges.has(instance))
+      throw new MakeError("NO_SUCH_EDGE", "ended.instance", "is not one that the workflow gives to this node")
+    if (term >= header.term)
+      throw new MakeError("NOT_RISING", "ended.term", "is not before the release's own")
+  }
   return listed
 }
 

@@ -208,7 +208,8 @@ export class NodeState {
       ...present.map((each) => this.#lease(each, deadlineBootNs)),
       ...present.filter(({ state }) => state === "active").flatMap((each) => this.#activate(each)),
     ]
-    return [...actions, ...this.#retireUnlisted(present, header.term)]
+    const ended = new Map(payload.ended?.map((one) => [one.instance, one.term]))
+    return [...actions, ...this.#retireUnlisted(present, header.term, ended)]
   }
 
   /** What this node holds of the newest release: the body of the acknowledgement. Undefined before the first release. */
@@ -387,13 +388,20 @@ export class NodeState {
   /**
    * What the release leaves out goes, if the releaser of this term can have known it. An epoch of an earlier term stays
    * until its own deadline, which nothing extends, also beside a newer one in use: the peer may still send under it, and
-   * the new leader, who begins with nothing, can't tell us when it no longer does.
+   * the new leader, who begins with nothing, can't tell us when it no longer does. It can tell that the peer was taken back.
    */
-  #retireUnlisted(present: ReadonlyArray<Listed>, term: bigint): ReadonlyArray<KernelAction> {
+  #retireUnlisted(
+    present: ReadonlyArray<Listed>,
+    term: bigint,
+    ended: ReadonlyMap<string, bigint>,
+  ): ReadonlyArray<KernelAction> {
     const listed = new Set(present.map(keyOf))
     return this.held
       .filter((held) => !listed.has(keyOf(held)))
-      .filter(({ instance, epoch }) => !this.#edges.has(instance) || epoch.term >= term)
+      .filter(
+        ({ instance, epoch }) =>
+          !this.#edges.has(instance) || epoch.term >= term || epoch.term <= (ended.get(instance) ?? 0n),
+      )
       .map((held) => this.#retire(held))
   }
 

@@ -56,6 +56,14 @@ export interface ReleasePayload {
   readonly peers: ReadonlyArray<PeerResult>
   /** Of what isn't here, and of this term, nothing may stay. */
   readonly edges: ReadonlyArray<EdgeRelease>
+  /** Of terms before: by edge, up to which nothing may stay either. Absent: nothing is known to be bad. */
+  readonly ended?: ReadonlyArray<EndedEdge>
+}
+
+/** All epochs of the edge up to and with this term are to end. */
+export interface EndedEdge {
+  readonly instance: string
+  readonly term: bigint
 }
 
 export interface OpenedRelease {

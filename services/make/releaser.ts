@@ -10,11 +10,13 @@ import { suiteOf, type Workflow } from "./edges.ts"
 import { type Epoch, expectTermMayFollow } from "./epoch.ts"
 import { MakeError } from "./errors.ts"
 import { type EdgeRecord, peersFor, releaseFor } from "./generation.ts"
+import { Heritage, type Inherited, inherit } from "./heritage.ts"
 import { leaseDeadline } from "./lease.ts"
 import { NodeBook, type Request, type VouchedNode, type WithdrawnOf } from "./node-book.ts"
 import {
   type Ack,
   type AckEdge,
+  type EndedEdge,
   GENERATIONS_MAX,
   type Recipient,
   type ReleaseHeader,
@@ -42,6 +44,8 @@ export interface ReleaserOptions {
    * input gives its releases at once.
    */
   readonly gather?: boolean
+  /** What reigns of this releaser before have left, and what of it is known to be bad already. */
+  readonly inherited?: ReadonlyArray<Inherited>
 }
 
 export interface ReleaseOutput {
@@ -71,7 +75,8 @@ export interface ReleaserEvent {
 export type ReleaserOutput = ReleaseOutput | ReleaserEvent
 
 export class Releaser {
-  readonly #options: Required<ReleaserOptions>
+  readonly #options: Required<Omit<ReleaserOptions, "inherited">>
+  readonly #heritage: Heritage
   readonly #suite: SuiteId
   readonly #nodes: NodeBook
   readonly #edges: EdgeMachine
@@ -82,6 +87,7 @@ export class Releaser {
   /** @throws MakeError for a workflow that doesn't compile, a lease or term outside the limits */
   constructor(options: ReleaserOptions) {
     const { crypto, workflow } = options
+    this.#heritage = new Heritage(crypto, options.inherited)
     this.#options = {
       leaseMs: limits.leaseMs,
       graceMs: 2_000,
@@ -213,6 +219,12 @@ export class Releaser {
     return this.#drop(gone, "node-revoked", nowMs)
   }
 
+  /** For the next reign; `document` is this one's. */
+  heritage(document: Inherited["document"], nowMs: number): ReadonlyArray<Inherited> {
+    const results = [...this.#nodes.all()].map(({ result }) => result)
+    return inherit(this.#heritage.all(), results, { document, term: this.term }, nowMs)
+  }
+
   /** The reign is over: release secrets that are still on their way end here. */
   end(): void {
     for (const { edge } of this.#edges.all()) this.#edges.stop(edge.initiator)
@@ -222,8 +234,8 @@ export class Releaser {
 
   /**
    * A verifier takes results back, its signature already verified. Those of them that are in force and that it signed itself
-   * are treated as a revocation, but for one thing: a newer result of the node is welcome. All else changes nothing,
-   * however often it is said.
+   * are treated as a revocation, but for one thing: a newer result of the node is welcome. What rests on such a result in a
+   * reign before ends too. All else changes nothing, however often it is said.
    */
   withdraw(
     signer: Uint8Array,
@@ -231,7 +243,26 @@ export class Releaser {
     nowMs: number,
   ): ReadonlyArray<ReleaserOutput> {
     const gone = results.filter((one) => this.#nodes.withdraw(signer, one, nowMs)).map(({ node }) => node)
-    return this.#drop(gone, "node-withdrawn", nowMs)
+    const before = results.flatMap((one) => this.#heritage.withdraw(signer, one))
+    return this.#drop(gone, "node-withdrawn", nowMs, before)
+  }
+
+  /**
+   * A verifier that is believed has refused these nodes, each under a beacon of this term: results of whichever verifier go
+   * that are not newer, and what is left of reigns before.
+   */
+  judged(
+    refused: ReadonlyArray<{ readonly node: string; readonly beacon: Uint8Array }>,
+    nowMs: number,
+  ): ReadonlyArray<ReleaserOutput> {
+    const gone = new Set<string>()
+    const before: Array<string> = []
+    for (const { node, beacon } of refused) {
+      const inForce = this.#nodes.judged(node, beacon, nowMs)
+      if (inForce === true) gone.add(node)
+      if (inForce !== undefined) before.push(...this.#heritage.end(node))
+    }
+    return this.#drop([...gone], "node-withdrawn", nowMs, before)
   }
 
   /**
@@ -257,12 +288,22 @@ export class Releaser {
     gone: ReadonlyArray<string>,
     event: "node-withdrawn" | "node-left" | "node-revoked" | "node-drifts",
     nowMs: number,
+    before: ReadonlyArray<string> = [],
   ): ReadonlyArray<ReleaserOutput> {
-    if (gone.length === 0) return []
+    if (gone.length === 0 && before.length === 0) return []
     for (const node of gone) {
       this.#edges.stop(node)
       this.#say({ event, node })
       this.#dirty.add(node)
+    }
+    const earlier = new Set([...before, ...gone.flatMap((node) => this.#heritage.end(node))])
+    for (const node of earlier) {
+      if (!gone.includes(node)) this.#say({ event, node })
+      for (const { edge } of this.#edges.of(node)) {
+        this.#say({ event: "edge-stopped", instance: edge.id })
+        this.#dirty.add(edge.initiator)
+        this.#dirty.add(edge.responder)
+      }
     }
     const outputs = this.#flushAll(nowMs)
     for (const node of gone) this.#nodes.forget(node)
@@ -357,9 +398,23 @@ export class Releaser {
         lease_ms: leaseMs,
         ...peersFor(generations, node.id),
         edges: generations.map((generation) => releaseFor(generation, node.id)),
+        ...this.#endedOf(node.id, nowMs),
       },
       recipient: { dhKey: claims.dh_key, kemKey: node.kemKey ?? new Uint8Array(0), result: digest },
     }
+  }
+
+  /** Whose earlier keys are to end, whatever else is released: said in each release, as the kernel's leases of then last. */
+  #endedOf(id: string, nowMs: number): Pick<ReleasePayload, "ended"> {
+    const terms = this.#heritage.ended(nowMs)
+    if (terms.size === 0) return {}
+    const ended = this.#edges.of(id).flatMap(({ edge }): ReadonlyArray<EndedEdge> => {
+      const [term] = [edge.initiator, edge.responder]
+        .flatMap((end) => terms.get(end) ?? [])
+        .sort((a, b) => (a > b ? -1 : 1))
+      return term === undefined ? [] : [{ instance: edge.id, term }]
+    })
+    return ended.length === 0 ? {} : { ended }
   }
 
   #say(event: Omit<ReleaserEvent, "kind">): void {

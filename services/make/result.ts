@@ -28,6 +28,8 @@ export interface ResultClaims {
   readonly boot: Uint8Array
   /** SHA-384 of the data plane that was measured; absent where nothing rests on it. */
   readonly dataplane?: Uint8Array
+  /** Of the values that the stage lists, those that the Evidence has shown; absent where nothing rests on them. */
+  readonly values?: ReadonlyArray<Uint8Array>
   readonly signing_key: Uint8Array
   readonly dh_key: Uint8Array
   /** See `kemKeyDigest`: peers have no use for the key itself, which is large. */

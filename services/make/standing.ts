@@ -96,36 +96,59 @@ export interface Vouched {
   readonly stage: string
   readonly chip: Uint8Array
   readonly dataplane?: Uint8Array
+  /** Of the values that the stage listed, those that its Evidence has shown. */
+  readonly values?: ReadonlyArray<Uint8Array>
+}
+
+/**
+ * Whether a list, at any depth, has lost a value that Evidence has shown. A list that isn't there any more asks for nothing;
+ * a whole section that isn't there takes nothing.
+ */
+const hasLost = (before: unknown, after: unknown, shown: ReadonlySet<string>, depth = 0): boolean => {
+  if (Array.isArray(before)) {
+    const left = Array.isArray(after) ? new Set<unknown>(after) : undefined
+    return before.some((value) => shown.has(value) && left?.has(value) === false)
+  }
+  if (typeof before !== "object" || before === null) return false
+  if (after === undefined) return depth === 1 && valuesOf(before).some((value) => shown.has(value))
+  return Object.entries(before).some(
+    ([name, value]) =>
+      name !== "until" &&
+      hasLost(value, (after as Readonly<Record<string, unknown>>)[name], shown, depth + 1),
+  )
 }
 
 /**
  * Of nodes that were vouched for under another document those that this one lets take part no longer, as far as their
- * results tell: gone, revoked, of another stage, on another machine, or with another data plane than it takes.
+ * results tell: gone, revoked, of another stage, on another machine, or by a value or data plane that it doesn't take.
  * @param nowMs wall-clock time in ms since the epoch
+ * @param before the document that they were vouched for under
  * @returns ids
  */
 export const forbiddenNodes = (
   document: Workflow,
   vouched: ReadonlyArray<Vouched>,
   nowMs: number,
+  before?: Workflow,
 ): ReadonlyArray<string> => {
   const nodes = new Map(document.nodes.map((node) => [node.id, node]))
   const revoked = revokedNodes(document)
-  const planes = new Map(
-    Object.entries(document.stages).map(([id, stage]) => [
-      id,
-      new Set(standingStage(document, stage, nowMs).dataplane),
-    ]),
+  const revokedOnes = revokedValues(document)
+  const stages = new Map(
+    Object.entries(document.stages).map(([id, stage]) => [id, standingStage(document, stage, nowMs)]),
   )
-  const mayStay = ({ node: id, stage, chip, dataplane }: Vouched): boolean => {
+  const mayStay = ({ node: id, stage, chip, dataplane, values = [] }: Vouched): boolean => {
     const node = nodes.get(id)
-    const taken = planes.get(stage)
+    const taken = stages.get(stage)
     if (node === undefined || taken === undefined || node.stage !== stage || revoked.has(id)) return false
     const isIts = (ids: object): boolean =>
       Object.entries(ids).some(([kind, value]) => isSame(kind, chipText(kind, chip), value))
     if (node.chip === "pending" || (node.chip !== "any" && !isIts(node.chip))) return false
     if (document.revoked?.chips?.some(isIts)) return false
-    return dataplane === undefined || taken.has(Buffer.from(dataplane).toString("hex"))
+    const shown = new Set(values.map((value) => Buffer.from(value).toString("hex")))
+    if ([...shown].some((value) => revokedOnes.has(value))) return false
+    if (hasLost(before?.stages[stage], taken, shown)) return false
+    return dataplane === undefined || taken.dataplane.includes(Buffer.from(dataplane).toString("hex"))
   }
   return vouched.filter((one) => !mayStay(one)).map(({ node }) => node)
 }

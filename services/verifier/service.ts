@@ -78,6 +78,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     options.appraise ??
     ((evidence: NodeEvidence, asked: Outstanding, now: Date) =>
       Effect.sync(() => appraiseNode(verifier, evidence, asked, now)))
+  const leaders = new Leaders()
   const withdrawals = yield* makeWithdrawals({
     crypto,
     key,
@@ -85,13 +86,13 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     instance,
     appraise,
     ...(options.snapshot && { snapshot: options.snapshot }),
+    beacon: () => leaders.inOrder(monotonicMs())[0]?.nonce,
   })
   const known = yield* knowWorkflow(crypto, trust, {
     onChange: withdrawals.changed,
     lookMs: CONTROL_LOOK_MS,
   })
   const keep = options.records === undefined ? undefined : yield* makeRecords(options.records)
-  const leaders = new Leaders()
   const told = new ToldTerm()
 
   yield* bus.subscribe("beacon", {}, (beacon) => Effect.sync(() => leaders.heard(beacon, monotonicMs())))
@@ -221,7 +222,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     if (!verdict.accepted) {
       const { reason } = verdict
       yield* keep?.(given) ?? Effect.void
-      yield* withdrawals.refused(node, verdict)
+      yield* withdrawals.refused(asked, verdict)
       return yield* refuse(verdict.code, reason.name, `found ${reason.found}, wanted ${reason.wanted}`)
     }
     if (withdrawals.full(node, asked.workflow))

@@ -38,6 +38,8 @@ export interface WithdrawalOptions {
   ) => Effect.Effect<Verdict, Refused>
   /** All the collateral there is: that it has changed is seen here. */
   readonly snapshot?: () => CollateralSnapshot
+  /** The newest beacon that was heard: results up to now are meant, whichever verifier signs them. */
+  readonly beacon?: () => Uint8Array | undefined
 }
 
 interface TakenBack extends WithdrawnResult {
@@ -46,6 +48,10 @@ interface TakenBack extends WithdrawnResult {
 }
 
 type Refusal = Verdict & { readonly accepted: false }
+
+/** What this verifier doesn't have, or not fresh enough, says nothing of what others have judged by. */
+const isOwnLack = ({ code, reason }: Refusal): boolean =>
+  reason.name === "revocation" || /^(COLLATERAL|CRL|TIME)_/.test(code)
 
 const monotonicMs = () => performance.now()
 
@@ -72,13 +78,7 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
             workflow,
             verifier: instance,
             sequence,
-            results: results.map(({ node, session, result, code, field }) => ({
-              node,
-              session,
-              result,
-              code,
-              field,
-            })),
+            results: results.map(({ workflow: _, untilMs: __, ...each }) => each),
           })
           yield* bus.publish("withdraw", { instance }, sign(crypto, labels.signedWithdrawal, key, body))
         }
@@ -86,25 +86,54 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
     Effect.ignore({ log: true }),
   )
 
-  /** The results of a node go, and the record says for what. */
-  const takeBack = Effect.fnUntraced(function* ({ node, asked, stage, results }: Held, verdict: Refusal) {
-    held.forget(node)
-    const { reason } = verdict
-    const [code, field] = [verdict.code.slice(0, 64), reason.name.slice(0, 128)]
-    const all = results.map(({ session, digest, atMs }) => ({
-      node,
-      session,
-      result: digest,
-      code,
-      field,
-      workflow: asked.workflow.digest,
-      untilMs: atMs + limits.resultMs + limits.beaconMs,
-    }))
+  const remember = (node: string, all: ReadonlyArray<TakenBack>): void => {
     const earlier = (takenBack.get(node) ?? []).filter(({ untilMs }) => monotonicMs() < untilMs)
     takenBack.delete(node)
     takenBack.set(node, [...earlier, ...all].slice(-WITHDRAWN_MAX))
     const [oldest] = takenBack.keys()
     if (takenBack.size > limits.nodes && oldest !== undefined) takenBack.delete(oldest)
+  }
+
+  const whyOf = (verdict: Refusal): Pick<WithdrawnResult, "code" | "field" | "beacon"> => {
+    const { code, reason } = verdict
+    const beacon = isOwnLack(verdict) ? undefined : options.beacon?.()
+    return {
+      code: code.slice(0, 64),
+      field: reason.name.slice(0, 128),
+      ...(beacon === undefined ? {} : { beacon }),
+    }
+  }
+
+  /** A node that nothing was signed for here: another verifier may have. */
+  const tellOthers = ({ nodeId: node, session, workflow }: Outstanding, verdict: Refusal) => {
+    const why = whyOf(verdict)
+    if (why.beacon === undefined) return []
+    const untilMs = monotonicMs() + limits.beaconMs
+    const said: TakenBack = { node, session, ...why, workflow: workflow.digest, untilMs }
+    // The latest says all that those before have said.
+    takenBack.set(
+      node,
+      (takenBack.get(node) ?? []).filter(({ result }) => result !== undefined),
+    )
+    remember(node, [said])
+    return [said]
+  }
+
+  /** The results of a node go, and the record says for what. */
+  const takeBack = Effect.fnUntraced(function* ({ node, asked, stage, results }: Held, verdict: Refusal) {
+    held.forget(node)
+    const { reason } = verdict
+    const why = whyOf(verdict)
+    const { code, field } = why
+    const all = results.map(({ session, digest, atMs }) => ({
+      node,
+      session,
+      result: digest,
+      ...why,
+      workflow: asked.workflow.digest,
+      untilMs: atMs + limits.resultMs + limits.beaconMs,
+    }))
+    remember(node, all)
     yield* bus.event({
       type: "vouchsafe.attestation.withdrawn",
       subject: node,
@@ -188,12 +217,15 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
     /** This result goes out now. */
     keep: (given: NewlyHeld): void => held.keep(given, monotonicMs()),
 
-    /** Evidence of a node was refused: if it is the node's own, what was signed for it before goes; else that is looked at. */
-    refused: Effect.fnUntraced(function* (node: string, verdict: Refusal) {
-      const before = held.get(node)
-      if (before === undefined) return
-      if (speaksOfNode(verdict)) yield* say(yield* takeBack(before, verdict))
-      else before.reviewMs = Number.NEGATIVE_INFINITY
+    /**
+     * Evidence of a node was refused: if it is the node's own, what was signed for it before goes, here or by another verifier;
+     * else what is held of it is looked at again.
+     */
+    refused: Effect.fnUntraced(function* (asked: Outstanding, verdict: Refusal) {
+      const before = held.get(asked.nodeId)
+      if (speaksOfNode(verdict))
+        yield* say(before === undefined ? tellOthers(asked, verdict) : yield* takeBack(before, verdict))
+      else if (before !== undefined) before.reviewMs = Number.NEGATIVE_INFINITY
     }),
 
     /**

@@ -121,6 +121,42 @@ describe("what stands of a document", () => {
   })
 })
 
+describe("a node whose value the next document doesn't take, while its stage takes others", () => {
+  const bytesOf = (text: string) => Uint8Array.from(Buffer.from(text, "hex"))
+  const vouched = (...values: ReadonlyArray<string>) => ({
+    node: "a",
+    stage: "source",
+    chip: bytesOf(value("01", 64)),
+    dataplane: bytesOf(PLANE),
+    values: values.map(bytesOf),
+  })
+  const forbidden = (change: Partial<Workflow>, shown: ReadonlyArray<string>, before = document()) =>
+    forbiddenNodes(document(change), [vouched(...shown)], NOW, before).length === 1
+  const sourceWith = (change: object) => ({ stages: { source: { ...source, ...change }, sink: either } })
+
+  it("stops with it: revoked, left out, or past its time", () => {
+    const revoked = { measurements: [OLD] }
+    expect(forbidden({ revoked }, [OLD])).toBe(true)
+    expect(forbidden({ revoked }, [NEW])).toBe(false)
+    // Whatever became of the list that named it.
+    expect(forbiddenNodes(document({ revoked }), [vouched(OLD)], NOW)).toEqual(["a"])
+    const left = sourceWith({ sev_snp: { ...source.sev_snp, measurements: [NEW] }, until: {} })
+    expect(forbidden(left, [OLD])).toBe(true)
+    expect(forbidden(left, [NEW])).toBe(false)
+    const over = sourceWith({ until: { [OLD]: new Date(NOW - 1_000).toISOString().replace(/\.\d+Z$/, "Z") } })
+    expect(forbidden(over, [OLD])).toBe(true)
+    expect(forbidden(over, [NEW])).toBe(false)
+  })
+
+  it("stays when nothing is asked of that value any more, and goes with a whole kind of evidence", () => {
+    const host = value("aa", 32)
+    const before = document(sourceWith({ sev_snp: { ...source.sev_snp, host_data: [host] } }))
+    expect(forbidden({}, [NEW, host], before)).toBe(false)
+    const { sev_snp: _, ...rest } = source
+    expect(forbidden({ stages: { source: rest as typeof source, sink: either } }, [NEW])).toBe(true)
+  })
+})
+
 describe("a document", () => {
   const codeOf = (change: object): string => {
     try {

@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from "vitest"
 import { limits } from "../../schemas/limits.ts"
 import { MakeError } from "../../services/make/errors.ts"
+import { Heritage, inherit } from "../../services/make/heritage.ts"
 import type { NodeState } from "../../services/make/node-state.ts"
 import type { Releaser, ReleaserOutput } from "../../services/make/releaser.ts"
 import { WithdrawnResults } from "../../services/make/withdrawn.ts"
@@ -19,6 +20,7 @@ import {
   resultFor,
   verifierKey,
   vouch,
+  withDigest,
 } from "../support/make-lab.ts"
 
 let releaser: Releaser
@@ -183,6 +185,171 @@ describe("a result that its verifier takes back", () => {
     )
     expect(releasesIn(outputs)).toHaveLength(3)
     expect(activeEdges()).toEqual([])
+  })
+})
+
+describe("a node that another verifier refuses", () => {
+  /** Signed by another verifier than the one that refuses. */
+  const judged = (name: string, beacon: Uint8Array, nowMs: number) =>
+    releaser.judged([{ node: name, beacon }], nowMs)
+
+  it("loses what was signed before, at both ends, whoever signed it", () => {
+    const outputs = judged("alpha", releaser.beacon(100), 100)
+    expect(eventsIn(outputs)).toEqual(["edge-stopped", "edge-stopped", "node-withdrawn"].sort())
+    const told = new Map(releasesIn(outputs).map(({ node, payload }) => [node, payload.edges]))
+    expect(told.get("beta")?.map(({ instance }) => instance)).toEqual(["out:beta:gamma"])
+    expect(activeEdges()).toEqual(["out:beta:gamma"])
+    expect(codeOf(() => releaser.accept(known("alpha").attested.result, 200))).toBe("WITHDRAWN result")
+  })
+
+  it("gets nothing for a result that is no newer, also when it comes later", () => {
+    const old = attest("alpha", releaser.beacon(1_000))
+    judged("alpha", releaser.beacon(2_000), 2_000)
+    expect(codeOf(() => releaser.accept(old.result, 2_100))).toBe("WITHDRAWN result")
+    // Of that very beacon nobody can say which was first.
+    const same = attest("alpha", releaser.beacon(2_100))
+    expect(codeOf(() => releaser.accept(same.result, 2_100))).toBe("WITHDRAWN result")
+    join("alpha", 4_000)
+    settle(pull("alpha", 4_000), 4_000)
+    settle(pull("beta", 4_000), 4_000)
+    expect(activeEdges()).toEqual(all)
+  })
+
+  it("is welcome with a newer result, however often the refusal is said again", () => {
+    const beacon = releaser.beacon(100)
+    judged("alpha", beacon, 100)
+    expect(judged("alpha", beacon, 200)).toEqual([])
+    join("alpha", 2_000)
+    settle(pull("alpha", 2_000), 2_000)
+    settle(pull("beta", 2_000), 2_000)
+    for (const now of [2_500, 30_000, 59_000]) expect(judged("alpha", beacon, now)).toEqual([])
+    expect(activeEdges()).toEqual(all)
+  })
+
+  it("is not concerned by a beacon that was never this term's, or is too old, nor by another's name", () => {
+    const beacon = releaser.beacon(100)
+    expect(judged("alpha", filled(32, 1), 100)).toEqual([])
+    expect(judged("nobody", beacon, 100)).toEqual([])
+    expect(judged("alpha", beacon, 100 + limits.beaconMs)).toEqual([])
+    expect(activeEdges()).toEqual(all)
+  })
+})
+
+describe("what an earlier reign has given", () => {
+  const DOCUMENT = { domain: "hospital" } as never
+
+  /** The same nodes under the next term; their kernels hold what the one before gave. */
+  const succeed = (change: (heritage: Heritage) => void = () => undefined, nowMs = 1_000): void => {
+    const heritage = new Heritage(crypto, releaser.heritage(DOCUMENT, nowMs))
+    change(heritage)
+    releaser.end()
+    releaser = newReleaser({ gather: false, term: 6n, inherited: heritage.all() })
+  }
+  /** A new session, with what the one before held. */
+  const again = (name: string, nowMs: number): void => {
+    const { held, memory } = known(name).state
+    const attested = attest(name, releaser.beacon(nowMs))
+    releaser.accept(attested.result, nowMs)
+    const state = newNode(attested, { held, memory })
+    state.followTerm(6n)
+    nodes.set(name, { attested, state })
+  }
+  const heldOf = (name: string) =>
+    known(name)
+      .state.held.map(({ instance, epoch }) => `${instance} ${epoch.term}`)
+      .sort()
+  const before = ["ask:alpha:beta 5", "bulk:alpha:beta 5", "out:beta:gamma 5"]
+
+  it("stays until its lease ends, as long as nothing bad is known", () => {
+    succeed()
+    again("beta", 1_100)
+    settle(pull("beta", 1_100), 1_100)
+    expect(heldOf("beta")).toEqual(before)
+  })
+
+  it("ends with the first release when the new document takes it no more", () => {
+    succeed((heritage) => expect(heritage.end("alpha")).toEqual(["alpha"]))
+    again("beta", 1_100)
+    const told = pull("beta", 1_100)
+    expect(releasesIn(told)[0]?.payload.ended).toEqual(
+      expect.arrayContaining([
+        { instance: "ask:alpha:beta", term: 5n },
+        { instance: "bulk:alpha:beta", term: 5n },
+      ]),
+    )
+    settle(told, 1_100)
+    expect(heldOf("beta")).toEqual(["out:beta:gamma 5"])
+    // Those whom it doesn't concern hear nothing of it.
+    again("gamma", 1_200)
+    expect(releasesIn(pull("gamma", 1_200))[0]?.payload).not.toHaveProperty("ended")
+  })
+
+  it("ends at once when the verifier that signed for it takes it back, said once", () => {
+    const { digest } = known("alpha").attested.result
+    succeed()
+    again("beta", 1_100)
+    settle(pull("beta", 1_100), 1_100)
+    const stranger = crypto.ed25519.generate().publicKey
+    expect(releaser.withdraw(stranger, [{ node: "alpha", result: digest }], 1_200)).toEqual([])
+    expect(releaser.withdraw(verifierKey.publicKey, [{ node: "beta", result: digest }], 1_200)).toEqual([])
+    const outputs = releaser.withdraw(verifierKey.publicKey, [{ node: "alpha", result: digest }], 1_200)
+    expect(eventsIn(outputs).toSorted()).toEqual(["edge-stopped", "edge-stopped", "node-withdrawn"])
+    expect(releasesIn(outputs).map(({ node }) => node)).toEqual(["beta"])
+    settle(outputs, 1_200)
+    expect(heldOf("beta")).toEqual(["out:beta:gamma 5"])
+    expect(releaser.withdraw(verifierKey.publicKey, [{ node: "alpha", result: digest }], 1_300)).toEqual([])
+  })
+
+  it("ends with what is revoked or taken back in this reign", () => {
+    succeed()
+    for (const name of ["alpha", "beta"]) again(name, 1_100)
+    settle(pull("beta", 1_100), 1_100)
+    expect(heldOf("beta")).toEqual(before)
+    settle(
+      releaser.revoke("alpha", 1_200).filter((one) => one.kind === "release" && one.node === "beta"),
+      1_200,
+    )
+    expect(heldOf("beta")).toEqual(["out:beta:gamma 5"])
+  })
+
+  it("doesn't take with it what the node gets later with better evidence", () => {
+    succeed((heritage) => heritage.end("alpha"))
+    for (const name of ["alpha", "beta"]) again(name, 1_100)
+    for (const name of ["alpha", "beta", "alpha", "beta"]) settle(pull(name, 1_200), 1_200)
+    expect(heldOf("beta")).toEqual(["ask:alpha:beta 6", "bulk:alpha:beta 6", "out:beta:gamma 5"])
+  })
+
+  it("is forgotten when no lease of then can last", () => {
+    succeed((heritage) => heritage.end("alpha"))
+    const late = 1_000 + limits.leaseMsMax
+    again("beta", late)
+    expect(releasesIn(pull("beta", late))[0]?.payload).not.toHaveProperty("ended")
+  })
+
+  it("is bounded, and goes on over reigns that are short", () => {
+    succeed((heritage) => heritage.end("alpha"), 1_000)
+    const next = releaser.heritage(DOCUMENT, 2_000)
+    expect(next.filter(({ ended }) => ended).map(({ claims, term }) => [claims.node, term])).toEqual([
+      ["alpha", 5n],
+    ])
+    expect(next).toHaveLength(3)
+    const many = Array.from({ length: 5 * limits.nodes }, () => next[0]).filter((one) => one !== undefined)
+    expect(inherit(many, [], { document: DOCUMENT, term: 9n }, 2_000)).toHaveLength(4 * limits.nodes)
+    expect(inherit(next, [], { document: DOCUMENT, term: 9n }, 1_000 + limits.leaseMsMax)).toEqual([])
+  })
+
+  it("a node takes no word of ends for edges that aren't its own, or for this term", () => {
+    const told = releasesIn(pull("beta", 100))[0]
+    if (told === undefined) throw new Error("no release")
+    const sent = (ended: ReadonlyArray<{ instance: string; term: bigint }>) => {
+      const { header, payload } = opened(told)
+      return codeOf(() =>
+        known("beta").state.accept(withDigest({ header, payload: { ...payload, ended } }), vouch),
+      )
+    }
+    expect(sent([{ instance: "ask:alpha:gamma", term: 4n }])).toBe("NO_SUCH_EDGE ended.instance")
+    expect(sent([{ instance: "ask:alpha:beta", term: 5n }])).toBe("NOT_RISING ended.term")
+    expect(heldOf("beta")).toEqual(before)
   })
 })
 

@@ -67,6 +67,7 @@ interface Seen {
   snapshot: CollateralSnapshot
   busy: boolean
   broken: boolean
+  beacon: Uint8Array | undefined
 }
 
 /** Withdrawals over a bus that writes down what is said. */
@@ -81,6 +82,7 @@ const during = (
     snapshot: snapshotOf("a"),
     busy: false,
     broken: false,
+    beacon: undefined,
   }
   const bus = {
     event: (draft: EventDraft) => Effect.sync(() => void seen.events.push(draft)),
@@ -106,6 +108,7 @@ const during = (
               : Effect.succeed(judge(evidence, asked, seen.collateral))
           }),
         snapshot: () => seen.snapshot,
+        beacon: () => seen.beacon,
       })
       yield* Effect.promise(() => play(withdrawals, seen))
     }),
@@ -149,7 +152,12 @@ describe("news of collateral", () => {
           sequence: 1n,
         })
         expect(
-          withdrawal.results.map(({ node, session, result, field }) => [node, session[0], result[0], field]),
+          withdrawal.results.map(({ node, session, result, field }) => [
+            node,
+            session[0],
+            result?.[0],
+            field,
+          ]),
         ).toEqual([
           ["n1", 4, 0x12, "genuine"],
           ["n1", 3, 0x11, "genuine"],
@@ -225,12 +233,12 @@ describe("Evidence that is refused", () => {
       during(async (withdrawals, seen) => {
         withdrawals.keep(accepted(3, 0x11))
         const asked = askedFor(4)
-        await Effect.runPromise(withdrawals.refused("n1", refused(judge(answer(asked, other), asked))))
+        await Effect.runPromise(withdrawals.refused(asked, refused(judge(answer(asked, other), asked))))
         expect(said(seen.sent[0]).results).toMatchObject([
           { node: "n1", code: "DATAPLANE", field: "dataplane" },
         ])
         expect(seen.events[0]?.type).toBe("vouchsafe.attestation.withdrawn")
-        await Effect.runPromise(withdrawals.refused("n1", refused(judge(answer(asked, other), asked))))
+        await Effect.runPromise(withdrawals.refused(asked, refused(judge(answer(asked, other), asked))))
         expect(seen.sent).toHaveLength(1)
       }),
     60_000,
@@ -246,11 +254,62 @@ describe("Evidence that is refused", () => {
         ] as const) {
           withdrawals.keep(accepted(session, digest))
           const asked = askedFor(session + 1)
-          await Effect.runPromise(withdrawals.refused("n1", refused(judge(answer(asked, other), asked))))
+          await Effect.runPromise(withdrawals.refused(asked, refused(judge(answer(asked, other), asked))))
         }
         const before = seen.sent.length
         await until("all again", () => seen.sent.length > before)
-        expect(said(seen.sent.at(-1)).results.map(({ result }) => result[0])).toEqual([0x11, 0x12])
+        expect(said(seen.sent.at(-1)).results.map(({ result }) => result?.[0])).toEqual([0x11, 0x12])
+      }),
+    60_000,
+  )
+
+  it(
+    "is told of a node that nothing was signed for here, for as long as the beacon of that moment counts",
+    () =>
+      during(async (withdrawals, seen) => {
+        const asked = askedFor(4)
+        const verdict = refused(judge(answer(asked, other), asked))
+        // Without a beacon there is nothing that it could be told by.
+        await Effect.runPromise(withdrawals.refused(asked, verdict))
+        expect(seen.sent).toEqual([])
+        seen.beacon = filled(32, 0xbe)
+        await Effect.runPromise(withdrawals.refused(asked, verdict))
+        const { workflow: digest, results } = said(seen.sent[0])
+        expect(digest).toEqual(workflow.digest)
+        expect(results).toMatchObject([
+          { node: "n1", session: asked.session, code: "DATAPLANE", field: "dataplane", beacon: seen.beacon },
+        ])
+        expect(results[0]).not.toHaveProperty("result")
+        // Said again as it was: not under what is the newest beacon then.
+        const first = seen.beacon
+        seen.beacon = filled(32, 0xbf)
+        const before = seen.sent.length
+        await until("it again", () => seen.sent.length > before)
+        expect(said(seen.sent.at(-1)).results.map(({ beacon }) => beacon)).toEqual([first])
+        // Twice refused is once said.
+        await Effect.runPromise(withdrawals.refused(asked, verdict))
+        const then = seen.sent.length
+        await until("it again", () => seen.sent.length > then)
+        expect(said(seen.sent.at(-1)).results.map(({ beacon }) => beacon)).toEqual([seen.beacon])
+      }),
+    60_000,
+  )
+
+  it(
+    "names the beacon of that moment also for what was signed here; none where this verifier lacks something",
+    () =>
+      during(async (withdrawals, seen) => {
+        seen.beacon = filled(32, 0xbe)
+        withdrawals.keep(accepted(3, 0x11))
+        const asked = askedFor(4)
+        const verdict = refused(judge(answer(asked, other), asked))
+        await Effect.runPromise(withdrawals.refused(asked, verdict))
+        expect(said(seen.sent[0]).results).toMatchObject([
+          { result: filled(32, 0x11), beacon: seen.beacon, code: "DATAPLANE" },
+        ])
+        const lacks = { ...verdict, code: "COLLATERAL_EXPIRED" }
+        await Effect.runPromise(withdrawals.refused(askedFor(5), lacks))
+        expect(seen.sent).toHaveLength(1)
       }),
     60_000,
   )
@@ -289,7 +348,7 @@ describe("Evidence that is refused", () => {
         ]) {
           const verdict = refused(judge(evidence, asked))
           expect(speaksOfNode(verdict)).toBe(false)
-          await Effect.runPromise(withdrawals.refused("n1", verdict))
+          await Effect.runPromise(withdrawals.refused(asked, verdict))
         }
         await until("another look", () => seen.appraised > 0)
         expect([seen.sent, seen.events]).toEqual([[], []])
