@@ -12,50 +12,112 @@ import { type Label, labels } from "./labels.ts"
 export type Field = Uint8Array | string | number | bigint
 
 const utf8 = new TextEncoder()
+/** Most encodings are short: they are put together here, since many small buffers cost more than the hash over them. */
+const draft = new Uint8Array(4_096)
+const draftView = new DataView(draft.buffer)
+const LENGTH_BYTES = 4
+/** UTF-8 of one UTF-16 unit, at most. */
+const UNIT_BYTES = 3
 
-/** @throws MakeError MALFORMED for text with lone surrogates (their encoding isn't injective) and integers out of range. */
-const fieldBytes = (field: Field): Uint8Array => {
+const known = new Map<Label, Uint8Array>()
+const labelBytes = (label: Label): Uint8Array => {
+  const found = known.get(label)
+  if (found !== undefined) return found
+  const made = utf8.encode(label)
+  known.set(label, made)
+  return made
+}
+
+const expectText = (text: string): void => {
+  if (!text.isWellFormed()) throw new MakeError("MALFORMED", "text", "is not well-formed Unicode")
+}
+
+const expectNumber = (value: number | bigint): void => {
+  const fits =
+    typeof value === "bigint"
+      ? value >= 0n && value <= 0xffff_ffff_ffff_ffffn
+      : Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff
+  if (!fits)
+    throw new MakeError("MALFORMED", "number", `must be 0..2^${typeof value === "bigint" ? 64 : 32}-1`)
+}
+
+/** Most bytes that a field takes, its length among them. */
+const roomFor = (field: Field): number =>
+  LENGTH_BYTES +
+  (typeof field === "string"
+    ? UNIT_BYTES * field.length
+    : typeof field === "number"
+      ? 4
+      : typeof field === "bigint"
+        ? 8
+        : field.length)
+
+/**
+ * Writes a field's bytes at `at` of a buffer with room for them, and gives their number.
+ * @throws MakeError MALFORMED for text with lone surrogates (their encoding isn't injective) and integers out of range
+ */
+const writeField = (out: Uint8Array, view: DataView, at: number, field: Field): number => {
   if (typeof field === "string") {
-    if (!field.isWellFormed()) throw new MakeError("MALFORMED", "text", "is not well-formed Unicode")
-    return utf8.encode(field)
+    expectText(field)
+    return writeText(out, at, field)
   }
   if (typeof field === "number") {
-    if (!Number.isInteger(field) || field < 0 || field > 0xffff_ffff)
-      throw new MakeError("MALFORMED", "number", "must be 0..2^32-1")
-    const bytes = new Uint8Array(4)
-    new DataView(bytes.buffer).setUint32(0, field)
-    return bytes
+    expectNumber(field)
+    view.setUint32(at, field)
+    return 4
   }
   if (typeof field === "bigint") {
-    if (field < 0n || field > 0xffff_ffff_ffff_ffffn)
-      throw new MakeError("MALFORMED", "number", "must be 0..2^64-1")
-    const bytes = new Uint8Array(8)
-    new DataView(bytes.buffer).setBigUint64(0, field)
-    return bytes
+    expectNumber(field)
+    view.setBigUint64(at, field)
+    return 8
   }
-  return field
+  out.set(field, at)
+  return field.length
+}
+
+const writeText = (out: Uint8Array, at: number, text: string): number => {
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i)
+    if (unit > 0x7f) return utf8.encodeInto(text, out.subarray(at)).written
+    out[at + i] = unit
+  }
+  return text.length
+}
+
+const writeFields = (out: Uint8Array, view: DataView, label: Label, fields: ReadonlyArray<Field>): number => {
+  let at = 0
+  for (const field of [labelBytes(label), ...fields]) {
+    const length = writeField(out, view, at + LENGTH_BYTES, field)
+    view.setUint32(at, length)
+    at += LENGTH_BYTES + length
+  }
+  return at
+}
+
+/** Lends the encoding to `use`, which keeps nothing of it: it may hold a secret and is overwritten with zeros. */
+const withFields = <A>(label: Label, fields: ReadonlyArray<Field>, use: (bytes: Uint8Array) => A): A => {
+  let room = roomFor(labelBytes(label))
+  for (const field of fields) room += roomFor(field)
+  const small = room <= draft.length
+  const out = small ? draft : new Uint8Array(room)
+  try {
+    const length = writeFields(out, small ? draftView : new DataView(out.buffer), label, fields)
+    return use(out.subarray(0, length))
+  } finally {
+    out.fill(0, 0, room)
+  }
 }
 
 /** u32 length of the label, label, then for each field its u32 length and its bytes. */
-export const encodeFields = (label: Label, ...fields: ReadonlyArray<Field>): Uint8Array => {
-  const parts = [utf8.encode(label), ...fields.map(fieldBytes)]
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + 4 + part.length, 0))
-  const view = new DataView(out.buffer)
-  let at = 0
-  for (const part of parts) {
-    view.setUint32(at, part.length)
-    out.set(part, at + 4)
-    at += 4 + part.length
-  }
-  return out
-}
+export const encodeFields = (label: Label, ...fields: ReadonlyArray<Field>): Uint8Array =>
+  withFields(label, fields, (bytes) => bytes.slice())
 
 /** Any number of values as one field of something else: the order counts. */
 export const encodeList = (items: ReadonlyArray<Field>): Uint8Array => encodeFields(labels.list, ...items)
 
 /** SHA-256 of the encoding, 32 bytes. */
 export const digest = (crypto: Crypto, label: Label, ...fields: ReadonlyArray<Field>): Uint8Array =>
-  crypto.sha256(encodeFields(label, ...fields))
+  withFields(label, fields, (bytes) => crypto.sha256(bytes))
 
 /** Of the bytes of the workflow document that the operator signed. */
 export const workflowDigest = (crypto: Crypto, document: Uint8Array): Uint8Array =>
