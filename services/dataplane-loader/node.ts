@@ -193,6 +193,11 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   }
 
   const nowMs = () => performance.now()
+  /** Until a new leader is claimed that the session under way can't have met; soon after another claim it has its turn a little later. */
+  const claimed = Effect.gen(function* () {
+    while (!hints.dueAnew(memory?.term, nowMs())) yield* Effect.sleep(CLAIM_LOOK_MS)
+    woken.openUnsafe()
+  })
   const sleepUnlessWoken = (ms: number) => woken.await.pipe(Effect.timeoutOption(ms))
 
   /** Rests, but no longer than until a new session is due. */
@@ -248,9 +253,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       }).pipe(
         // Whoever was asked may be gone: the new leader's guest has another verifier.
         Effect.raceFirst(
-          woken.await.pipe(
-            Effect.andThen(refuse("NO_LEADER", "releaser", "a new one was heard of meanwhile")),
-          ),
+          claimed.pipe(Effect.andThen(refuse("NO_LEADER", "releaser", "a new one was heard of meanwhile"))),
         ),
       )
       if (watch.breaks !== breaks)

@@ -20,6 +20,11 @@ export interface Raw {
   readonly close: () => Promise<void>
 }
 
+const arrivals = new WeakMap<Msg, number>()
+
+/** When a message that was listened for has arrived, ms of the monotonic clock. */
+export const arrivedMs = (msg: Msg): number => arrivals.get(msg) ?? Number.NaN
+
 export const rawUser = async (nats: TestNats, { role, instance }: TestUser): Promise<Raw> => {
   const name = `${role}-${instance}`
   const nc: NatsConnection = await connect({
@@ -45,7 +50,9 @@ export const rawUser = async (nats: TestNats, { role, instance }: TestUser): Pro
     listen: async (subject) => {
       const got: Msg[] = []
       const callback = (error: Error | null, msg: Msg): void => {
-        if (error === null) got.push(msg)
+        if (error !== null) return
+        arrivals.set(msg, performance.now())
+        got.push(msg)
       }
       nc.subscribe(subject, { callback })
       await settle()

@@ -9,6 +9,10 @@ import { BusError, type BusShape } from "./types.ts"
 /** An answer that comes later than an entry lives says nothing any more. */
 const ANSWER_MS = 700
 
+/** JetStream's header for the sequence that the newest entry must have, and its value when there must be none. */
+const EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+const NONE = "0"
+
 const keyOf = (domain: string): Effect.Effect<string, BusError> =>
   Effect.try({
     try: () => leaderSubject(token("domain", domain)),
@@ -25,7 +29,7 @@ export const makeLeaders = (core: Core): BusShape["leaders"] => ({
         try: () =>
           core.connection.request(key, data, ANSWER_MS, {
             "Nats-Expected-Stream": LEADER_STREAM,
-            "Nats-Expected-Last-Subject-Sequence": String(last),
+            [EXPECTED]: last === 0 ? NONE : String(last),
           }),
         catch: (error) => error as BusError,
       })
@@ -41,6 +45,9 @@ export const makeLeaders = (core: Core): BusShape["leaders"] => ({
     }),
   watch: (domain, seen) =>
     Effect.gen(function* () {
-      yield* subscribed(core, yield* keyOf(domain), undefined, seen)
+      // Everybody hears also what the bucket refuses: whoever tries for the lead, or itself, is no sign of a leader.
+      yield* subscribed(core, yield* keyOf(domain), undefined, (message) => {
+        if (message.header(EXPECTED) !== NONE) seen()
+      })
     }),
 })

@@ -154,7 +154,7 @@ export interface BusShape {
      * sequence; undefined when it isn't (releaser only).
      */
     readonly put: (domain: string, value: Leader, last: number) => Effect.Effect<number | undefined, BusError>
-    /** Calls back with each entry that anybody stores, whatever it says, until the scope closes. */
+    /** Calls back whenever somebody renews its entry, whatever that says, until the scope closes. */
     readonly watch: (domain: string, seen: () => void) => Effect.Effect<void, BusError, Scope.Scope>
   }
 
