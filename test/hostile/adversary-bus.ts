@@ -58,7 +58,10 @@ export const fits = (pattern: string, subject: string): boolean => {
 
 /** The server: knows who listens, and leaves to its owner what becomes of a message. */
 export class Server {
-  readonly listening = new Set<Listening>()
+  readonly #listening = new Set<Listening>()
+  /** Most listen to one subject, and to no others. */
+  readonly #exactly = new Map<string, Set<Listening>>()
+  readonly #widely = new Set<Listening>()
   readonly #owner: (sent: Sent) => void
   /** Sees what is handed to whom. */
   onHand: ((to: Link, sent: Sent) => void) | undefined
@@ -68,14 +71,38 @@ export class Server {
     this.#owner = owner
   }
 
+  get listening(): ReadonlySet<Listening> {
+    return this.#listening
+  }
+
+  listen(each: Listening): void {
+    this.#listening.add(each)
+    if (/[*>]/.test(each.pattern)) {
+      this.#widely.add(each)
+      return
+    }
+    const known = this.#exactly.get(each.pattern)
+    if (known === undefined) this.#exactly.set(each.pattern, new Set([each]))
+    else known.add(each)
+  }
+
+  forget(each: Listening): void {
+    this.#listening.delete(each)
+    this.#widely.delete(each)
+    const known = this.#exactly.get(each.pattern)
+    known?.delete(each)
+    if (known?.size === 0) this.#exactly.delete(each.pattern)
+  }
+
   send(sent: Sent): void {
     this.#owner(sent)
   }
 
   /** Hands it to whoever listens; of a queue group, to the one that `choose` names. */
   deliver(sent: Sent, choose: (most: number) => number): void {
-    const found: Listening[] = []
-    for (const each of this.listening) if (fits(each.pattern, sent.subject)) found.push(each)
+    const found = [...(this.#exactly.get(sent.subject) ?? [])]
+    for (const each of this.#widely) if (fits(each.pattern, sent.subject)) found.push(each)
+    if (found.length === 0) return
     const groups = Map.groupBy(found, ({ queue }) => queue)
     for (const [queue, group] of groups) {
       const chosen = queue === undefined ? group : [group[choose(group.length)]]
@@ -120,8 +147,8 @@ export const connect = async ({ name }: { readonly name: string }) => {
   const base = { from: name, owner: link.owner, headers: {}, status: 0 }
   const listen = (pattern: string, queue: string | undefined, onMessage: (message: Message) => void) => {
     const each: Listening = { link, pattern, queue, onMessage }
-    at.listening.add(each)
-    return () => void at.listening.delete(each)
+    at.listen(each)
+    return () => at.forget(each)
   }
   return {
     request: (
@@ -154,7 +181,7 @@ export const connect = async ({ name }: { readonly name: string }) => {
     closed: new Promise<string>(() => undefined),
     close: async () => {
       link.up = false
-      for (const each of at.listening) if (each.link === link) at.listening.delete(each)
+      for (const each of [...at.listening]) if (each.link === link) at.forget(each)
     },
   }
 }
