@@ -68,6 +68,7 @@ const SESSION_NS = 300_000n * MS
  */
 const unansweredNs = (leaseNs: bigint): bigint => (leaseNs / 6n < 6_000n * MS ? leaseNs / 6n : 6_000n * MS)
 const ASK_AGAIN_MS = 1_000
+const CLAIM_LOOK_MS = 20
 const REFUSED_MS_MAX = 30_000
 /** While it pauses, a node looks this often whether there is another workflow. */
 const LOOK_MS = 500
