@@ -42,6 +42,13 @@ export const limits = {
   leaderMs: 1_000,
   /** No lease is granted on a result whose beacon is older, by the releaser's clock. Nodes attest anew every five minutes. */
   resultMs: 600_000,
+  /** One value in the bucket of proofs: Evidence with the result or with the leaves that it stands for. */
+  proofBytes: 212_992,
+  /** A peer's Evidence counts, and keys that rest on it live, this long from when the node made the nonce in it. */
+  peerEvidenceMs: 900_000,
+  /** Nonces of its own that a node remembers, and proofs of peers that it has appraised or refused. */
+  ownNonces: 64,
+  peerProofs: 4_096,
   /** A challenge lives this long and is answered once. */
   challengeMs: 10_000,
   /** The releaser's beacon is renewed this often and believed this long. */

@@ -18,6 +18,7 @@ import {
 import { CollateralPiece } from "./messages/collateral.ts"
 import { Signed } from "./messages/common.ts"
 import { Event } from "./messages/event.ts"
+import { Fresh, Proof, Renew } from "./messages/peer.ts"
 import { Beacon, Leader, Presence } from "./messages/release.ts"
 import { Stats } from "./messages/stats.ts"
 import { SignedWorkflow } from "./workflow.ts"
@@ -33,9 +34,9 @@ export interface Party {
 /**
  * node: the node an attester or loader belongs to. instance: a verifier's or releaser's own instance.
  * identity: the NATS user, `<role>-<node or instance>`, which is also its inbox: `_INBOX.<identity>.>`.
- * key: the name of a value in a bucket that is read as a whole.
+ * key: the name of a value in a bucket that is read as a whole. digest: that of a value which is read by it.
  */
-export type Token = "node" | "instance" | "identity" | "domain" | "key"
+export type Token = "node" | "instance" | "identity" | "domain" | "key" | "digest"
 
 export interface Subject {
   /** Without the prefix (`vs.v1`), tokens in braces. */
@@ -55,7 +56,7 @@ export interface Subject {
   readonly meaning: string
 }
 
-export type Bucket = "workflows" | "collateral" | "leaders"
+export type Bucket = "workflows" | "collateral" | "leaders" | "proofs"
 
 const by = (role: Role, ...own: ReadonlyArray<Token>): Party => ({ role, own })
 const everyone: ReadonlyArray<Role> = ["attester", "verifier", "releaser", "loader", "operator", "auditor"]
@@ -157,6 +158,24 @@ export const subjects = {
     bytesMax: 1_024,
     meaning: "a node that is about to stop gives up its keys and its peers' to it",
   },
+  fresh: {
+    pattern: "fresh.{node}",
+    kind: "publish",
+    payload: Fresh,
+    publishers: [by("loader", "node")],
+    subscribers: [by("verifier")],
+    bytesMax: 512,
+    meaning: "a node that appraises its peers itself tells the nonce that their next Evidence is to contain",
+  },
+  renew: {
+    pattern: "renew.{node}.{identity}",
+    kind: "publish",
+    payload: Renew,
+    publishers: [by("loader", "identity")],
+    subscribers: [by("loader", "node")],
+    bytesMax: 512,
+    meaning: "a node asks a peer for Evidence that contains a nonce of its own",
+  },
   order: {
     pattern: "order.{domain}",
     kind: "publish",
@@ -215,6 +234,17 @@ export const subjects = {
     meaning:
       "certificates, revocation lists and TCB levels as their vendors signed them, in a bucket that is read as a whole",
   },
+  proof: {
+    pattern: "proof.{digest}",
+    kind: "kv",
+    bucket: "proofs",
+    payload: Proof,
+    publishers: [by("verifier")],
+    subscribers: [by("loader")],
+    bytesMax: limits.proofBytes,
+    meaning:
+      "raw Evidence of nodes and control planes, for peers that appraise it themselves, each under its digest",
+  },
 } as const satisfies Record<string, Subject>
 
 export type SubjectName = keyof typeof subjects
@@ -225,5 +255,6 @@ export const streams = {
   workflows: "workflows",
   collateral: "collateral",
   leaders: "leaders",
+  proofs: "proofs",
 } as const
 export const DEFAULT_PREFIX = "vs.v1"

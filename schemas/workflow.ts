@@ -40,6 +40,12 @@ export const WorkflowNode = Schema.Struct({
 export type WorkflowNode = typeof WorkflowNode.Type
 
 /**
+ * What a node believes of its peer before it takes keys for an edge: a verifier's signed result, or only what it has appraised
+ * itself, the peer's raw Evidence over a nonce of its own.
+ */
+const Peers = Schema.Literals(["results", "evidence"])
+
+/**
  * Nodes of `from` may open connections to `port` of nodes of `to`; answers come back, nothing else does. `icmp` is echo,
  * in both families; `any` is every protocol and port, those named here too, and of ICMP echo again. Where two edges allow
  * the same packet, the more specific one carries it.
@@ -51,6 +57,8 @@ export const Edge = Schema.Struct({
   protocol: Schema.Literals(["tcp", "udp", "sctp", "icmp", "any"]),
   port: Schema.optionalKey(U16),
   lanes: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.lanes })),
+  /** Instead of what the workflow says. */
+  peers: Schema.optionalKey(Peers),
   /** Only these: a node of `from`, then one of `to`. Absent: each node of `from` with each of `to`. */
   pairs: Schema.optionalKey(
     list(list(Token, 2).check(Schema.isMinLength(2)), limits.edgePairs).check(Schema.isMinLength(1)),
@@ -83,6 +91,8 @@ export const Workflow = Schema.Struct({
       Schema.isBetween({ minimum: limits.rotateSecondsMin, maximum: limits.rotateSecondsMax }),
     ),
   ),
+  /** Of all edges that don't say it themselves; absent: results. */
+  peers: Schema.optionalKey(Peers),
   roots: HardwareRoots,
   stages: Schema.Record(Token, Stage),
   nodes: list(WorkflowNode, limits.nodes),

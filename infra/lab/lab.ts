@@ -113,6 +113,7 @@ export interface Lab {
 export interface LabVariation {
   readonly underlay?: Underlay
   readonly leaseSeconds?: number
+  readonly peers?: Workflow["peers"]
   /** In addition to the example's. */
   readonly edges?: Workflow["edges"]
   /** Nodes whose loader isn't started with the others. */
@@ -168,8 +169,13 @@ const createHardware = (names: RunNames, dataplane: string, variation: LabVariat
     dataplane,
     notAfter: new Date(Date.now() + 30 * 86_400_000),
   })
-  const { leaseSeconds = example.lease_seconds, edges = [] } = variation
-  const workflow = { ...example, lease_seconds: leaseSeconds, edges: [...example.edges, ...edges] }
+  const { leaseSeconds = example.lease_seconds, edges = [], peers } = variation
+  const workflow: Workflow = {
+    ...example,
+    lease_seconds: leaseSeconds,
+    ...(peers && { peers }),
+    edges: [...example.edges, ...edges],
+  }
   return { nodes, anchors, workflow, operator }
 }
 

@@ -99,7 +99,7 @@ const main = async (options: Options, machine: Machine, interruption: Interrupti
       machine,
       cleanup,
       say: screen.say,
-      variation: { underlay: options.underlay },
+      variation: { underlay: options.underlay, peers: options.peers },
       onEvent: ({ identity, event }) => {
         const line = news(identity, event)
         if (line !== undefined) screen.say(line)

@@ -36,6 +36,9 @@ export const describeEvent = (identity: string, { type, data }: Event): string |
   }
   if (kind === "attestation.refused") return `${who} REFUSED: ${because(data)}`
   if (kind === "control.accepted") return `${who} believes the control plane`
+  if (kind === "peer.accepted") return `${who} has appraised ${data.peer} itself: ${data.platform ?? "?"}`
+  if (kind === "peer.stale") return `${who} wants younger Evidence of ${data.peer}, over a nonce of its own`
+  if (kind === "peer.refused") return `${who} REFUSED to take ${data.peer} for genuine: ${because(data)}`
   if (kind === "release.accepted") return `${who} opened its keys`
   if (kind === "edge.active") return `edge ${edgeName(data.edge ?? "")} is active, epoch ${data.epoch ?? "?"}`
   const about = [

@@ -6,6 +6,7 @@ import * as collateral from "../messages/collateral.ts"
 import * as common from "../messages/common.ts"
 import * as event from "../messages/event.ts"
 import * as order from "../messages/order.ts"
+import * as peer from "../messages/peer.ts"
 import * as record from "../messages/record.ts"
 import * as release from "../messages/release.ts"
 import * as stats from "../messages/stats.ts"
@@ -131,6 +132,7 @@ const workflowExample: workflow.Workflow = {
   suite: "xwing-chacha20-poly1305",
   lease_seconds: 30,
   rotate_seconds: 3_600,
+  peers: "evidence",
   roots: [
     { vendor: "amd", product: "Milan", key_digest: "0a".repeat(32), emulated: true },
     { vendor: "intel", key_digest: "1d".repeat(32), emulated: false },
@@ -199,7 +201,9 @@ const workflowExample: workflow.Workflow = {
       wire: "2001:db8:99::11",
     },
   ],
-  edges: [{ id: "raw", from: "source", to: "transform", protocol: "tcp", port: 5_000, lanes: 1 }],
+  edges: [
+    { id: "raw", from: "source", to: "transform", protocol: "tcp", port: 5_000, lanes: 1, peers: "results" },
+  ],
   revoked: {
     nodes: ["n9"],
     chips: [{ sev_snp: "0f".repeat(64) }],
@@ -269,6 +273,7 @@ export const messages = {
     beacon: bytes(32, 14),
     issued_ms: 1_795_406_400_123,
     appraisal: bytes(32, 28),
+    evidence: bytes(32, 73),
   }),
   "evidence-reply": message(attestation.EvidenceReply, { v: 1, kind: "result", result: signedResult }),
   refusal: message(common.Refusal, refusal),
@@ -350,6 +355,20 @@ export const messages = {
     boot_ns: 9_007_199_254_740_993n,
     edges: [{ instance: "raw:n1:n2", term: 7n, epoch: 1n, state: "active", exporter: bytes(16, 31) }],
   }),
+  fresh: message(peer.Fresh, { v: 1, node: "n1", nonce: bytes(32, 16) }),
+  renew: message(peer.Renew, { v: 1, node: "n1" }),
+  "node-proof": message(peer.NodeProof, {
+    v: 1,
+    kind: "node",
+    body: bytes(24, 40),
+    evidence: bytes(300, 74),
+  }),
+  "control-proof": message(peer.ControlProof, {
+    v: 1,
+    kind: "control",
+    control: controlEvidence,
+    leaves: [bytes(32, 75), bytes(32, 76), bytes(32, 77)],
+  }),
   withdrawal: message(withdrawal.Withdrawal, {
     v: 1,
     domain: "lab",
@@ -382,6 +401,7 @@ export const messages = {
       platform: "sev-snp Milan",
       emulated: true,
       dataplane: "0c".repeat(48),
+      peer: "n2",
       edge: "raw:n1:n2",
       term: 7n,
       epoch: 9_223_372_036_854_775_808n,

@@ -38,6 +38,7 @@ const keptStreams = [
   `KV_${streams.workflows}`,
   `KV_${streams.collateral}`,
   `KV_${streams.leaders}`,
+  `KV_${streams.proofs}`,
 ]
 const roleOf = (parties: ReadonlyArray<Party>, role: Role) => parties.find((party) => party.role === role)
 
@@ -58,7 +59,7 @@ const subjectOf = (prefix: string, row: Subject, party: Party, who: NatsIdentity
 
 /**
  * JetStream subjects of a bucket. Followers of one key read it directly and listen to the subject that fills it; a bucket
- * without keys of anybody's own is read through.
+ * without keys of anybody's own is read through, or by the digest of what is wanted.
  */
 const bucket = (
   row: Subject,
@@ -66,14 +67,15 @@ const bucket = (
   who: NatsIdentity,
 ): { readonly publish: string[]; readonly subscribe: string[] } => {
   const isWhole = row.pattern.endsWith(".{key}")
-  const own = isWhole || who.domain === undefined ? "*" : token("domain", who.domain)
+  const isByDigest = row.pattern.endsWith(".{digest}")
+  const own = isWhole || isByDigest || who.domain === undefined ? "*" : token("domain", who.domain)
   const key = `$KV.${streams[name]}.${own}`
   const get = `$JS.API.DIRECT.GET.KV_${streams[name]}`
   const reads = roleOf(row.subscribers, who.role) !== undefined
   const writes = roleOf(row.publishers, who.role) !== undefined
   return {
     publish: [...(reads ? [isWhole ? get : `${get}.${key}`] : []), ...(writes ? [key] : [])],
-    subscribe: reads && !isWhole ? [key] : [],
+    subscribe: reads && !isWhole && !isByDigest ? [key] : [],
   }
 }
 

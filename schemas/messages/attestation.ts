@@ -171,6 +171,8 @@ export const AttestationResult = Schema.Struct({
   issued_ms: Count,
   /** SHA-256 of the packed list of checks, which the event of the acceptance carries: results stay small. */
   appraisal: Digest,
+  /** Of the packed NodeEvidence, see `evidenceDigest` in `services/make/proof.ts`: where peers appraise it themselves. */
+  evidence: Schema.optionalKey(Digest),
 })
 export type AttestationResult = typeof AttestationResult.Type
 

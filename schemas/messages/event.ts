@@ -39,6 +39,9 @@ export const EventType = Schema.Literals([
   "vouchsafe.edge.disagrees",
   "vouchsafe.edge.missing",
   "vouchsafe.edge.overdue",
+  "vouchsafe.peer.accepted",
+  "vouchsafe.peer.stale",
+  "vouchsafe.peer.refused",
   "vouchsafe.lease.over",
   "vouchsafe.dataplane.failed",
   "vouchsafe.dataplane.drop",
@@ -61,6 +64,8 @@ export const EventData = Schema.Struct({
   chip: Schema.optionalKey(Chip),
   emulated: Schema.optionalKey(Schema.Boolean),
   dataplane: Schema.optionalKey(text(96)),
+  /** The other end, as the node found it itself. */
+  peer: Schema.optionalKey(Token),
   edge: Schema.optionalKey(InstanceId),
   term: Schema.optionalKey(U64),
   epoch: Schema.optionalKey(U64),

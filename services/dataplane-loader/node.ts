@@ -17,6 +17,7 @@ import { bootNow } from "../common/kernel/clock.ts"
 import type { ControlCheckOptions } from "../guest/control-check.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
 import { sign } from "../make/envelope.ts"
+import { MakeError } from "../make/errors.ts"
 import { labels } from "../make/labels.ts"
 import { joinMemories, type KernelAction, type Memory, NodeState } from "../make/node-state.ts"
 import type { OpenedRelease } from "../make/release.ts"
@@ -27,6 +28,7 @@ import type { Drop, Plane } from "./dataplane/plane.ts"
 import { carryOut, heldEpochs, rememberedEpochs } from "./kernel-actions.ts"
 import { LeaderHints } from "./leader-hints.ts"
 import { openSignedRelease } from "./open-release.ts"
+import { makePeerProofs, type PeerProofOptions } from "./peer-proofs.ts"
 import type { Rules } from "./rules.ts"
 import { type Attested, beginSession, endSession } from "./session.ts"
 import { statsOf } from "./stats.ts"
@@ -44,6 +46,8 @@ export interface NodeOptions {
   readonly backend: string
   /** What vendors say of the control plane's hardware. */
   readonly collateral?: ControlCheckOptions["collateral"]
+  /** And of its peers', for edges where this node appraises them itself. */
+  readonly peerCollateral?: PeerProofOptions["collateral"]
 }
 
 interface Life {
@@ -105,6 +109,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   /** The node has taken its leave. */
   let left = false
   const rekeys = new Map<string, number>()
+  const proofs = makePeerProofs(bus, { crypto, node, collateral: options.peerCollateral })
   const telling = new Telling()
 
   const data = (more: object) => ({ node, ...more })
@@ -166,15 +171,23 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       }
       return openSignedRelease(crypto, signed, control.releaserKey, own)
     }).pipe(Effect.tapError(recordRefusal))
-    const actions = yield* attempt(() =>
-      core.accept(opened, (wanted, peer, batch) =>
-        vouchPeer(crypto, control.verifierKeys, wanted, peer, batch, current.batches),
-      ),
-    ).pipe(
-      Effect.tapError(recordRefusal),
-      Effect.tapError(({ code }) => Effect.sync(() => renewWhenUnknown(current, code))),
-      Effect.ensuring(Effect.sync(() => forgetSecrets(opened))),
-    )
+    const actions = yield* proofs
+      .prepare(current.workflow, core, opened)
+      .pipe(
+        Effect.flatMap((proven) =>
+          attempt(() => {
+            if (life !== current) throw new MakeError("STALE", "session", "was followed by another meanwhile")
+            return core.accept(proven, (wanted, peer, batch) =>
+              vouchPeer(crypto, control.verifierKeys, wanted, peer, batch, current.batches),
+            )
+          }),
+        ),
+      )
+      .pipe(
+        Effect.tapError(recordRefusal),
+        Effect.tapError(({ code }) => Effect.sync(() => renewWhenUnknown(current, code))),
+        Effect.ensuring(Effect.sync(() => forgetSecrets(opened))),
+      )
     yield* perform(current, actions)
     current.releasedNs = bootNow()
     const lease = leaseNs(current.workflow)
@@ -205,7 +218,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   const rest = Effect.fnUntraced(function* (current: Life, ms: number) {
     const end = bootNow() + BigInt(Math.round(ms)) * MS
     while (bootNow() < end && bootNow() <= current.expectedNs) {
-      if (hints.due(memory?.term, nowMs())) return
+      if (hints.due(memory?.term, nowMs()) || proofs.due(nowMs())) return
       yield* sleepUnlessWoken(Math.min(200, Number((end - bootNow()) / MS) + 1))
       woken.closeUnsafe()
     }
@@ -239,7 +252,9 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (life === undefined) state = "attesting"
     woken.closeUnsafe()
     hints.looked(nowMs())
+    const madeNs = bootNow()
     const session = beginSession(crypto, node, options.runDirectory)
+    yield* proofs.began(compiled, session.nonce, madeNs, nowMs())
     const before = life
     const { breaks } = watch
     const { attested, core } = yield* Effect.gen(function* () {
@@ -270,6 +285,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
           result: attested.result,
           held: before === undefined ? heldEpochs(plane, compiled) : before.state.held,
           memory: recall(before, workflow, compiled),
+          proofs: proofs.expect,
         })
         fresh.followTerm(attested.control.term)
         memory = fresh.memory
@@ -305,6 +321,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       current.workflow !== workflow ||
       hints.due(memory?.term, nowMs()) ||
       now - current.sinceNs > SESSION_NS ||
+      proofs.due(nowMs()) ||
       now > current.expectedNs
     const present = due ? yield* begin(workflow, compiled) : current
     yield* ask(present)
@@ -327,6 +344,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       Effect.sync(() => {
         if (hints.heard(term, memory?.term, nowMs())) woken.openUnsafe()
       }),
+    /** A peer that appraises this node itself wants younger Evidence: a new session gives it. */
+    onRenew: (sender: string | undefined) => Effect.suspend(() => proofs.onRenew(rules, sender, nowMs())),
     /**
      * Turns for ever; pauses longer with each refusal in a row, for a third of the lease at most.
      * @param doubt called when a refusal may mean that there is another workflow than the one that `next` gives

@@ -14,6 +14,7 @@ import { ifIndex, mtuOf } from "../common/kernel/netdev.ts"
 import { listAddresses, openNews } from "../common/kernel/rtnetlink.ts"
 import { controlCollateral } from "../guest/control-collateral.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
+import { peerCollateral } from "../guest/peer-collateral.ts"
 import { MakeError } from "../make/errors.ts"
 import { standingStage } from "../make/standing.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
@@ -213,7 +214,7 @@ const live = (
             policies: rules.edges.flatMap((r) => r.policies),
           })
           known = { workflow, rules }
-          return upgrade(workflow, rules.node.stage)
+          return Effect.andThen(upgrade(workflow, rules.node.stage), ofPeers.need(workflow, node))
         } catch (error) {
           if (!(error instanceof MakeError)) throw error
           known = undefined
@@ -228,6 +229,7 @@ const live = (
       })
 
     const collateral = yield* controlCollateral(trust, own.collateral)
+    const ofPeers = yield* peerCollateral(own.collateral)
     const lives = makeNode(bus, {
       crypto,
       trust,
@@ -237,6 +239,7 @@ const live = (
       watch,
       backend: `bpf/${probeHooks()}`,
       collateral,
+      peerCollateral: ofPeers.view,
     })
     if (own.metrics !== undefined) yield* serveMetrics(own.metrics, lives.stats)
     const tellOf = Effect.fnUntraced(function* (change: Change) {
@@ -265,6 +268,7 @@ const live = (
     yield* Effect.forkScoped(Queue.take(changes).pipe(Effect.flatMap(tellOf), Effect.forever))
     yield* bus.subscribe("release", { node }, (signed) => lives.onRelease(signed))
     yield* bus.subscribe("beacon", {}, (beacon) => lives.onBeacon(beacon))
+    yield* bus.subscribe("renew", { node }, (_, { sender }) => lives.onRenew(sender))
     const newest = yield* knowWorkflow(crypto, trust, { onChange: enforce })
     yield* bus.event({
       type: "vouchsafe.service.ready",

@@ -12,6 +12,7 @@ export const protocolWorkflow = (verified: VerifiedWorkflow): Workflow => {
     digest,
     version: document.version,
     suite: document.suite,
+    ...(document.peers && { peers: document.peers }),
     stages: Object.keys(document.stages).map((id) => ({ id })),
     nodes: document.nodes,
     edges: document.edges,

@@ -20,6 +20,9 @@ export interface WorkflowNode {
   readonly wire: string
 }
 
+/** A verifier's result, or what the node finds in the peer's raw Evidence itself. */
+export type PeerDemand = "results" | "evidence"
+
 export interface WorkflowEdge {
   readonly id: string
   /** Stages. */
@@ -30,6 +33,8 @@ export interface WorkflowEdge {
   readonly port?: number
   /** 1..limits.lanes. */
   readonly lanes: number
+  /** What an end believes of the other; absent: as the workflow says. */
+  readonly peers?: PeerDemand
   /** Only these pairs of nodes, the initiator first; absent: each node of `from` with each of `to`. */
   readonly pairs?: ReadonlyArray<ReadonlyArray<string>>
 }
@@ -42,6 +47,8 @@ export interface Workflow {
   readonly version: number
   /** Of all edges: what seals their releases and encrypts their packets. */
   readonly suite: string
+  /** Of edges that don't say it themselves; absent: results. */
+  readonly peers?: PeerDemand
   readonly stages: ReadonlyArray<{ readonly id: string }>
   readonly nodes: ReadonlyArray<WorkflowNode>
   readonly edges: ReadonlyArray<WorkflowEdge>
@@ -60,6 +67,7 @@ export interface EdgeInstance {
   readonly port: number | undefined
   readonly lanes: number
   readonly suite: SuiteId
+  readonly peers: PeerDemand
 }
 
 /** The same as one of its ends sees it. */
@@ -259,10 +267,20 @@ const compileAll = (workflow: Workflow): ReadonlyArray<EdgeInstance> => {
         port: edge.port,
         lanes: edge.lanes,
         suite,
+        peers: edge.peers ?? workflow.peers ?? "results",
       })
     }
   }
   return instances.sort(byId)
+}
+
+/** Nodes that a node is to appraise itself: those at the other end of an edge that demands it. Both ends demand alike. */
+export const evidencePeers = (workflow: Workflow, nodeId: string): ReadonlySet<string> => {
+  const { byNode } = compiledOf(workflow)
+  const peers = (byNode.get(nodeId) ?? [])
+    .filter((instance) => instance.peers === "evidence")
+    .map(({ initiator, responder }) => (initiator === nodeId ? responder : initiator))
+  return new Set(peers)
 }
 
 const membersOf = (

@@ -13,6 +13,8 @@ export interface HeldEpoch extends EdgeAt {
   /** Whether packets are sent under it. */
   readonly active: boolean
   readonly deadlineBootNs: bigint
+  /** Where peers are known by their Evidence: no lease goes beyond this. Unknown for what an earlier loader installed. */
+  readonly provenUntilBootNs?: bigint
   /** Unknown for what an earlier loader installed. */
   readonly exporter?: Uint8Array
 }

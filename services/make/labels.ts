@@ -12,6 +12,7 @@ export const labels = {
   resultSubject: "vouchsafe/v1/result-subject",
   resultLeaf: "vouchsafe/v1/result-leaf",
   kemKeyDigest: "vouchsafe/v1/kem-key-digest",
+  evidenceDigest: "vouchsafe/v1/evidence-digest",
   list: "vouchsafe/v1/list",
 
   // Evidence.

@@ -35,7 +35,8 @@ const prefixed = (prefix: 0 | 1, ...parts: ReadonlyArray<Uint8Array>): Uint8Arra
   return out
 }
 
-const hashLeaf = (crypto: Crypto, leaf: Uint8Array): Uint8Array => crypto.sha256(prefixed(0, leaf))
+/** 32 bytes. */
+export const hashLeaf = (crypto: Crypto, leaf: Uint8Array): Uint8Array => crypto.sha256(prefixed(0, leaf))
 const hashNode = (crypto: Crypto, left: Uint8Array, right: Uint8Array): Uint8Array =>
   crypto.sha256(prefixed(1, left, right))
 
@@ -50,10 +51,10 @@ const expectSize = (size: number): void => {
  */
 const levels = (
   crypto: Crypto,
-  leaves: ReadonlyArray<Uint8Array>,
+  hashed: ReadonlyArray<Uint8Array>,
 ): ReadonlyArray<ReadonlyArray<Uint8Array>> => {
-  expectSize(leaves.length)
-  let level: ReadonlyArray<Uint8Array> = leaves.map((leaf) => hashLeaf(crypto, leaf))
+  expectSize(hashed.length)
+  let level = hashed
   const all = [level]
   while (level.length > 1) {
     const next: Array<Uint8Array> = []
@@ -79,7 +80,10 @@ export interface Tree {
  * @throws MakeError LIMIT for none or more
  */
 export const buildTree = (crypto: Crypto, leaves: ReadonlyArray<Uint8Array>): Tree => {
-  const all = levels(crypto, leaves)
+  const all = levels(
+    crypto,
+    leaves.map((leaf) => hashLeaf(crypto, leaf)),
+  )
   const root = all.at(-1)?.[0]
   if (root === undefined) throw new MakeError("LIMIT", "merkle.size", "is zero")
   const inclusion = (index: number): Inclusion => {
@@ -95,6 +99,17 @@ export const buildTree = (crypto: Crypto, leaves: ReadonlyArray<Uint8Array>): Tr
     return { index, size: leaves.length, path }
   }
   return { root, size: leaves.length, inclusion }
+}
+
+/**
+ * The root over leaves that are hashed already, in their order.
+ * @param hashed 1..4,096 of 32 bytes
+ * @throws MakeError LIMIT for none or more
+ */
+export const rootOf = (crypto: Crypto, hashed: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const root = levels(crypto, hashed).at(-1)?.[0]
+  if (root === undefined) throw new MakeError("LIMIT", "merkle.size", "is zero")
+  return root
 }
 
 /**

@@ -57,6 +57,8 @@ export interface NodeOptions {
   readonly dhSecret: SecretKey
   /** The node's own result: what vouches for that key. */
   readonly result: VouchedResult
+  /** Without it nothing is installed for edges that demand it. */
+  readonly proofs?: Proofs
   /** What an earlier loader left in the kernel. */
   readonly held?: ReadonlyArray<HeldEpoch>
   readonly memory?: Memory
@@ -86,12 +88,21 @@ export const joinMemories = (a: Memory, b: Memory): Memory => {
 /** Verifies what a release says of a peer, as `vouchPeer`. Called once for each peer that keys are to be derived with. */
 export type Vouch = (wanted: WantedResult, peer: PeerResult, batch: ResultBatch) => VouchedPeer
 
+/**
+ * Until when this node's own appraisal of a peer counts, for edges that demand one; ns of the boot clock.
+ * @throws MakeError NOT_VOUCHED for a peer whose Evidence it has not appraised, for this key and this result
+ */
+export type Proofs = (peer: VouchedPeer) => bigint
+
 interface Derived {
   readonly listed: Listed
   readonly inbound: ReadonlyArray<TrafficKey>
   readonly outbound: ReadonlyArray<TrafficKey>
   readonly exporter: Uint8Array
+  readonly provenUntilBootNs: bigint | undefined
 }
+
+const earlier = (a: bigint, b: bigint): bigint => (a < b ? a : b)
 
 export class NodeState {
   readonly #options: NodeOptions
@@ -312,6 +323,7 @@ export class NodeState {
     if (entry.secret === undefined)
       throw new MakeError("MALFORMED", "edges", "an epoch to install lacks its secret")
     const peer = peers(edge.peer)
+    const provenUntilBootNs = this.#proven(edge, peer)
     const initiates = edge.role === "initiator"
     const keys = deriveEdgeKeys(
       crypto,
@@ -335,7 +347,16 @@ export class NodeState {
       inbound: initiates ? keys.toInitiator : keys.toResponder,
       outbound: initiates ? keys.toResponder : keys.toInitiator,
       exporter: keys.exporter,
+      provenUntilBootNs,
     }
+  }
+
+  #proven(edge: NodeEdge, peer: VouchedPeer): bigint | undefined {
+    if (edge.peers === "results") return undefined
+    const { proofs } = this.#options
+    if (proofs === undefined)
+      throw new MakeError("NOT_VOUCHED", "peers", "are to be known by their Evidence, and none was appraised")
+    return proofs(peer)
   }
 
   #sharedWith(peerKey: Uint8Array): Uint8Array {
@@ -347,15 +368,19 @@ export class NodeState {
     return shared
   }
 
-  #remember({ listed: { instance, epoch, entry }, exporter }: Derived, deadlineBootNs: bigint): void {
+  #remember(
+    { listed: { instance, epoch, entry }, exporter, provenUntilBootNs }: Derived,
+    deadlineBootNs: bigint,
+  ): void {
     const held: HeldEpoch = {
       instance,
       epoch,
       inbound: entry.inbound,
       outbound: entry.outbound,
       active: false,
-      deadlineBootNs,
+      deadlineBootNs: earlier(deadlineBootNs, provenUntilBootNs ?? deadlineBootNs),
       exporter,
+      ...(provenUntilBootNs !== undefined && { provenUntilBootNs }),
     }
     this.#held.set(keyOf(held), held)
     this.#bury(held)
@@ -367,12 +392,19 @@ export class NodeState {
     if (highest === undefined || compareEpochs(epoch, highest) > 0) this.#tombstones.set(instance, epoch)
   }
 
-  #lease({ instance, epoch }: EdgeAt, deadlineBootNs: bigint): KernelAction {
+  #lease({ instance, epoch }: EdgeAt, grantedBootNs: bigint): KernelAction {
     const key = keyOf({ instance, epoch })
     const held = this.#held.get(key)
+    const deadlineBootNs = this.#mayLast(instance, held, grantedBootNs)
     if (held !== undefined) this.#held.set(key, { ...held, deadlineBootNs })
     const { inbound = [], outbound = [] } = held ?? {}
     return { kind: "setLease", instance, epoch, inbound, outbound, deadlineBootNs }
+  }
+
+  /** What rests on a proof ends with it; what an earlier loader installed is not prolonged, since its proof isn't known here. */
+  #mayLast(instance: string, held: HeldEpoch | undefined, grantedBootNs: bigint): bigint {
+    if (held === undefined || this.#edges.get(instance)?.peers !== "evidence") return grantedBootNs
+    return earlier(grantedBootNs, held.provenUntilBootNs ?? held.deadlineBootNs)
   }
 
   #activate({ instance, epoch }: EdgeAt): ReadonlyArray<KernelAction> {

@@ -16,20 +16,25 @@ export interface Quoted {
   /** The releaser that this Evidence vouches for. */
   readonly releaser: string
   readonly inclusion: Inclusion
+  /** All that stand under the root, in their order. */
+  readonly leaves: ReadonlyArray<Uint8Array>
 }
 
 interface Waiting {
+  readonly node: string
   readonly leaf: Uint8Array
   readonly answer: Deferred.Deferred<Quoted, Refused>
 }
 
 /**
  * @param quote asks the attester of the leader's guest for Evidence over a root
+ * @param beside leaves that are to stand under the root too, by who is asking; as many as there is room for
  * @returns a function that waits until a nonce has been quoted
  */
 export const makeHelloBatch = Effect.fn("makeHelloBatch")(function* (
   crypto: Crypto,
   quote: (root: Uint8Array, leaves: number) => Effect.Effect<Pick<Quoted, "control" | "releaser">, Refused>,
+  beside: (asking: ReadonlyArray<string>) => ReadonlyArray<Uint8Array> = () => [],
 ) {
   const waiting = yield* Queue.bounded<Waiting>(limits.batchLeaves)
 
@@ -52,14 +57,14 @@ export const makeHelloBatch = Effect.fn("makeHelloBatch")(function* (
   })
 
   const answer = Effect.fnUntraced(function* (batch: ReadonlyArray<Waiting>) {
-    const tree = buildTree(
-      crypto,
-      batch.map(({ leaf }) => leaf),
-    )
+    const own = batch.map(({ leaf }) => leaf)
+    const asking = batch.map(({ node }) => node)
+    const leaves = [...own, ...beside(asking)].slice(0, limits.batchLeaves)
+    const tree = buildTree(crypto, leaves)
     const quoted = yield* Effect.result(quote(tree.root, tree.size))
     for (const [index, { answer }] of batch.entries()) {
       yield* Result.isSuccess(quoted)
-        ? Deferred.succeed(answer, { ...quoted.success, inclusion: tree.inclusion(index) })
+        ? Deferred.succeed(answer, { ...quoted.success, inclusion: tree.inclusion(index), leaves })
         : Deferred.fail(answer, quoted.failure)
     }
   })
@@ -68,7 +73,7 @@ export const makeHelloBatch = Effect.fn("makeHelloBatch")(function* (
   return (node: string, nonce: Uint8Array) =>
     Effect.gen(function* () {
       const answer = yield* Deferred.make<Quoted, Refused>()
-      yield* Queue.offer(waiting, { leaf: helloLeaf("node", node, nonce), answer })
+      yield* Queue.offer(waiting, { node, leaf: helloLeaf("node", node, nonce), answer })
       return yield* Deferred.await(answer)
     })
 })

@@ -27,6 +27,7 @@ import { labels } from "../make/labels.ts"
 import { resultDigest } from "../make/result.ts"
 import { makeHelloBatch } from "./hello-batch.ts"
 import { type Leader, Leaders } from "./leaders.ts"
+import { makePeerProofs } from "./peer-proofs.ts"
 import { makeRecords } from "./records.ts"
 import { makeResultBatch } from "./result-batch.ts"
 import { ToldTerm } from "./told-term.ts"
@@ -135,7 +136,8 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     }
     return yield* failure
   })
-  const quoted = yield* makeHelloBatch(crypto, quote)
+  const proofs = makePeerProofs(bus, crypto, known.current)
+  const quoted = yield* makeHelloBatch(crypto, quote, proofs.beside)
   /** Whoever has a fresh challenge is likely to answer it soon. */
   const answersDue = () =>
     [...outstanding.values()].some(({ issuedMs }) => monotonicMs() - issuedMs < ANSWER_DUE_MS)
@@ -173,12 +175,14 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     told.hear(hello.term, Date.now(), monotonicMs())
     if (leaders.inOrder(monotonicMs()).length === 0)
       return yield* refuse("NO_BEACON", "releaser", "no key-releaser has been heard lately")
-    const { control: evidence, releaser, inclusion } = yield* quoted(node, hello.nonce)
+    proofs.heard(node, hello.nonce)
+    const { control: evidence, releaser, inclusion, leaves } = yield* quoted(node, hello.nonce)
     const fresh = leaders.newest(releaser)
     if (fresh === undefined || fresh.term !== evidence.claims.term)
       return yield* refuse("NO_LEADER", "releaser", "another term has begun meanwhile")
     const challenge = yield* attempt(() => book.issue(node, hello.session, fresh.nonce, monotonicMs()))
     const controlDigest = controlEvidenceDigest(crypto, evidence)
+    proofs.shown(node, { control: evidence, leaves })
     outstanding.set(node, {
       ...challenge,
       workflow,
@@ -214,6 +218,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       Effect.tapError(recorded("vouchsafe.attestation.refused", node)),
     )
     outstanding.delete(node)
+    const shown = proofs.answered(node)
     if (asked === undefined) return yield* refuse("STALE", "challenge", "is not outstanding for this node")
     const at = new Date()
     const verdict = yield* appraise(evidence, asked, at)
@@ -228,8 +233,16 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     if (withdrawals.full(node, asked.workflow))
       return yield* refuse("TOO_OFTEN", "node", "has more results in force than could be taken back")
     const { domain, workflow, dh_key: dhKey } = verdict.result
-    const body = encode(AttestationResult, verdict.result)
-    const result = yield* signed({ domain, workflow, node, dhKey, body })
+    const packed = shown && proofs.pack(evidence)
+    const body = encode(AttestationResult, {
+      ...verdict.result,
+      ...(packed && { evidence: packed.digest }),
+    })
+    const storing =
+      shown && packed ? proofs.store(shown, packed.packed, body, asked.controlDigest) : Effect.void
+    const [result] = yield* Effect.all([signed({ domain, workflow, node, dhKey, body }), storing], {
+      concurrency: 2,
+    })
     withdrawals.keep({ evidence, asked, verdict, at, digest: resultDigest(crypto, body) })
     yield* keep?.({ ...given, result }) ?? Effect.void
     return { v: 1 as const, kind: "result" as const, result }
@@ -269,6 +282,9 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
           },
     )
 
+  yield* bus.subscribe("fresh", {}, ({ nonce }, { tokens }) =>
+    Effect.sync(() => proofs.heard(tokens.node, nonce)),
+  )
   // All nodes of a workflow may come at once; each of them has few places of these.
   const places = { inFlightMax: limits.nodes }
   yield* bus.serve(

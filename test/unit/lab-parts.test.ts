@@ -14,7 +14,7 @@ import type { Event } from "../../schemas/messages/event.ts"
 
 describe("parseOptions", () => {
   it("takes its options in any order", () => {
-    const options = { once: false, json: false, underlay: "ipv4" }
+    const options = { once: false, json: false, underlay: "ipv4", peers: "results" }
     expect(parseOptions([])).toEqual({ kind: "run", options })
     expect(parseOptions(["--json", "--once"])).toEqual({
       kind: "run",
@@ -27,6 +27,11 @@ describe("parseOptions", () => {
   })
   it.each(["--onc", "once", "-1", "--once=1", ""])("refuses %j", (argument) => {
     expect(parseOptions(["--json", argument])).toEqual({ kind: "wrong", argument })
+  })
+  it("knows two ways to know peers", () => {
+    expect(parseOptions(["--peers", "evidence"])).toMatchObject({ options: { peers: "evidence" } })
+    expect(parseOptions(["--peers", "hearsay"])).toEqual({ kind: "wrong", argument: "--peers hearsay" })
+    expect(parseOptions(["--peers"])).toEqual({ kind: "wrong", argument: "--peers" })
   })
   it("knows two underlays", () => {
     expect(parseOptions(["--underlay", "ipx"])).toEqual({ kind: "wrong", argument: "--underlay ipx" })

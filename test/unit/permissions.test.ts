@@ -59,7 +59,7 @@ describe("permissions, as text", () => {
       expect(subject).not.toMatch(/^[>*]/)
       if (subject.includes(">")) expect(subject).toMatch(/^_INBOX\.(\*|[a-z]+-x1)\.>$/)
       expect(subject).toMatch(
-        /^(vs\.v1\.|_INBOX\.|\$JS\.API\.|\$KV\.workflows\.lab$|\$KV\.collateral\.\*$|\$KV\.leaders\.lab$)/,
+        /^(vs\.v1\.|_INBOX\.|\$JS\.API\.|\$KV\.workflows\.lab$|\$KV\.collateral\.\*$|\$KV\.leaders\.lab$|\$KV\.proofs\.\*$)/,
       )
     }
     expect(subscribe.filter((subject) => subject.startsWith("_INBOX"))).toEqual([`_INBOX.${role}-x1.>`])

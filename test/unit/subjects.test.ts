@@ -63,6 +63,7 @@ describe("a subject that arrived", () => {
         identity: "loader-n1",
         domain: "lab",
         key: "amd-crl-Milan",
+        digest: "0d".repeat(32),
       }
       const text = subject("vs.v1", name, tokens)
       expect(tokens).toMatchObject(parse("vs.v1", name, text) ?? {})

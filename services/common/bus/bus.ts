@@ -10,6 +10,7 @@ import { makeEvents } from "./events.ts"
 import { makeLeaders } from "./leaders.ts"
 import { listener } from "./listen.ts"
 import { type Connection, connect, mayRetry, type Status } from "./nats.ts"
+import { makeProofs } from "./proofs.ts"
 import { server } from "./serve.ts"
 import { inbox, SubjectError, subject } from "./subject.ts"
 import { BusError, type BusShape } from "./types.ts"
@@ -211,6 +212,7 @@ const make = (config: BusConfig) =>
       },
       leaders: { ...leaders, watch: (...of) => inBoth(core, leaders.watch(...of)) },
       collateral: makeCollateral(core),
+      proofs: makeProofs(core),
       ensureStreams: events.ensureStreams,
       counters: () => counting.snapshot(),
       closed: Effect.raceFirst(Deferred.await(deaf), ended(connection)),

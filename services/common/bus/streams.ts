@@ -1,4 +1,4 @@
-/** JetStream as far as the project uses it: four streams, kept by the operator, read with direct gets and no consumers. */
+/** JetStream as far as the project uses it: five streams, kept by the operator, read with direct gets and no consumers. */
 import { limits } from "../../../schemas/limits.ts"
 import { fill } from "../../../schemas/pattern.ts"
 import { streams, subjects } from "../../../schemas/subjects.ts"
@@ -19,6 +19,10 @@ export const collateralSubject = (key: string): string => `$KV.${streams.collate
 /** The stream behind the bucket of leaders. */
 export const LEADER_STREAM = `KV_${streams.leaders}`
 export const leaderSubject = (key: string): string => `$KV.${streams.leaders}.${key}`
+
+/** The stream behind the bucket of proofs, and the subject of one of its keys: a digest in hex, or `*`. */
+export const PROOF_STREAM = `KV_${streams.proofs}`
+export const proofSubject = (key: string): string => `$KV.${streams.proofs}.${key}`
 
 const common = {
   retention: "limits",
@@ -69,6 +73,16 @@ export const settings = (prefix: string) => [
     max_msgs_per_subject: 1,
     max_bytes: 65_536,
     max_msg_size: subjects.leader.bytesMax + 1_024,
+    discard: "old",
+  },
+  {
+    ...common,
+    name: PROOF_STREAM,
+    subjects: [proofSubject("*")],
+    max_age: limits.peerEvidenceMs * 1_000_000,
+    max_msgs_per_subject: 1,
+    max_bytes: 64 * MIB,
+    max_msg_size: limits.proofBytes + 1_024,
     discard: "old",
   },
 ]

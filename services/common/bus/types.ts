@@ -2,6 +2,7 @@
 import { Data, type Effect, type Scope } from "effect"
 import type { CollateralPiece } from "../../../schemas/messages/collateral.ts"
 import type { Event } from "../../../schemas/messages/event.ts"
+import type { Proof } from "../../../schemas/messages/peer.ts"
 import type { Leader } from "../../../schemas/messages/release.ts"
 import type { SubjectName, subjects } from "../../../schemas/subjects.ts"
 import type { SignedWorkflow } from "../../../schemas/workflow.ts"
@@ -148,6 +149,13 @@ export interface BusShape {
     readonly put: (key: string, piece: CollateralPiece) => Effect.Effect<void, BusError>
   }
 
+  readonly proofs: {
+    /** What is stored under a digest (32 bytes), packed; undefined when there is nothing. Nothing of it has been checked. */
+    readonly get: (digest: Uint8Array) => Effect.Effect<Uint8Array | undefined, BusError>
+    /** Stores one under the digest that its readers know (verifier only). */
+    readonly put: (digest: Uint8Array, proof: Proof) => Effect.Effect<void, BusError>
+  }
+
   readonly leaders: {
     /**
      * Stores who leads, if the entry with sequence `last` is still the newest (0: there is none), and gives the new one's
@@ -164,7 +172,7 @@ export interface BusShape {
     readonly most: number
   }) => Effect.Effect<ReadonlyArray<StoredEvent>, BusError>
 
-  /** Makes the stream EVENTS and the bucket of workflows, or brings them to today's settings (operator only). */
+  /** Makes the stream EVENTS and the buckets, or brings them to today's settings (operator only). */
   readonly ensureStreams: Effect.Effect<void, BusError>
 
   /** What has been counted since the start. */

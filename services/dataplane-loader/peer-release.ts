@@ -1,0 +1,55 @@
+/** What of a release waits for proof: epochs to install on edges whose other end this node has to appraise itself. */
+
+import type { WantedPeer } from "../guest/appraise-peer.ts"
+import type { NodeEdge } from "../make/edges.ts"
+import { type EdgeAt, keyOf } from "../make/held.ts"
+import { peersOf } from "../make/node-rules.ts"
+import type { EdgeRelease, OpenedRelease } from "../make/release.ts"
+
+const demands = (
+  edges: ReadonlyMap<string, NodeEdge>,
+  { instance }: Pick<EdgeRelease, "instance">,
+): boolean => edges.get(instance)?.peers === "evidence"
+
+const isNew = (held: ReadonlySet<string>, { instance, term, epoch, state }: EdgeRelease): boolean =>
+  state === "install" && !held.has(keyOf({ instance, epoch: { term, n: epoch } }))
+
+const heldKeys = (held: ReadonlyArray<EdgeAt>): ReadonlySet<string> => new Set(held.map(keyOf))
+
+/**
+ * Peers, each once, that keys are to be derived with on such edges. Of a release that the core hasn't judged yet: whatever
+ * is wrong in it, the core refuses.
+ * @throws MakeError MALFORMED for a peer that is there twice
+ */
+export const peersToProve = (
+  edges: ReadonlyMap<string, NodeEdge>,
+  held: ReadonlyArray<EdgeAt>,
+  release: OpenedRelease,
+): ReadonlyArray<WantedPeer> => {
+  const known = heldKeys(held)
+  const told = peersOf(release)
+  const wanted = new Map<string, WantedPeer>()
+  for (const entry of release.payload.edges) {
+    if (!demands(edges, entry) || !isNew(known, entry)) continue
+    // The other end by this node's own document, never by the release.
+    const id = edges.get(entry.instance)?.peer ?? entry.peer
+    const peer = told.get(id)
+    if (peer !== undefined) wanted.set(id, { node: id, dhKey: peer.dh_key, result: peer.result })
+  }
+  return [...wanted.values()]
+}
+
+/** The release without epochs to install whose other end isn't proven: as if it had not named them yet. */
+export const withoutUnproven = (
+  edges: ReadonlyMap<string, NodeEdge>,
+  held: ReadonlyArray<EdgeAt>,
+  release: OpenedRelease,
+  proven: ReadonlySet<string>,
+): OpenedRelease => {
+  const known = heldKeys(held)
+  const waits = (entry: EdgeRelease) =>
+    demands(edges, entry) && isNew(known, entry) && !proven.has(edges.get(entry.instance)?.peer ?? entry.peer)
+  const { payload } = release
+  if (!payload.edges.some(waits)) return release
+  return { ...release, payload: { ...payload, edges: payload.edges.filter((entry) => !waits(entry)) } }
+}
