@@ -17,10 +17,12 @@ export interface ElectionOptions {
   readonly control: string
   /** The term of the reign, if there is one. */
   readonly term: () => bigint | undefined
+  /** When the document in force ends, ms since 1970; undefined before the first. */
+  readonly end: () => number | undefined
   readonly ownFailures: () => number
   /** Begins a reign; also in place of the present one. */
   readonly begin: Effect.Effect<void>
-  readonly end: Effect.Effect<void>
+  readonly resign: Effect.Effect<void>
 }
 
 const nowMs = () => performance.now()
@@ -36,7 +38,7 @@ export const makeElection = (bus: Bus["Service"], options: ElectionOptions) => {
   const follow = Effect.suspend(() => {
     if (candidate.leads === led) return Effect.void
     led = candidate.leads
-    return led ? options.begin : options.end
+    return led ? options.begin : options.resign
   })
 
   const turn = Effect.gen(function* () {
@@ -57,7 +59,7 @@ export const makeElection = (bus: Bus["Service"], options: ElectionOptions) => {
 
   const claimed = (term: bigint): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (!isCredible(term, Date.now())) return Effect.void
+      if (!isCredible(term, Date.now(), options.end())) return Effect.void
       return higher.claim(term, candidate.leads ? options.term() : undefined, nowMs())
         ? options.begin
         : Effect.void

@@ -152,12 +152,16 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     instance,
     control: options.control,
     term: () => reign?.core.term,
+    end: () => {
+      const workflow = known?.current()
+      return workflow && Date.parse(workflow.document.not_after)
+    },
     ownFailures: verifiers.ownFailures,
     begin: Effect.suspend(() => {
       const workflow = known?.current()
       return workflow === undefined ? Effect.void : begin(workflow)
     }),
-    end: Effect.suspend(() => {
+    resign: Effect.suspend(() => {
       const term = reign?.core.term
       finish()
       write()

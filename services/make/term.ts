@@ -12,6 +12,13 @@ const PER_MS = 4_096n
  * their end; less would lock this releaser out when another one's clock was wrong.
  */
 export const AHEAD_MAX = 366n * 86_400_000n * PER_MS
+/**
+ * How far above the end of the document in force. No releaser reigns past that end by its own clock, however wrong the clock
+ * is, so that no node can honestly have followed more; what is left is for documents before with a later end, and for terms
+ * that rose one above the other. A bound by the own clock alone would be tighter, and would let whoever sets one control
+ * plane's clock forward lock all nodes out when the clock is right again.
+ */
+export const PAST_END_MAX = 86_400_000n * PER_MS
 
 export interface TermInputs {
   /** The last one that this process has begun. */
@@ -25,8 +32,13 @@ export interface TermInputs {
 
 const byClock = (wallMs: number): bigint => BigInt(Math.max(1, Math.floor(wallMs - ORIGIN_MS))) * PER_MS
 
-/** Whether a term that was heard of is one that the next may be put above. */
-export const isCredible = (heard: bigint, wallMs: number): boolean => heard <= byClock(wallMs) + AHEAD_MAX
+/**
+ * Whether a term that was heard of is one that the next may be put above.
+ * @param endMs the end of the document in force, ms since 1970; absent where none is known
+ */
+export const isCredible = (heard: bigint, wallMs: number, endMs = Number.POSITIVE_INFINITY): boolean =>
+  heard <= byClock(wallMs) + AHEAD_MAX &&
+  (endMs === Number.POSITIVE_INFINITY || heard <= byClock(endMs) + PAST_END_MAX)
 
 /**
  * A term above the last one of this process, above what it credibly has heard of, and, as long as the clocks of the

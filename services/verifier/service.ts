@@ -172,7 +172,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
         "node",
         "the workflow revokes it, its machine or all that its stage takes",
       )
-    told.hear(hello.term, Date.now(), monotonicMs())
+    told.hear(hello.term, Date.now(), Date.parse(workflow.document.not_after), monotonicMs())
     if (leaders.inOrder(monotonicMs()).length === 0)
       return yield* refuse("NO_BEACON", "releaser", "no key-releaser has been heard lately")
     proofs.heard(node, hello.nonce)

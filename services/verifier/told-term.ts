@@ -14,9 +14,13 @@ export class ToldTerm {
     return this.#term
   }
 
-  /** @param wallMs ms since 1970. @param nowMs of a monotonic clock */
-  hear(term: bigint, wallMs: number, nowMs: number): void {
-    if (!isCredible(term, wallMs)) return
+  /**
+   * @param wallMs ms since 1970
+   * @param endMs when the document in force ends; ms since 1970
+   * @param nowMs of a monotonic clock
+   */
+  hear(term: bigint, wallMs: number, endMs: number, nowMs: number): void {
+    if (!isCredible(term, wallMs, endMs)) return
     if (term <= this.#term && nowMs - this.#atMs <= TOLD_MS) return
     this.#term = term
     this.#atMs = nowMs
