@@ -1,8 +1,8 @@
 /** A kernel's tables as the loader sees them, with the rules that no kernel may be asked to break. */
 
+import { bootNow } from "../../services/common/kernel/clock.ts"
 import { KernelError } from "../../services/common/kernel/errors.ts"
 import type { NewAssociation, Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
-import { bootNow } from "./adversary-clock.ts"
 import { DATAPLANE } from "./adversary-domain.ts"
 
 type Direction = "in" | "out"
@@ -216,4 +216,39 @@ export class ModelPlane {
     }
     return plane as unknown as Plane
   }
+}
+
+/** Where what one node would send now is opened by another under another key: the edge's two ends, by name. */
+export const disagreements = (planes: ReadonlyMap<string, ModelPlane>): ReadonlyArray<string> => {
+  const found: string[] = []
+  for (const [name, plane] of planes)
+    for (const { index, id } of plane.edges)
+      for (const held of plane.sealing(index))
+        for (const [other, peer] of planes) {
+          if (peer === plane) continue
+          const opening = peer.opening(held.spi)
+          if (
+            opening !== undefined &&
+            opening.key !== held.key &&
+            opening.lane === held.lane &&
+            opening.edge === peer.indexOf(id)
+          )
+            found.push(`${name} and ${other} have different keys of one index`)
+        }
+  return found
+}
+
+/** Whether a node sends on every lane of each of `edges` edges, and the other ends open it. */
+export const sendsOnAll = (planes: ReadonlyMap<string, ModelPlane>, node: string, edges: number): boolean => {
+  const plane = planes.get(node)
+  if (plane?.edges.length !== edges) return false
+  return plane.edges.every(({ index, id, lanes }) => {
+    const sealing = plane.sealing(index)
+    const [peer] = [...planes.values()].filter((each) => each !== plane && each.indexOf(id) !== undefined)
+    return (
+      sealing.length === lanes &&
+      peer !== undefined &&
+      sealing.every(({ spi, key }) => peer.opening(spi)?.key === key)
+    )
+  })
 }

@@ -7,7 +7,7 @@ import { type Sent, Server, serveBy } from "./adversary-bus.ts"
 import { Ideal } from "./adversary-crypto.ts"
 import { type Domain, guests, LEASE_MS, type Machine, nodes } from "./adversary-domain.ts"
 import { hex } from "./adversary-messages.ts"
-import { ModelPlane } from "./adversary-plane.ts"
+import { disagreements, ModelPlane, sendsOnAll } from "./adversary-plane.ts"
 import { type Running, Services } from "./adversary-services.ts"
 import { Chance, seize, VirtualTime } from "./adversary-virtual.ts"
 import { type Asked, Witness } from "./adversary-witness.ts"
@@ -242,24 +242,11 @@ export class World {
   check(): void {
     const { revokedMs } = this.witness
     if (revokedMs !== undefined && this.time.nowMs > revokedMs + LEASE_MS + 5) this.#expectNoGammas()
-    for (const node of this.nodes.values())
-      for (const { index, id } of node.plane.edges)
-        for (const held of node.plane.sealing(index)) {
-          for (const peer of this.nodes.values()) {
-            if (peer === node) continue
-            const opening = peer.plane.opening(held.spi)
-            if (
-              opening !== undefined &&
-              opening.key !== held.key &&
-              opening.lane === held.lane &&
-              opening.edge === peer.plane.indexOf(id)
-            )
-              this.accuse(
-                "both ends agree or have none",
-                `${node.id} and ${peer.id} have different keys of one index`,
-              )
-          }
-        }
+    for (const detail of disagreements(this.#planes)) this.accuse("both ends agree or have none", detail)
+  }
+
+  get #planes(): ReadonlyMap<string, ModelPlane> {
+    return new Map([...this.nodes].map(([id, { plane }]) => [id, plane]))
   }
 
   #expectNoGammas(): void {
@@ -277,22 +264,10 @@ export class World {
   /** Both ends of every edge send, and the other end opens it. */
   whole(): boolean {
     const gone = this.stored === this.domain.workflows[0] ? "" : "gamma"
+    const planes = this.#planes
     return [...this.nodes.values()].every((node) => {
       if (node.id === gone) return node.plane.alive.length === 0
-      const { edges } = node.plane
-      const wanted = node.id === "beta" && gone === "" ? 2 : 1
-      if (edges.length !== wanted) return false
-      return edges.every(({ index, id }) => {
-        const sealing = node.plane.sealing(index)
-        const peer = [...this.nodes.values()].find(
-          (each) => each !== node && each.plane.indexOf(id) !== undefined,
-        )
-        return (
-          sealing.length > 0 &&
-          peer !== undefined &&
-          sealing.every(({ spi, key }) => peer.plane.opening(spi)?.key === key)
-        )
-      })
+      return sendsOnAll(planes, node.id, node.id === "beta" && gone === "" ? 2 : 1)
     })
   }
 
