@@ -71,6 +71,7 @@ const SESSION_NS = 300_000n * MS
  * there is another verifier. A sixth of the lease leaves time for both ends of an edge to do so before their leases end.
  */
 const unansweredNs = (leaseNs: bigint): bigint => (leaseNs / 6n < 6_000n * MS ? leaseNs / 6n : 6_000n * MS)
+/** Then twice as long and four times: an answer that is late because the machine is slow is no good once the next is asked for. */
 const ASK_AGAIN_MS = 1_000
 const CLAIM_LOOK_MS = 20
 const REFUSED_MS_MAX = 30_000
@@ -106,6 +107,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   let rules: Rules | undefined
   let state: Stats["state"] = "denied"
   let failures = 0
+  /** Requests in a row without an answer in their time. */
+  let unanswered = 0
   /** The node has taken its leave. */
   let left = false
   const rekeys = new Map<string, number>()
@@ -326,12 +329,14 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     const present = due ? yield* begin(workflow, compiled) : current
     yield* ask(present)
     const asked = bootNow()
-    yield* sleepUnlessWoken(ASK_AGAIN_MS)
+    const patienceMs = ASK_AGAIN_MS * 2 ** Math.min(unanswered, 2)
+    yield* sleepUnlessWoken(patienceMs)
     if (hints.due(memory?.term, nowMs())) return
     woken.closeUnsafe()
+    unanswered = present.releasedNs >= asked ? 0 : unanswered + 1
     // Answered: rest until the lease is a third over, a little earlier or later than the others. Else ask again.
     const third = Number(leaseNs(workflow) / 3n / MS)
-    if (present.releasedNs >= asked) yield* rest(present, third * (0.9 + Math.random() * 0.2) - ASK_AGAIN_MS)
+    if (present.releasedNs >= asked) yield* rest(present, third * (0.9 + Math.random() * 0.2) - patienceMs)
   })
 
   const leaseNs = (workflow: VerifiedWorkflow) =>

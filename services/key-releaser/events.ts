@@ -1,6 +1,7 @@
 /** What the releaser puts on record. Few things that happen are an event each; many at once share events, none is left out. */
+import { Effect, Latch } from "effect"
 import { EVENT_LIST_MAX, type EventData } from "../../schemas/messages/event.ts"
-import type { EventDraft } from "../common/bus/types.ts"
+import type { BusShape, EventDraft } from "../common/bus/types.ts"
 import type { ReleaseOutput, ReleaserEvent } from "../make/releaser.ts"
 
 /** From this many of one kind on they are told together. */
@@ -49,29 +50,63 @@ export const eventsOf = (events: ReadonlyArray<ReleaserEvent>): ReadonlyArray<Ev
     return ofEdges && group.length >= MANY ? together(event, group) : group.map(single)
   })
 
-export const sentEvents = (releases: ReadonlyArray<ReleaseOutput>): ReadonlyArray<EventDraft> => {
+interface Sent {
+  readonly node: string
+  readonly term: bigint
+  readonly sequence: bigint
+  readonly epochs: number
+}
+
+export const sentEvents = (releases: ReadonlyArray<Sent>): ReadonlyArray<EventDraft> => {
   const type = "vouchsafe.release.sent"
   if (releases.length < MANY) {
-    return releases.map(({ node, header, payload }) => ({
+    return releases.map(({ node, term, sequence, epochs }) => ({
       type,
       subject: node,
-      data: {
-        node,
-        term: header.term,
-        message: `release ${header.sequence} with ${payload.edges.length} edge epochs`,
-      },
+      data: { node, term, message: `release ${sequence} with ${epochs} edge epochs` },
     }))
   }
-  return chunks(releases).map((part) => ({
-    type,
-    data: {
-      ...(part[0] === undefined ? {} : { term: part[0].header.term }),
-      releases: part.map(({ node, header, payload }) => ({
+  return [...Map.groupBy(releases, ({ term }) => term)].flatMap(([term, ofTerm]) =>
+    chunks(ofTerm).map((part) => ({
+      type,
+      data: {
+        term,
+        releases: part.map(({ node, sequence, epochs }) => ({ node, sequence, epochs })),
+        message: `${part.length} releases`,
+      },
+    })),
+  )
+}
+
+/** Gathers for `gatherMs` what happened and what was sent; the scope's end keeps nothing back. */
+export const makeRecord = Effect.fn("makeRecord")(function* (bus: BusShape, gatherMs: number) {
+  let events: Array<ReleaserEvent> = []
+  let releases: Array<Sent> = []
+  const any = yield* Latch.make(false)
+  const tell = Effect.suspend(() => {
+    const drafts = [...eventsOf(events), ...sentEvents(releases)]
+    events = []
+    releases = []
+    any.closeUnsafe()
+    return Effect.forEach(drafts, bus.event, { discard: true })
+  })
+  yield* Effect.addFinalizer(() => tell)
+  yield* Effect.forkScoped(
+    any.await.pipe(Effect.andThen(Effect.sleep(gatherMs)), Effect.andThen(tell), Effect.forever),
+  )
+  return {
+    happened: (event: ReleaserEvent): void => {
+      events.push(event)
+      any.openUnsafe()
+    },
+    sent: ({ node, header, payload }: ReleaseOutput): void => {
+      releases.push({
         node,
+        term: header.term,
         sequence: header.sequence,
         epochs: payload.edges.length,
-      })),
-      message: `${part.length} releases`,
+      })
+      any.openUnsafe()
     },
-  }))
-}
+  }
+})

@@ -32,15 +32,16 @@ import { forbiddenNodes } from "../make/standing.ts"
 import { nextTerm, randomLow } from "../make/term.ts"
 import { isInForce, type VerifiedWorkflow } from "../make/workflow-document.ts"
 import { makeElection } from "./election.ts"
-import { eventsOf, sentEvents } from "./events.ts"
+import { makeRecord } from "./events.ts"
 import { makeKnownVerifiers } from "./known-verifiers.ts"
 import { hearOrders } from "./orders.ts"
 
 const TICK_MS = 250
-/** How long a change waits for others, see `release`. */
-const QUIET_MS = 10
-const GATHER_MS_MIN = 20
-const GATHER_MS_MAX = 1_000
+/** How often it is looked whether more releases are ready, while some wait, and how many are made before the bus has its turn. */
+const LOOK_MS = 5
+const AT_ONCE = 4
+/** What is put on record waits so long for more of its kind. */
+const RECORD_MS = 50
 /** Of one verifier. */
 const WITHDRAWALS_WAITING = 64
 const nowMs = () => performance.now()
@@ -77,9 +78,6 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   let others: ReadonlyArray<Uint8Array> = []
   /** Of reigns before: their keys may still be in kernels. */
   let inherited: ReadonlyArray<Inherited> = []
-  /** When something changed last, and what the last releases cost. */
-  let changedMs = 0
-  let costMs = 0
 
   /** What this guest's Evidence is to bind. */
   const write = (): void =>
@@ -184,43 +182,43 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     )
   }
 
+  const record = yield* makeRecord(bus, RECORD_MS)
+
   const send = Effect.fnUntraced(function* (output: ReleaseOutput) {
     const signed = sealed(output)
     for (const { secret } of output.payload.edges) secret?.fill(0)
     yield* bus.publish("release", { node: output.node }, signed)
+    record.sent(output)
   })
 
   const carryOut = Effect.fnUntraced(function* (outputs: ReadonlyArray<ReleaserOutput>) {
-    const releases = outputs.filter((output) => output.kind === "release")
-    for (const event of eventsOf(outputs.filter((output) => output.kind === "event"))) yield* bus.event(event)
-    yield* Effect.forEach(releases, send, { discard: true })
-    for (const event of sentEvents(releases)) yield* bus.event(event)
+    for (const output of outputs) {
+      if (output.kind === "release") yield* send(output)
+      else record.happened(output)
+    }
   })
 
   /** Something may wait to be released. */
   const touched = yield* Latch.make(false)
   const take = (outputs: ReadonlyArray<ReleaserOutput>) => {
-    changedMs = nowMs()
     touched.openUnsafe()
     return carryOut(outputs)
   }
 
-  /**
-   * Waits until nothing has changed for a moment, or long enough: the more the last releases cost, the longer, so that a
-   * burst of joining nodes is not answered one by one.
-   */
+  /** Sends what is ready, a few at a time: the first nodes work while the next ones' are sealed. */
   const release = Effect.gen(function* () {
     yield* touched.await
     touched.closeUnsafe()
-    const since = nowMs()
-    const most = Math.min(GATHER_MS_MAX, Math.max(GATHER_MS_MIN, 2 * costMs))
-    const quiet = Math.max(QUIET_MS, costMs / 4)
-    while (nowMs() - changedMs < quiet && nowMs() - since < most) yield* Effect.sleep(QUIET_MS / 2)
     const core = reigning()?.core
     if (core === undefined) return
-    const from = nowMs()
-    yield* carryOut(core.flush(from))
-    costMs = nowMs() - from
+    const releases = core.flush(nowMs(), AT_ONCE)
+    yield* carryOut(releases)
+    if (releases.length === AT_ONCE) {
+      touched.openUnsafe()
+      return yield* Effect.yieldNow
+    }
+    yield* Effect.sleep(LOOK_MS)
+    if (core.waits(nowMs())) touched.openUnsafe()
   })
 
   /** Of each sender: one that sends what is refused as fast as it can must not push the others' events out. */

@@ -57,6 +57,8 @@ export class EdgeMachine {
   readonly #edges: ReadonlyMap<string, EdgeRecord>
   readonly #edgesOf: ReadonlyMap<string, ReadonlyArray<EdgeRecord>>
   readonly #spis: ReadonlyMap<string, SpiAllocator>
+  /** Where among a node's edges one was seen last that waits for its other end. */
+  readonly #seen = new Map<string, number>()
 
   /** @throws MakeError for a workflow that doesn't compile */
   constructor(options: EdgeMachineOptions) {
@@ -101,6 +103,26 @@ export class EdgeMachine {
       if (pending !== undefined) generations.push(pending)
     }
     return generations
+  }
+
+  /** Whether any of the node's edges waits for what its other end does: to come, or to confirm what this one has. */
+  expects(node: string): boolean {
+    const records = this.of(node)
+    const from = this.#seen.get(node) ?? 0
+    for (let i = 0; i < records.length; i++) {
+      const at = (from + i) % records.length
+      const record = records[at]
+      if (record === undefined || !this.#awaitsPeer(record, node)) continue
+      this.#seen.set(node, at)
+      return true
+    }
+    return false
+  }
+
+  #awaitsPeer({ edge, pending, current }: EdgeRecord, node: string): boolean {
+    if (pending !== undefined) return pending.exporters.has(node)
+    const peer = edge.initiator === node ? edge.responder : edge.initiator
+    return current === undefined && this.#options.nodes.live(peer) === undefined
   }
 
   /** Begins an epoch wherever both ends are there and none that rests on their results is in use or on its way. */

@@ -42,6 +42,8 @@ export interface VouchedNode {
   sequence: bigint
   acknowledged: bigint
   sentMs: number
+  /** Releases in a row that went out because the one before was not acknowledged in time. */
+  unheard: number
   /** The nonce that the newest release answered. */
   answered: Uint8Array | undefined
   /** What recent releases said, by sequence, so that an acknowledgement can be held against the very one. */
@@ -65,12 +67,15 @@ export interface WithdrawnOf {
 
 const SENT_REMEMBERED = 16n
 const SUPERSEDED_REMEMBERED = 16
+const UNHEARD_DOUBLES = 2
 
 export interface NodeBookOptions {
   readonly crypto: Crypto
   readonly workflow: Workflow
   readonly suite: SuiteId
   readonly leaseMs: number
+  /** How long a release may go unacknowledged; then twice as long, then four times. */
+  readonly resendMs: number
 }
 
 const supersededBy = (node: VouchedNode | undefined): ReadonlyArray<Uint8Array> =>
@@ -167,6 +172,7 @@ export class NodeBook {
       sequence: sameSession ? (incumbent?.sequence ?? 0n) : 0n,
       acknowledged: sameSession ? (incumbent?.acknowledged ?? 0n) : 0n,
       sentMs: nowMs,
+      unheard: 0,
       answered: undefined,
       sent: new Map(),
       clock: sameBoot && incumbent !== undefined ? incumbent.clock : new ClockDrift(),
@@ -203,6 +209,7 @@ export class NodeBook {
 
   /** Counts a release that goes out now, and remembers what it says. */
   sending(node: VouchedNode, said: ReadonlyArray<SentEdge>, nowMs: number): void {
+    if (node.acknowledged < node.sequence && nowMs - node.sentMs >= this.#patienceMs(node)) node.unheard += 1
     node.sequence += 1n
     node.sentMs = nowMs
     node.answered = node.nonce
@@ -210,9 +217,15 @@ export class NodeBook {
     node.sent.delete(node.sequence - SENT_REMEMBERED)
   }
 
-  /** Whether the newest release waits for its acknowledgement, and was sent less than `ms` ago. */
-  awaits(node: VouchedNode, nowMs: number, ms: number): boolean {
-    return node.acknowledged < node.sequence && node.answered === node.nonce && nowMs - node.sentMs < ms
+  /** Whether the newest release waits for its acknowledgement, and there is still time for it. */
+  awaits(node: VouchedNode, nowMs: number): boolean {
+    const { sequence, acknowledged, answered, nonce, sentMs } = node
+    return acknowledged < sequence && answered === nonce && nowMs - sentMs < this.#patienceMs(node)
+  }
+
+  /** A node that doesn't acknowledge may be slow: more would make it slower. */
+  #patienceMs({ unheard }: VouchedNode): number {
+    return this.#options.resendMs * 2 ** Math.min(unheard, UNHEARD_DOUBLES)
   }
 
   /** Requests that are older than the lease they would get are none. @returns the nodes that lapsed now */

@@ -5,6 +5,7 @@
  */
 import { limits } from "../../schemas/limits.ts"
 import type { Crypto } from "../common/crypto/port.ts"
+import { Burst, patienceMs } from "./burst.ts"
 import { type EdgeEvent, EdgeMachine } from "./edge-machine.ts"
 import { suiteOf, type Workflow } from "./edges.ts"
 import { type Epoch, expectTermMayFollow } from "./epoch.ts"
@@ -36,12 +37,13 @@ export interface ReleaserOptions {
   readonly graceMs?: number
   /** The age at which an epoch in use is replaced; absent: none is for its age. */
   readonly rotateMs?: number
-  /** How long a release may go unacknowledged before it is sent again. */
+  /** How long a release may go unacknowledged before it is sent again; the next one waits twice as long, then four times. */
   readonly resendMs?: number
   /**
-   * Releases wait for `flush`, and a node that has not acknowledged its last one waits for that, so that one release says
-   * what many messages have changed: each is a full state, and its size grows with the node's edges. Otherwise every
-   * input gives its releases at once.
+   * Releases wait for `flush`, so that one says what many messages have changed: each is a full state, and its size grows
+   * with the node's edges. A node that has not acknowledged its last one waits for that; one that has edges to peers who
+   * have yet to come or to confirm waits while a burst goes on, see `burst.ts`. Otherwise every input gives its releases at
+   * once.
    */
   readonly gather?: boolean
   /** What reigns of this releaser before have left, and what of it is known to be bad already. */
@@ -80,8 +82,9 @@ export class Releaser {
   readonly #suite: SuiteId
   readonly #nodes: NodeBook
   readonly #edges: EdgeMachine
-  /** Nodes whose desired state has changed since their last release. */
-  readonly #dirty = new Set<string>()
+  /** Nodes whose desired state has changed since their last release, and since when that is known. */
+  readonly #dirty = new Map<string, number | undefined>()
+  readonly #burst = new Burst()
   #events: Array<ReleaserEvent> = []
 
   /** @throws MakeError for a workflow that doesn't compile, a lease or term outside the limits */
@@ -99,8 +102,8 @@ export class Releaser {
     leaseDeadline(0n, this.#options.leaseMs)
     expectTermMayFollow(undefined, options.term)
     this.#suite = suiteOf(workflow)
-    const { leaseMs, graceMs, rotateMs, term } = this.#options
-    this.#nodes = new NodeBook({ crypto, workflow, suite: this.#suite, leaseMs })
+    const { leaseMs, graceMs, resendMs, rotateMs, term } = this.#options
+    this.#nodes = new NodeBook({ crypto, workflow, suite: this.#suite, leaseMs, resendMs })
     this.#edges = new EdgeMachine({
       crypto,
       workflow,
@@ -110,7 +113,7 @@ export class Releaser {
       rotateMs,
       nodes: this.#nodes,
       say: (event) => this.#say(event),
-      touch: (node) => this.#dirty.add(node),
+      touch: (node) => this.#touch(node),
     })
   }
 
@@ -155,8 +158,10 @@ export class Releaser {
    *   STALE (an older request), KEY or MALFORMED (nothing can be sealed to the node's keys)
    */
   pull(request: Request, nowMs: number): ReadonlyArray<ReleaserOutput> {
+    const first = this.#nodes.live(request.node) === undefined
     const { id } = this.#nodes.request(request, nowMs)
-    this.#dirty.add(id)
+    if (first) this.#burst.heard(nowMs)
+    this.#touch(id)
     this.#edges.reconcile(this.#edges.of(id), nowMs)
     return this.#settle(nowMs)
   }
@@ -184,6 +189,10 @@ export class Releaser {
         node.clock.forget()
         node.clock.take(sample)
       }
+    }
+    if (ack.sequence > node.acknowledged) {
+      this.#burst.heard(nowMs)
+      node.unheard = 0
     }
     node.acknowledged = ack.sequence
     const touched = new Set<EdgeRecord>()
@@ -294,7 +303,7 @@ export class Releaser {
     for (const node of gone) {
       this.#edges.stop(node)
       this.#say({ event, node })
-      this.#dirty.add(node)
+      this.#touch(node)
     }
     const earlier = new Set([...before, ...gone.flatMap((node) => this.#heritage.end(node))])
     for (const node of earlier) {
@@ -326,7 +335,7 @@ export class Releaser {
     for (const node of this.#nodes.lapse(nowMs)) this.#say({ event: "node-lapsed", node })
     for (const node of this.#nodes.all()) {
       const unanswered = node.nonce !== undefined && node.acknowledged < node.sequence
-      if (unanswered && nowMs - node.sentMs >= this.#options.resendMs) this.#dirty.add(node.id)
+      if (unanswered && !this.#nodes.awaits(node, nowMs)) this.#touch(node.id)
     }
     this.#edges.age(nowMs)
     return this.#settle(nowMs)
@@ -334,26 +343,52 @@ export class Releaser {
 
   /** Whether `flush` would give anything now. */
   due(nowMs: number): boolean {
-    for (const id of this.#dirty) if (this.#ready(id, nowMs) !== undefined) return true
+    for (const id of this.#dirty.keys())
+      if (this.#nodes.live(id) !== undefined && this.#ready(id, nowMs)) return true
     return false
   }
 
-  /** With `gather`: the releases that have waited. */
-  flush(nowMs: number): ReadonlyArray<ReleaseOutput> {
+  /** Whether `flush` will give something within a burst's time, also when nothing else happens. */
+  waits(nowMs: number): boolean {
+    for (const id of this.#dirty.keys())
+      if (this.#nodes.live(id) !== undefined && !this.#awaits(id, nowMs)) return true
+    return false
+  }
+
+  /** With `gather`: the releases that have waited, `most` of them at once. */
+  flush(nowMs: number, most = Number.POSITIVE_INFINITY): ReadonlyArray<ReleaseOutput> {
     const outputs: Array<ReleaseOutput> = []
-    for (const id of this.#dirty) {
+    for (const id of this.#dirty.keys()) {
+      if (outputs.length >= most) break
       const node = this.#nodes.live(id)
-      if (node !== undefined && this.#ready(id, nowMs) === undefined) continue
+      if (node !== undefined && !this.#ready(id, nowMs)) continue
       this.#dirty.delete(id)
       if (node?.nonce !== undefined) outputs.push(this.#release(node, node.nonce, nowMs))
     }
     return outputs
   }
 
-  #ready(id: string, nowMs: number): VouchedNode | undefined {
+  /** Since the first look at it: looks are as frequent as changes. */
+  #touch(node: string): void {
+    if (!this.#dirty.has(node)) this.#dirty.set(node, undefined)
+  }
+
+  /** Whether the node's last release waits for its acknowledgement. */
+  #awaits(id: string, nowMs: number): boolean {
     const node = this.#nodes.live(id)
-    const { gather, resendMs } = this.#options
-    return node === undefined || (gather && this.#nodes.awaits(node, nowMs, resendMs)) ? undefined : node
+    const { gather } = this.#options
+    return gather && node !== undefined && this.#nodes.awaits(node, nowMs)
+  }
+
+  /** Whether what is to be said to the node is said now. */
+  #ready(id: string, nowMs: number): boolean {
+    const sinceMs = this.#dirty.get(id) ?? nowMs
+    this.#dirty.set(id, sinceMs)
+    if (this.#awaits(id, nowMs)) return false
+    const { gather, leaseMs } = this.#options
+    return (
+      !gather || !this.#edges.expects(id) || nowMs - sinceMs >= patienceMs(leaseMs) || this.#burst.over(nowMs)
+    )
   }
 
   #settle(nowMs: number): ReadonlyArray<ReleaserOutput> {
@@ -366,7 +401,7 @@ export class Releaser {
   #flushAll(nowMs: number): ReadonlyArray<ReleaserOutput> {
     const outputs: Array<ReleaserOutput> = this.#events
     this.#events = []
-    for (const id of this.#dirty) {
+    for (const id of this.#dirty.keys()) {
       const node = this.#nodes.live(id)
       if (node?.nonce !== undefined) outputs.push(this.#release(node, node.nonce, nowMs))
     }

@@ -272,6 +272,26 @@ describe("an edge", () => {
     expect(again?.payload.edges).toEqual(first?.payload.edges)
   })
 
+  it("is sent again at growing intervals, which an acknowledgement ends", () => {
+    join("alpha")
+    join("beta")
+    pull("alpha")
+    pull("beta")
+    const { state } = nodes.get("alpha") ?? fail("alpha")
+    const times: Array<number> = []
+    for (let nowMs = 250; nowMs <= 12_000; nowMs += 250) {
+      const release = releasesIn(releaser.tick(nowMs)).find(({ node }) => node === "alpha")
+      if (release === undefined) continue
+      times.push(nowMs)
+      state.accept(opened(release), vouch)
+    }
+    expect(times).toEqual([1_000, 3_000, 7_000, 11_000])
+    releaser.ack(state.acknowledgement() ?? fail("ack"), 12_000)
+    pull("alpha", 12_000)
+    expect(releasesIn(releaser.tick(12_999)).map(({ node }) => node)).not.toContain("alpha")
+    expect(releasesIn(releaser.tick(13_000)).map(({ node }) => node)).toContain("alpha")
+  })
+
   it("that nobody confirms is given up", () => {
     join("alpha")
     join("beta")
@@ -449,14 +469,14 @@ describe("an overtaken acknowledgement", () => {
     pull("alpha")
     pull("beta")
     const { state } = nodes.get("alpha") ?? fail("alpha")
-    const [older, newer] = [1_000, 2_000].map((nowMs) => {
+    const [older, newer] = [1_000, 3_000].map((nowMs) => {
       const outputs = releaser.tick(nowMs)
       const release = releasesIn(outputs).find(({ node }) => node === "alpha") ?? fail("release")
       state.accept(opened(release), vouch)
       return state.acknowledgement() ?? fail("ack")
     })
-    releaser.ack(newer ?? fail("newer"), 2_000)
-    expect(releaser.ack({ ...(older ?? fail("older")), edges: [] }, 2_000)).toEqual([])
+    releaser.ack(newer ?? fail("newer"), 3_000)
+    expect(releaser.ack({ ...(older ?? fail("older")), edges: [] }, 3_000)).toEqual([])
   })
 })
 

@@ -120,6 +120,7 @@ describe("a releaser that gathers", () => {
   it("sends nothing more to a node before its last release is acknowledged, or a second old, or asked for anew", () => {
     const world = new Mesh(3)
     for (const id of ["m0", "m1"]) world.pull(id)
+    world.nowMs = 50
     const first = world.releaser.flush(world.nowMs)
     expect(first.map(({ node }) => node)).toEqual(["m0", "m1"])
     world.pull("m2")
@@ -129,7 +130,7 @@ describe("a releaser that gathers", () => {
     world.nowMs = 500
     world.pull("m0")
     expect(world.releaser.flush(world.nowMs).map(({ node }) => node)).toEqual(["m0"])
-    world.nowMs = 1_000
+    world.nowMs = 1_050
     expect(world.releaser.due(world.nowMs)).toBe(true)
     expect(world.releaser.flush(world.nowMs).map(({ node }) => node)).toContain("m1")
     for (const release of first.filter(({ node }) => node === "m1")) world.deliver(release)
@@ -155,6 +156,113 @@ describe("a releaser that gathers", () => {
       expect(payload.batches).toHaveLength(4)
       for (const { batch } of payload.peers) expect(payload.batches[batch]).toBeDefined()
     }
+  })
+})
+
+/** What happens at which time, in its order. */
+class Timeline {
+  readonly #steps: Array<{ readonly atMs: number; readonly run: () => void }> = []
+
+  at(atMs: number, run: () => void): void {
+    const later = this.#steps.findIndex((step) => step.atMs > atMs)
+    this.#steps.splice(later < 0 ? this.#steps.length : later, 0, { atMs, run })
+  }
+
+  next(): { readonly atMs: number; readonly run: () => void } | undefined {
+    return this.#steps.shift()
+  }
+}
+
+/**
+ * Nodes that come one after another, and take their time for a release, `hands` of them at once; the releaser looks at what
+ * is ready each 5 ms. @returns when all edges were in use at both ends
+ */
+const playStart = (world: Mesh, every: number, takes: number, hands: number, absent = 0): number => {
+  const timeline = new Timeline()
+  const ids = [...world.players.keys()].slice(absent)
+  ids.forEach((id, i) => {
+    timeline.at(i * every, () => world.pull(id))
+  })
+  const free = new Array<number>(hands).fill(0)
+  const all = ids.length * (ids.length - 1)
+  const look = (): void => {
+    for (const release of world.releaser.flush(world.nowMs)) {
+      const hand = free.indexOf(Math.min(...free))
+      const until = Math.max(world.nowMs, free[hand] ?? 0) + takes
+      free[hand] = until
+      timeline.at(until, () => world.deliver(release))
+    }
+    timeline.at(world.nowMs + 5, look)
+  }
+  timeline.at(0, look)
+  for (let step = timeline.next(); step !== undefined && step.atMs < 60_000; step = timeline.next()) {
+    world.nowMs = step.atMs
+    step.run()
+    if (world.active() === all) return world.nowMs
+  }
+  throw new Error("not all edges are in use within a minute")
+}
+
+describe("a burst of joining nodes", () => {
+  it.each([
+    { every: 1, takes: 1, hands: 20 },
+    { every: 9, takes: 9, hands: 2 },
+    { every: 3, takes: 30, hands: 2 },
+    { every: 25, takes: 20, hands: 1 },
+  ])("costs each node two releases, and no time: %o", ({ every, takes, hands }) => {
+    const count = 20
+    const world = new Mesh(count)
+    const tookMs = playStart(world, every, takes, hands)
+    // The first one can't know that others follow.
+    expect(world.releases).toBeLessThanOrEqual(2 * count + 1)
+    // All have come, then twice each hand's share of the releases, and a look after each.
+    expect(tookMs).toBeLessThanOrEqual(every * (count - 1) + (2 * takes * count) / hands + 3 * 5)
+  })
+
+  it("doesn't wait long for one that never comes", () => {
+    const world = new Mesh(20)
+    const tookMs = playStart(world, 5, 5, 2, 1)
+    expect(world.releases).toBeLessThanOrEqual(3 * 19)
+    expect(tookMs).toBeLessThan(5 * 18 + 2 * 5 * 10 + 2 * 2 * 8 * 5)
+  })
+
+  it("lets nobody wait for longer than three quarters of a second, however long others keep coming", () => {
+    const world = new Mesh(60)
+    const sent = new Map<string, number>()
+    for (const [i, id] of [...world.players.keys()].entries()) {
+      world.nowMs = i * 40
+      world.pull(id)
+      for (const { node } of world.releaser.flush(world.nowMs))
+        if (!sent.has(node)) sent.set(node, world.nowMs)
+    }
+    // The first one, too, once it has been seen that others follow.
+    expect(sent.get("m1")).toBeGreaterThan(500)
+    expect(sent.get("m1")).toBeLessThan(850)
+  })
+
+  it("keeps a lone node waiting for ten milliseconds", () => {
+    const world = new Mesh(3)
+    world.nowMs = 5_000
+    world.pull("m0")
+    expect(world.releaser.due(5_009)).toBe(false)
+    expect(world.releaser.waits(5_009)).toBe(true)
+    expect(world.releaser.due(5_010)).toBe(true)
+  })
+
+  it("keeps nobody waiting whose peers are all there", () => {
+    const world = new Mesh(2)
+    world.pull("m0")
+    expect(world.releaser.due(0)).toBe(false)
+    world.pull("m1")
+    expect(world.releaser.flush(0).map(({ node }) => node)).toEqual(["m0", "m1"])
+  })
+
+  it("gives no more releases at once than it is asked for, and forgets none", () => {
+    const world = new Mesh(5)
+    for (const id of world.players.keys()) world.pull(id)
+    const told = [3, 3, 3].map((most) => world.releaser.flush(0, most).map(({ node }) => node))
+    expect(told.map((part) => part.length)).toEqual([3, 2, 0])
+    expect(new Set(told.flat()).size).toBe(5)
   })
 })
 

@@ -1,0 +1,35 @@
+/**
+ * When many nodes come at once, how long one that is ready waits for the others, so that one release says what their
+ * coming changes for it. Only the time between what arrives is looked at: as long as it comes thick and fast, more of it is
+ * likely to come. Pure; times are ms of one monotonic clock.
+ */
+
+/** Nothing for so long: what comes next has nothing to do with what came before. */
+const APART_MS = 100
+/** A pause of so many usual ones is the end. */
+const PAUSES = 8
+const QUIET_MS_MIN = 10
+const QUIET_MS_MAX = 250
+const PATIENCE_MS = 750
+
+/** No node waits for longer: a small part of a lease, and less than it takes nodes to ask again. */
+export const patienceMs = (leaseMs: number): number => Math.min(PATIENCE_MS, leaseMs / 40)
+
+export class Burst {
+  #lastMs = Number.NEGATIVE_INFINITY
+  /** Between arrivals, on a moving average. */
+  #gapMs = 0
+
+  /** Something arrived that is likely not to come alone. */
+  heard(nowMs: number): void {
+    const gapMs = nowMs - this.#lastMs
+    this.#gapMs = gapMs >= APART_MS ? 0 : this.#gapMs + (gapMs - this.#gapMs) / 4
+    this.#lastMs = nowMs
+  }
+
+  /** Whether nothing more is likely to come soon. */
+  over(nowMs: number): boolean {
+    const quietMs = Math.min(QUIET_MS_MAX, Math.max(QUIET_MS_MIN, PAUSES * this.#gapMs))
+    return nowMs - this.#lastMs >= quietMs
+  }
+}
