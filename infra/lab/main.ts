@@ -5,6 +5,7 @@
 import { execFileSync } from "node:child_process"
 import { cpSync, existsSync, rmSync } from "node:fs"
 import { join } from "node:path"
+import { endProcess } from "../../services/common/process/end.ts"
 import { createCleanup } from "./cleanup.ts"
 import { CHECKOUT } from "./hardware.ts"
 import { intrude, moveData, untilReleased } from "./job.ts"
@@ -165,4 +166,4 @@ try {
   process.stderr.write(`vouchsafe: ${error.message}\n`)
   process.exitCode = 2
 }
-process.exit()
+endProcess(Number(process.exitCode ?? 0))

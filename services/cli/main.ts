@@ -1,6 +1,11 @@
-/** `vouchsafe`: the operator's tool. Exit status 0 done, 1 failed, 64 wrong usage. */
+#!/usr/bin/env node
+/** `vouchsafe`: the operator's tool. Exit status 0 done, 1 failed, 64 wrong usage, 78 settings missing or wrong. */
+import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
+import { Config } from "effect"
+import { endProcess } from "../common/process/end.ts"
+import { EXIT, settingFault } from "../common/process/index.ts"
 import { appraiseCommand } from "./appraise-command.ts"
 import { applyWorkflow, onBus, showEvents, showStatus } from "./bus-commands.ts"
 import { collateralCommand } from "./collateral-command.ts"
@@ -12,6 +17,8 @@ import { createOutput, type Output, UsageError } from "./output.ts"
 import { resultCommand } from "./result-command.ts"
 
 const OBJECT = fileURLToPath(new URL("../../bpf/build/vouchsafe.bpf.o", import.meta.url))
+
+const PACKAGE = fileURLToPath(new URL("../../package.json", import.meta.url))
 
 const usage = `vouchsafe: the operator's tool
 
@@ -97,6 +104,11 @@ const dispatch = async (out: Output, positionals: ReadonlyArray<string>, values:
 const main = async (): Promise<number> => {
   try {
     const [command, subcommand, ...rest] = process.argv.slice(2)
+    if (command === "--version") {
+      const { version } = JSON.parse(readFileSync(PACKAGE, "utf8"))
+      process.stdout.write(`vouchsafe ${version}\n`)
+      return 0
+    }
     if (command === "evidence" && subcommand === "inspect") return inspectCommand(rest)
     const hardware = measurable.find((what) => command === "measure" && subcommand === what)
     if (hardware !== undefined) return measureCommand(hardware, rest)
@@ -112,6 +124,10 @@ const main = async (): Promise<number> => {
     await dispatch(createOutput(values.json), positionals, values)
     return 0
   } catch (error) {
+    if (error instanceof Config.ConfigError) {
+      process.stderr.write(`vouchsafe: settings: ${settingFault(error)}\n`)
+      return EXIT.configuration
+    }
     const message = error instanceof Error ? error.message : String(error)
     const wrong = error instanceof UsageError || (error instanceof TypeError && "code" in error)
     process.stderr.write(`vouchsafe: ${message}\n${wrong ? `\n${usage}` : ""}`)
@@ -121,5 +137,4 @@ const main = async (): Promise<number> => {
 
 // A reader that went away (`vouchsafe events | head`) is the end of the work, not a failure.
 process.stdout.on("error", () => process.exit(0))
-process.exitCode = await main()
-process.exit()
+endProcess(await main())

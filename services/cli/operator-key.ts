@@ -6,6 +6,17 @@ import type { SecretKey } from "../common/crypto/secret-key.ts"
 
 const HEX_32 = /^[0-9a-f]{64}\n?$/
 
+const openNew = (path: string): number => {
+  try {
+    return openSync(path, "wx", 0o600)
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "can't be written"
+    throw new Error(
+      code === "EEXIST" ? `${path} exists: a key file is never overwritten` : `${path}: ${code}`,
+    )
+  }
+}
+
 /**
  * Makes a key file. Never overwrites one: a lost operator key can't be had back.
  * @returns the public key, 32 bytes
@@ -13,7 +24,7 @@ const HEX_32 = /^[0-9a-f]{64}\n?$/
 export const createOperatorKey = (crypto: Crypto, path: string): Uint8Array => {
   const secret = crypto.randomBytes(32)
   const key = crypto.ed25519.fromSecret(secret)
-  const fd = openSync(path, "wx", 0o600)
+  const fd = openNew(path)
   try {
     writeSync(fd, `${Buffer.from(secret).toString("hex")}\n`)
   } finally {

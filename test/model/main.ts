@@ -1,4 +1,5 @@
 /** `npm run model`: every run and mutation with its figures, or those only whose name contains one of the arguments. */
+import { endProcess } from "../../services/common/process/end.ts"
 import { mutations, nameOf, type Run, sound } from "./runs.ts"
 import { check, describeOutcome, missingTools } from "./spin.ts"
 
@@ -22,4 +23,4 @@ for (const run of [...sound, ...mutations].filter(wanted)) {
     `${asExpected ? "ok  " : "FAIL"} ${describeOutcome(nameOf(run), outcome)}  ${run.says}\n`,
   )
 }
-process.exit(surprises === 0 ? 0 : 1)
+endProcess(surprises === 0 ? 0 : 1)

@@ -61,7 +61,7 @@ const helpText = <C>({ name, about, variables, commands = {} }: Service<C>): str
 }
 
 /** One line that starts with the variable's name; Effect's own text ends with where: at ["NAME"]. */
-const settingFault = ({ cause }: Config.ConfigError): string => {
+export const settingFault = ({ cause }: Config.ConfigError): string => {
   const found = /^(.*)\n\s*at \["(\w+)"\]/s.exec(cause.message)
   if (found === null) return cause.message
   const [, wanted = "", name = ""] = found
