@@ -310,8 +310,8 @@ export class Releaser {
       if (!gone.includes(node)) this.#say({ event, node })
       for (const { edge } of this.#edges.of(node)) {
         this.#say({ event: "edge-stopped", instance: edge.id })
-        this.#dirty.add(edge.initiator)
-        this.#dirty.add(edge.responder)
+        this.#touch(edge.initiator)
+        this.#touch(edge.responder)
       }
     }
     const outputs = this.#flushAll(nowMs)
