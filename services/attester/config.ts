@@ -1,6 +1,7 @@
 import { Config, Effect } from "effect"
 import { refuseSetting } from "../common/bus/config.ts"
 import {
+  nsmPath,
   type ProviderChoice,
   ProviderError,
   type ProviderOptions,
@@ -56,6 +57,7 @@ export const attesterConfig = Config.all({
   logs: read("VOUCHSAFE_EVENT_LOGS", "auto", parseLogChoice),
   tsmDirectory: pathConfig("VOUCHSAFE_TSM_DIRECTORY").pipe(Config.withDefault(tsmRoot)),
   vmpl: read("VOUCHSAFE_SNP_VMPL", "", orNothing(wholeNumber(0, 3, ""))),
+  nsmDevice: pathConfig("VOUCHSAFE_NSM_DEVICE").pipe(Config.withDefault(nsmPath)),
   tpmDevice: pathConfig("VOUCHSAFE_TPM_DEVICE").pipe(Config.withDefault(tpmPath)),
   ak: read("VOUCHSAFE_TPM_AK", "", orNothing(parseAkSource)),
   akCertificates: read("VOUCHSAFE_TPM_AK_CERTIFICATES", "", parseCertificateSources),
@@ -70,7 +72,7 @@ export const attesterVariables: ReadonlyArray<readonly [name: string, meaning: s
   ["VOUCHSAFE_ROLE", "node or control-plane"],
   [
     "VOUCHSAFE_ATTESTATION",
-    "what makes the Evidence: auto (configfs-tsm, else tpm), configfs-tsm, tpm, configfs-tsm+tpm, azure-vtpm, or emulated-snp:/path of an emulated machine's state (auto)",
+    "what makes the Evidence: auto (configfs-tsm, else nitro-nsm, else tpm), configfs-tsm, tpm, configfs-tsm+tpm, azure-vtpm, nitro-nsm, or emulated-snp:/path of an emulated machine's state (auto)",
   ],
   ["VOUCHSAFE_ATTESTATION_TIMEOUT", "seconds that the hardware has for one answer (10)"],
   [
@@ -79,6 +81,7 @@ export const attesterVariables: ReadonlyArray<readonly [name: string, meaning: s
   ],
   ["VOUCHSAFE_TSM_DIRECTORY", `where the kernel makes reports (${tsmRoot})`],
   ["VOUCHSAFE_SNP_VMPL", "VMPL that an SNP report shall name, 0 to 3 (the kernel's choice)"],
+  ["VOUCHSAFE_NSM_DEVICE", `the security module of a Nitro enclave (${nsmPath})`],
   ["VOUCHSAFE_TPM_DEVICE", `the TPM, or a software TPM's socket (${tpmPath})`],
   [
     "VOUCHSAFE_TPM_AK",
@@ -117,5 +120,6 @@ export const providerOf = (
       timeoutMs: own.timeoutSeconds * 1_000,
       ...(own.ak !== undefined && { ak: own.ak }),
     },
+    nsm: { device: own.nsmDevice },
   },
 })

@@ -3,6 +3,7 @@ import { azureVtpm } from "./azure-vtpm.ts"
 import { type ConfigfsTsmOptions, configfsTsm } from "./configfs-tsm.ts"
 import { emulatedSnp } from "./emulated.ts"
 import { ProviderError } from "./error.ts"
+import { type NsmOptions, nitroNsm } from "./nitro-nsm.ts"
 import { type AttestationProvider, combined } from "./provider.ts"
 import { type TpmOptions, tpm } from "./tpm.ts"
 
@@ -10,6 +11,7 @@ export type ProviderPart =
   | { readonly kind: "configfs-tsm" }
   | { readonly kind: "tpm" }
   | { readonly kind: "azure-vtpm" }
+  | { readonly kind: "nitro-nsm" }
   | { readonly kind: "emulated-snp"; readonly stateFile: string }
 
 export type ProviderChoice = "auto" | readonly ProviderPart[]
@@ -17,6 +19,7 @@ export type ProviderChoice = "auto" | readonly ProviderPart[]
 export interface ProviderOptions {
   readonly tsm?: ConfigfsTsmOptions
   readonly tpm?: TpmOptions
+  readonly nsm?: NsmOptions
 }
 
 const hardwareOf: Readonly<Record<ProviderPart["kind"], readonly string[]>> = {
@@ -24,23 +27,26 @@ const hardwareOf: Readonly<Record<ProviderPart["kind"], readonly string[]>> = {
   "emulated-snp": ["guest"],
   tpm: ["tpm"],
   "azure-vtpm": ["guest", "tpm"],
+  // An enclave has no other hardware, and no stage takes its document beside another piece.
+  "nitro-nsm": ["guest", "tpm"],
 }
 
 const parsePart = (field: string, text: string): ProviderPart => {
-  if (text === "configfs-tsm" || text === "tpm" || text === "azure-vtpm") return { kind: text }
+  if (text === "configfs-tsm" || text === "tpm" || text === "azure-vtpm" || text === "nitro-nsm")
+    return { kind: text }
   const stateFile = /^emulated-snp:(\/[^\0+]{1,4094})$/.exec(text)?.[1]
   if (stateFile !== undefined) return { kind: "emulated-snp", stateFile }
   throw new ProviderError(
     "INPUT",
     field,
     JSON.stringify(text.slice(0, 128)),
-    "auto, configfs-tsm, tpm, configfs-tsm+tpm, azure-vtpm, or emulated-snp:/path/of/its/state",
+    "auto, configfs-tsm, tpm, configfs-tsm+tpm, azure-vtpm, nitro-nsm, or emulated-snp:/path/of/its/state",
   )
 }
 
 /**
  * @param field the setting, for errors
- * @param text `auto`, `azure-vtpm`, or one or two of `configfs-tsm`, `tpm` and `emulated-snp:/path` with a plus between
+ * @param text `auto`, `azure-vtpm`, `nitro-nsm`, or one or two of `configfs-tsm`, `tpm` and `emulated-snp:/path` with a plus between
  * @throws ProviderError INPUT
  */
 export const parseProviderChoice = (field: string, text: string): ProviderChoice => {
@@ -60,6 +66,8 @@ const openPart = async (part: ProviderPart, options: ProviderOptions): Promise<A
       return tpm(options.tpm)
     case "azure-vtpm":
       return azureVtpm(options.tpm)
+    case "nitro-nsm":
+      return nitroNsm(options.nsm)
     case "emulated-snp":
       return emulatedSnp(part.stateFile)
   }
@@ -95,13 +103,15 @@ const orAbsent = async <A>(open: Promise<A>): Promise<A | ProviderError> => {
 const openFound = async (options: ProviderOptions): Promise<AttestationProvider> => {
   const tsm = await orAbsent(configfsTsm(options.tsm))
   if (!(tsm instanceof ProviderError)) return tsm
+  const nsm = await orAbsent(nitroNsm(options.nsm))
+  if (!(nsm instanceof ProviderError)) return nsm
   const found = await orAbsent(tpm(options.tpm))
   if (!(found instanceof ProviderError)) return found
   throw new ProviderError(
     "ABSENT",
     "hardware",
-    `${tsm.field} ${tsm.found}; ${found.field} ${found.found}`,
-    "an SEV-SNP or TDX guest with configfs-tsm, or a TPM 2.0 (emulated hardware has to be named)",
+    [tsm, nsm, found].map((one) => `${one.field} ${one.found}`).join("; "),
+    "an SEV-SNP or TDX guest with configfs-tsm, a Nitro enclave, or a TPM 2.0 (emulated hardware has to be named)",
   )
 }
 

@@ -12,6 +12,7 @@ export { type ConfigfsTsmOptions, configfsTsm } from "./configfs-tsm.ts"
 export { emulatedSnp } from "./emulated.ts"
 export { ProviderError, type ProviderErrorCode } from "./error.ts"
 export { defaultLogs, type LogChoice, parseLogChoice } from "./logs.ts"
+export { type NsmOptions, nitroNsm, nsmPath } from "./nitro-nsm.ts"
 export { type AttestationProvider, bytesOf, combined } from "./provider.ts"
 export { type TpmOptions, tpm, tpmPath } from "./tpm.ts"
 export {
