@@ -13,6 +13,7 @@ import { DEFAULT_PREFIX, type Role } from "../../schemas/subjects.ts"
 import type { SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
 import { type BusConfig, identity, newUser } from "../../services/common/bus/bus.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
+import { closing } from "./closing.ts"
 import type { FromWorker, ToWorker, WorkerOrder } from "./init-messages.ts"
 import type { Pair } from "./init-topology.ts"
 
@@ -103,7 +104,7 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
   for (const part of ["seeds", "guests", "nats"]) mkdirSync(join(directory, part), { mode: 0o700 })
   const children: ChildProcess[] = []
   const pids = new Map<string, number>()
-  const close = async (): Promise<void> => {
+  const close = closing(async (): Promise<void> => {
     for (const child of children.reverse()) {
       if (child.exitCode !== null || child.signalCode !== null) continue
       const gone = once(child, "exit")
@@ -113,7 +114,7 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
       clearTimeout(late)
     }
     rmSync(directory, { recursive: true, force: true })
-  }
+  })
   try {
     // Hardware, and who is who on it.
     const root = emulatedRoot()

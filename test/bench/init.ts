@@ -15,6 +15,7 @@ import { type Lab, openLab } from "./init-lab.ts"
 import type { NodeTimes } from "./init-messages.ts"
 import { pairsOf, type Topology, topologies } from "./init-topology.ts"
 import { machine, quantile } from "./machine.ts"
+import { wholeOption } from "./numbers.ts"
 import { table } from "./table.ts"
 
 const OBJECT = join(CHECKOUT, "bpf/build/vouchsafe.bpf.o")
@@ -293,14 +294,14 @@ export const benchInit = async (args: readonly string[]): Promise<void> => {
     },
   })
   const { topology } = values
-  if (!isTopology(topology)) throw new Error(`--topology: one of ${topologies.join(", ")}`)
+  if (!isTopology(topology)) throw new RangeError(`--topology: one of ${topologies.join(", ")}`)
   const result = await measureInit({
-    nodes: Number(values.nodes),
+    nodes: wholeOption("nodes", values.nodes, 2, 10_000),
     topology,
-    rounds: Number(values.rounds),
-    workers: Number(values.workers),
+    rounds: wholeOption("rounds", values.rounds, 1, 1_000),
+    workers: wholeOption("workers", values.workers, 1, 64),
     profile: values.profile,
-    steadySeconds: Number(values.steady),
+    steadySeconds: wholeOption("steady", values.steady, 0, 86_400),
   })
   process.stdout.write(
     values.json ? `${JSON.stringify(result, null, 2)}\n` : `${linesOf(result).join("\n")}\n`,

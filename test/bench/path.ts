@@ -11,7 +11,9 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { parseArgs } from "node:util"
 import { OBJECT } from "../kernel/plane.ts"
 import { buildNullObject } from "./ciphers.ts"
+import { closing } from "./closing.ts"
 import { machine, quantile } from "./machine.ts"
+import { wholeOption } from "./numbers.ts"
 import { systems } from "./peers.ts"
 import { barPlot } from "./plot.ts"
 import { INNER_MTU, inside, type Path, type System } from "./system.ts"
@@ -150,9 +152,10 @@ interface Row {
 
 const once = async (system: System, row: Row, effort: Effort): Promise<void> => {
   if (row.skipped !== undefined) return
-  let path: Path | undefined
+  let close: (() => void | Promise<void>) | undefined
   try {
-    path = await system.make()
+    const path = await system.make()
+    close = closing(() => path.close())
     row.rounds.push(await measure(path, effort))
   } catch (error) {
     // What has been measured before stays; a system that never ran is said to be missing.
@@ -161,7 +164,7 @@ const once = async (system: System, row: Row, effort: Effort): Promise<void> => 
     process.stderr.write(`bench path: ${system.name}: ${why}\n`)
     if (row.rounds.length === 0) row.skipped = why
   } finally {
-    await path?.close()
+    await close?.()
   }
 }
 
@@ -215,7 +218,12 @@ export const benchPath = async (args: readonly string[]): Promise<void> => {
       plot: { type: "string", default: ".cache/bench/path.svg" },
     },
   })
-  const effort = { seconds: Number(values.seconds), pings: Number(values.pings), connections: 2000 }
+  const effort = {
+    seconds: wholeOption("seconds", values.seconds, 1, 600),
+    pings: wholeOption("pings", values.pings, 100, 1_000_000),
+    connections: 2000,
+  }
+  const rounds = wholeOption("rounds", values.rounds, 1, 1_000)
   const before = machine()
   install()
   const directory = mkdtempSync(join(tmpdir(), "vouchsafe-bench-"))
@@ -227,7 +235,7 @@ export const benchPath = async (args: readonly string[]): Promise<void> => {
         system,
         row: { system: system.name, version: system.version(), rounds: [] },
       }))
-    for (let round = 0; round < Number(values.rounds); round++)
+    for (let round = 0; round < rounds; round++)
       for (const { system, row } of all) await once(system, row, effort)
     const plain = medians(all.find(({ row }) => row.system.startsWith("plaintext"))?.row.rounds ?? [])
     const rows = all.map(({ row: { system, version, rounds, skipped } }) => ({
@@ -243,7 +251,7 @@ export const benchPath = async (args: readonly string[]): Promise<void> => {
       bench: "path",
       machine: { ...before, load_after: machine().load },
       inner_mtu: INNER_MTU,
-      rounds: Number(values.rounds),
+      rounds,
       rows,
       plot: values.plot,
     }
