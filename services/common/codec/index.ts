@@ -9,7 +9,7 @@ import { Packr } from "msgpackr"
 import { limits } from "../../../schemas/limits.ts"
 import { DecodeError, EncodeError } from "./error.ts"
 import { fault } from "./issue.ts"
-import { scan } from "./scan.ts"
+import { ReadFault, read } from "./read.ts"
 
 export { type DecodeCode, DecodeError, EncodeError } from "./error.ts"
 
@@ -20,7 +20,7 @@ export type Result<T, E> =
 /** A schema whose decoded and encoded forms are the same, as those of all messages are. */
 export type MessageSchema<T = unknown> = Schema.ConstraintCodec<T, T, never, never>
 
-/** `structuredClone` and `moreTypes` off: extension types are never written; `scan` refuses them on the way in. */
+/** Only writes. `structuredClone` and `moreTypes` off: extension types are never written, and `read` refuses them. */
 const packr = new Packr({
   useRecords: false,
   mapsAsObjects: true,
@@ -78,14 +78,12 @@ export const decode = <S extends MessageSchema>(
   const refuse = (error: DecodeError): Result<S["Type"], DecodeError> => ({ ok: false, error })
   if (bytes.length > bytesMax)
     return refuse(new DecodeError("TOO_LARGE", subject, "", `${bytes.length} bytes, at most ${bytesMax}`))
-  const found = scan(bytes)
-  if (found !== undefined) return refuse(new DecodeError(found.code, subject, "", found.message))
   let value: unknown
   try {
-    // A plain view, not a Buffer: what the decoder copies out is of the type that it was given.
-    value = packr.unpack(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength))
-  } catch {
-    return refuse(new DecodeError("NOT_MSGPACK", subject, "", "the decoder refused it"))
+    value = read(bytes)
+  } catch (error) {
+    if (!(error instanceof ReadFault)) throw error
+    return refuse(new DecodeError(error.code, subject, "", error.message))
   }
   const checked = check(schema)(value)
   if (EffectResult.isSuccess(checked)) return { ok: true, value: checked.success }
