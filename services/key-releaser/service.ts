@@ -385,14 +385,25 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
         surviving("taking a new document"),
       ),
   })
-  yield* bus.subscribe("pull", {}, (signed, { tokens }) =>
-    guarded("vouchsafe.pull.refused", tokens.node, onPull(signed, tokens.node)),
+  // Each says all that there is to say: of one node the newest is enough.
+  const newest = { perSenderMax: 1, pace: { burst: 128, aSecond: 50, senders: limits.nodes } }
+  yield* bus.subscribe(
+    "pull",
+    {},
+    (signed, { tokens }) => guarded("vouchsafe.pull.refused", tokens.node, onPull(signed, tokens.node)),
+    newest,
   )
-  yield* bus.subscribe("ack", {}, (signed, { tokens }) =>
-    guarded("vouchsafe.ack.refused", tokens.node, onAck(signed, tokens.node)),
+  yield* bus.subscribe(
+    "ack",
+    {},
+    (signed, { tokens }) => guarded("vouchsafe.ack.refused", tokens.node, onAck(signed, tokens.node)),
+    newest,
   )
-  yield* bus.subscribe("leave", {}, (signed, { tokens }) =>
-    guarded("vouchsafe.leave.refused", tokens.node, onLeave(signed, tokens.node)),
+  yield* bus.subscribe(
+    "leave",
+    {},
+    (signed, { tokens }) => guarded("vouchsafe.leave.refused", tokens.node, onLeave(signed, tokens.node)),
+    newest,
   )
   yield* hearOrders(bus, { crypto, trust, core: () => reigning()?.core, take })
   yield* bus.subscribe(

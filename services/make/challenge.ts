@@ -59,15 +59,26 @@ export class ChallengeBook {
    * @throws MakeError STALE when none is outstanding for this node and session, or its time is over
    */
   take(nodeId: string, session: Uint8Array, verifierNonce: Uint8Array, nowMs: number): Challenge {
+    const challenge = this.use(nodeId, verifierNonce, nowMs)
+    this.expectSession(challenge, session)
+    return challenge
+  }
+
+  /** As `take`, for who hasn't read the session yet: `expectSession` must follow. */
+  use(nodeId: string, verifierNonce: Uint8Array, nowMs: number): Challenge {
     const challenge = this.#live.get(nodeId)
     if (challenge === undefined || !this.#crypto.equalConstantTime(challenge.verifierNonce, verifierNonce))
       throw new MakeError("STALE", "challenge", "is not outstanding for this node")
     this.#live.delete(nodeId)
-    if (!this.#crypto.equalConstantTime(challenge.session, session))
-      throw new MakeError("STALE", "session", "is not the one that was challenged")
     if (nowMs >= challenge.untilMs)
       throw new MakeError("STALE", "challenge", `is older than ${limits.challengeMs} ms`)
     return challenge
+  }
+
+  /** @throws MakeError STALE */
+  expectSession(challenge: Challenge, session: Uint8Array): void {
+    if (!this.#crypto.equalConstantTime(challenge.session, session))
+      throw new MakeError("STALE", "session", "is not the one that was challenged")
   }
 
   expire(nowMs: number): void {

@@ -9,8 +9,9 @@ import {
 } from "../../schemas/messages/attestation.ts"
 import { Bus } from "../common/bus/bus.ts"
 import { refusalAllowances } from "../common/bus/counters.ts"
-import type { BusError, Refused } from "../common/bus/types.ts"
+import type { BusError, Refused, Unread } from "../common/bus/types.ts"
 import { encode } from "../common/codec/index.ts"
+import { peekBytes } from "../common/codec/peek.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import { writeVerifierKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
@@ -38,6 +39,8 @@ const ATTEST_TIMEOUT_MS = 3_000
 const OTHERS_TIMEOUT_MS = 1_000
 const ANSWER_DUE_MS = 1_000
 const PRESENCE_MS = 1_000
+/** Where in an answer the nonce of its challenge is looked for: in its first bytes. */
+const NONCE_WITHIN = 256
 
 export interface VerifierOptions {
   readonly crypto: Crypto
@@ -210,16 +213,24 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     }
   })
 
-  /** Cheap things first: the challenge must be live and this node's, and is used up whatever becomes of the answer. */
-  const onEvidence = Effect.fnUntraced(function* (evidence: NodeEvidence, node: string) {
+  /**
+   * Cheap things first: the challenge must be live and this node's, and is used up whatever becomes of the answer; only then
+   * is the rest of it read.
+   */
+  const onEvidence = Effect.fnUntraced(function* ({ bytes, read }: Unread<"evidence">, node: string) {
     const started = monotonicMs()
     const asked = outstanding.get(node)
-    yield* attempt(() => book.take(node, evidence.claims.session, evidence.verifier_nonce, started)).pipe(
-      Effect.tapError(recorded("vouchsafe.attestation.refused", node)),
-    )
+    const taken = yield* attempt(() => {
+      const named = peekBytes(bytes, "verifier_nonce", NONCE_WITHIN)
+      return book.use(node, named ?? new Uint8Array(0), started)
+    }).pipe(Effect.tapError(recorded("vouchsafe.attestation.refused", node)))
     outstanding.delete(node)
     const shown = proofs.answered(node)
     if (asked === undefined) return yield* refuse("STALE", "challenge", "is not outstanding for this node")
+    const evidence = yield* read
+    yield* attempt(() => book.expectSession(taken, evidence.claims.session)).pipe(
+      Effect.tapError(recorded("vouchsafe.attestation.refused", node)),
+    )
     const at = new Date()
     const verdict = yield* appraise(evidence, asked, at)
     yield* report(node, verdict, Math.round(monotonicMs() - started))
@@ -286,7 +297,11 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     Effect.sync(() => proofs.heard(tokens.node, nonce)),
   )
   // All nodes of a workflow may come at once; each of them has few places of these.
-  const places = { inFlightMax: limits.nodes }
+  const places = {
+    inFlightMax: limits.nodes,
+    perSenderMax: 2,
+    pace: { burst: 128, aSecond: 20, senders: limits.nodes },
+  }
   yield* bus.serve(
     "hello",
     {},
@@ -294,10 +309,10 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       onHello(hello, tokens.node).pipe(Effect.tapError(recorded("vouchsafe.hello.refused", tokens.node))),
     places,
   )
-  yield* bus.serve(
+  yield* bus.serveUnread(
     "evidence",
     { instance },
-    (evidence, { tokens }) => onEvidence(evidence, tokens.node),
+    (request, { tokens }) => onEvidence(request, tokens.node),
     places,
   )
   /** Releasers of other guests are to ask this one's attester for Evidence. */

@@ -90,6 +90,23 @@ describe("a flood", () => {
     expect([...codesOf([{ data: late }]).keys()]).toEqual(["STALE"])
   })
 
+  it("uses up a challenge also by an answer that can't be read, and by none that names another", async () => {
+    const { evidence } = await prepare(world, bad)
+    const ask = async (data: Uint8Array): Promise<string | undefined> => {
+      const [code] = codesOf([{ data: await raw.ask(on("evidence.v1.bad"), data, 5_000) }]).keys()
+      return code
+    }
+    const right = encode(NodeEvidence, evidence)
+    const wrong = encode(NodeEvidence, { ...evidence, verifier_nonce: crypto.randomBytes(32) })
+    // Its nonce stands behind all that can be left out before it: not where it is looked for.
+    const { verifier_nonce, ...rest } = evidence
+    const late = encode(NodeEvidence, { ...rest, verifier_nonce })
+    expect(await ask(wrong)).toBe("STALE")
+    expect(await ask(late)).toBe("STALE")
+    expect(await ask(right.subarray(0, 200))).toBe("NOT_MSGPACK")
+    expect(await ask(right)).toBe("STALE")
+  })
+
   it(`of ${PER_SECOND} bogus messages a second keeps nobody else out, and takes no memory`, async () => {
     const { evidence } = await prepare(world, bad)
     const stale = encode(NodeEvidence, { ...evidence, verifier_nonce: crypto.randomBytes(32) })

@@ -1,4 +1,4 @@
-import { Deferred, Effect, Exit, Fiber, Layer, Logger, Redacted } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Logger, Redacted, Result } from "effect"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { AttestReply, Hello, HelloReply } from "../../schemas/messages/attestation.ts"
 import type { Event } from "../../schemas/messages/event.ts"
@@ -231,6 +231,32 @@ describe("requests", () => {
           yield* Deferred.succeed(open, undefined)
           for (const fiber of [...first, other]) expect(yield* Fiber.join(fiber)).toEqual(no("DONE"))
           expect(yield* one.request("hello", n1, hello, soon)).toEqual(no("DONE"))
+        }),
+    ))
+
+  it("that come faster than their sender may are dropped, and nobody else's", () =>
+    withBuses(
+      nats,
+      [
+        ["verifier", "v1"],
+        ["loader", "n1"],
+        ["loader", "n2"],
+      ],
+      (verifier, one, two) =>
+        Effect.gen(function* () {
+          let handled = 0
+          const count = Effect.sync(() => {
+            handled++
+            return no("DONE")
+          })
+          yield* verifier.serve("hello", {}, () => count, { pace: { burst: 3, aSecond: 0.1, senders: 8 } })
+          const ask = (bus: typeof one, node: string) =>
+            Effect.result(bus.request("hello", { node }, { ...hello, node }, { timeoutMs: 300 }))
+          for (let i = 0; i < 3; i++) expect(Result.isSuccess(yield* ask(one, "n1"))).toBe(true)
+          expect(Result.isSuccess(yield* ask(one, "n1"))).toBe(false)
+          expect(handled).toBe(3)
+          expect(Result.isSuccess(yield* ask(two, "n2"))).toBe(true)
+          expect(verifier.counters().displaced).toBe(1)
         }),
     ))
 

@@ -11,7 +11,7 @@ import { makeLeaders } from "./leaders.ts"
 import { listener } from "./listen.ts"
 import { type Connection, connect, mayRetry, type Status } from "./nats.ts"
 import { makeProofs } from "./proofs.ts"
-import { server } from "./serve.ts"
+import { server, unreadServer } from "./serve.ts"
 import { inbox, SubjectError, subject } from "./subject.ts"
 import { BusError, type BusShape } from "./types.ts"
 import { makeWorkflows } from "./workflows.ts"
@@ -205,6 +205,7 @@ const make = (config: BusConfig) =>
       event: events.event,
       history: events.history,
       serve: (...of) => inBoth(core, server(core)(...of)),
+      serveUnread: (...of) => inBoth(core, unreadServer(core)(...of)),
       subscribe: (...of) => inBoth(core, listener(core)(...of)),
       workflows: {
         ...workflows,

@@ -1,9 +1,11 @@
+import type { SenderPace } from "./types.ts"
+
 /** What a bus counts. Refusals are by code, so that an attack can be told from a fault. */
 export interface Counters {
   readonly violations: number
   readonly reconnects: number
   readonly refused: Readonly<Record<string, number>>
-  /** Messages that gave way to newer ones of the same sender, or found no room. */
+  /** Messages that gave way to newer ones of the same sender, found no room, or came faster than their sender may. */
   readonly displaced: number
   /** Events that found no room, and events that the stream did not acknowledge after all attempts. */
   readonly eventsDropped: number
@@ -92,6 +94,13 @@ export class Allowances {
     own.unrecorded = 0
     return unrecorded
   }
+}
+
+/** Whether one more message of a sender may be looked at; always, without a bound. */
+export const senderPace = (pace: SenderPace | undefined): ((sender: string) => boolean) => {
+  if (pace === undefined) return () => true
+  const allowances = new Allowances(pace.burst, pace.aSecond, pace.senders)
+  return (sender) => allowances.take(sender) !== undefined
 }
 
 /** What a service records of refusals by each sender: all of them, unless somebody does nothing else. */

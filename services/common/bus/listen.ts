@@ -3,6 +3,7 @@ import { Cause, Effect, Latch } from "effect"
 import { subjects } from "../../../schemas/subjects.ts"
 import { decode, type MessageSchema } from "../codec/index.ts"
 import type { Core } from "./bus.ts"
+import { senderPace } from "./counters.ts"
 import type { Message } from "./nats.ts"
 import { Pending } from "./pending.ts"
 import { filter, parse, senderOf } from "./subject.ts"
@@ -37,13 +38,14 @@ export const subscribed = (
 
 export const listener =
   (core: Core): BusShape["subscribe"] =>
-  (name, tokens, handler, { waitingMax = 1_024, perSenderMax = 4 } = {}) =>
+  (name, tokens, handler, { waitingMax = 1_024, perSenderMax = 4, pace } = {}) =>
     Effect.gen(function* () {
       const { payload, bytesMax } = subjects[name]
       const { prefix } = core.config
       const at = filter(prefix, name, tokens)
       const pending = new Pending<Message>(waitingMax, perSenderMax)
       const arrived = yield* Latch.make(false)
+      const inPace = senderPace(pace)
       let busy = false
 
       const handle = (message: Message) =>
@@ -85,6 +87,10 @@ export const listener =
       yield* Effect.forkScoped(worker)
       yield* Effect.addFinalizer(() => idle)
       yield* subscribed(core, at, undefined, (message) => {
+        if (!inPace(message.subject)) {
+          core.counting.displaced++
+          return
+        }
         if (!pending.add(message.subject, message)) core.counting.displaced++
         busy = true
         arrived.openUnsafe()

@@ -63,12 +63,30 @@ export interface ServeOptions {
   readonly inFlightMax?: number
   /** The same for one sender, so that one cannot fill all places. */
   readonly perSenderMax?: number
+  /** Requests of one sender that are looked at; more are dropped without an answer. Unbounded if not said. */
+  readonly pace?: SenderPace
+}
+
+/** So many at once, and so many a second from then on. */
+export interface SenderPace {
+  readonly burst: number
+  readonly aSecond: number
+  /** How many senders there may be. */
+  readonly senders: number
+}
+
+/** A request that was not decoded yet, no larger than its subject allows. */
+export interface Unread<N extends RequestName> {
+  readonly bytes: Uint8Array
+  readonly read: Effect.Effect<Payload<N>, Refused>
 }
 
 export interface ListenOptions {
   /** Messages that wait for the handler; a newer one of the same sender replaces its oldest beyond `perSenderMax`. */
   readonly waitingMax?: number
   readonly perSenderMax?: number
+  /** Messages of one sender that are handled; more are dropped. Unbounded if not said. */
+  readonly pace?: SenderPace
 }
 
 /** An event without what the bus fills in: version, id, source and time. */
@@ -119,6 +137,14 @@ export interface BusShape {
     name: N,
     tokens: Partial<Tokens<N>>,
     handler: (value: Payload<N>, from: Envelope<N>) => Effect.Effect<Reply<N>, Refused, R>,
+    options?: ServeOptions,
+  ) => Effect.Effect<void, BusError, R | Scope.Scope>
+
+  /** As `serve`, for handlers to whom a look at the bytes may be enough to refuse them. */
+  readonly serveUnread: <N extends RequestName, R = never>(
+    name: N,
+    tokens: Partial<Tokens<N>>,
+    handler: (request: Unread<N>, from: Envelope<N>) => Effect.Effect<Reply<N>, Refused, R>,
     options?: ServeOptions,
   ) => Effect.Effect<void, BusError, R | Scope.Scope>
 
