@@ -1,8 +1,10 @@
 /** What anybody who sees the bus can read of a message. */
+
+import { permissionsFor } from "../../schemas/generate/permissions.ts"
 import { Signed } from "../../schemas/messages/common.ts"
-import { DEFAULT_PREFIX } from "../../schemas/subjects.ts"
+import { DEFAULT_PREFIX, type Role } from "../../schemas/subjects.ts"
 import { decode, type MessageSchema } from "../../services/common/codec/index.ts"
-import type { Sent } from "./adversary-bus.ts"
+import { fits, type Sent } from "./adversary-bus.ts"
 
 export const PREFIX = DEFAULT_PREFIX
 
@@ -29,4 +31,16 @@ export const opened = <T>(
   const signed = understood(Signed, data)
   const body = signed && understood(schema, signed.body)
   return signed === undefined || body === undefined ? undefined : { signed, body }
+}
+
+const allowed = new Map<string, ReadonlyArray<string>>()
+
+/** Whether the table lets an identity publish on a plain subject: what a server would refuse, nobody may even try. */
+export const mayPublish = (from: string, domain: string, subject: string): boolean => {
+  const [role = "", ...rest] = from.split("-")
+  const patterns =
+    allowed.get(`${domain} ${from}`) ??
+    permissionsFor({ role: role as Role, instance: rest.join("-"), domain }).publish
+  allowed.set(`${domain} ${from}`, patterns)
+  return !/[\s*>]/.test(subject) && patterns.some((pattern) => fits(pattern, subject))
 }

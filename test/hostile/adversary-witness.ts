@@ -1,13 +1,11 @@
 /** Looks at what honest parties send and seal, and holds it against the project's rules. */
-import { permissionsFor } from "../../schemas/generate/permissions.ts"
 import { AttestationResult, EvidenceReply, NodeEvidence } from "../../schemas/messages/attestation.ts"
 import { Ack, Beacon, Pull, Release } from "../../schemas/messages/release.ts"
-import type { Role } from "../../schemas/subjects.ts"
 import { at } from "../../services/evidence/snp/report.ts"
-import { fits, type Sent } from "./adversary-bus.ts"
+import type { Sent } from "./adversary-bus.ts"
 import { bootNow } from "./adversary-clock.ts"
 import type { Ideal, Sealing } from "./adversary-crypto.ts"
-import { hex, opened, PREFIX, understood } from "./adversary-messages.ts"
+import { hex, mayPublish, opened, PREFIX, understood } from "./adversary-messages.ts"
 import type { Accuse } from "./adversary-plane.ts"
 import type { VirtualTime } from "./adversary-virtual.ts"
 
@@ -65,7 +63,6 @@ export class Witness {
   readonly #terms = new Map<string, bigint>()
   /** Of releases on their way: which nonce each answers. */
   readonly #answers = new Map<string, string>()
-  readonly #allowed = new Map<string, ReadonlyArray<string>>()
   /** Where who may answer whom: of requests that were handed over, in the name of whoever the subject says. */
   readonly #mayAnswer = new Set<string>()
 
@@ -117,13 +114,7 @@ export class Witness {
   /** By a server with the table's permissions, and by an inbox's owner: an answer goes to who asked. */
   #expectAllowed({ from, subject }: Sent): void {
     const { accuse, domain } = this.#options
-    const [role = "", ...rest] = from.split("-")
-    const allowed =
-      this.#allowed.get(from) ??
-      permissionsFor({ role: role as Role, instance: rest.join("-"), domain }).publish
-    this.#allowed.set(from, allowed)
-    if (!allowed.some((pattern) => fits(pattern, subject)) || /[\s*>]/.test(subject))
-      accuse(ELSEWHERE, `${from} on ${JSON.stringify(subject)}`)
+    if (!mayPublish(from, domain, subject)) accuse(ELSEWHERE, `${from} on ${JSON.stringify(subject)}`)
     if (subject.startsWith("_INBOX.") && !this.#mayAnswer.has(`${from} ${subject}`))
       accuse(ELSEWHERE, `${from} answers ${subject}, where nobody asked it`)
   }

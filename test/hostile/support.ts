@@ -156,6 +156,8 @@ export const workflowOf = (
 }
 
 export interface WorldOptions {
+  /** Somebody between the server and all services: given its URL, gives the one that services connect to. */
+  readonly between?: (url: string) => Promise<string>
   /** More settings of the first verifier. */
   readonly verifier?: Readonly<Record<string, string>>
   /** Nodes of the workflow; `any` gives up the pin to one chip. */
@@ -333,7 +335,12 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
   const scope = Scope.makeUnsafe()
   const run: World["run"] = (effect) =>
     Effect.runPromise(effect.pipe(Scope.provide(scope), Effect.provide(Logger.layer([]))))
-  const bus: World["bus"] = (role, instance) => run(openBus(nats, role, instance))
+  const url = (await options.between?.(nats.url)) ?? nats.url
+  const elsewhere: TestNats = { ...nats, config: (...who) => ({ ...nats.config(...who), url }) }
+  const bus: World["bus"] = (role, instance) => {
+    const outside = role === "operator" || role === "auditor"
+    return run(openBus(outside ? nats : elsewhere, role, instance))
+  }
   const operatorBus = await bus("operator", "lab")
   await run(operatorBus.ensureStreams)
   await run(operatorBus.workflows.put("lab", signed))
@@ -358,7 +365,7 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
     const child = spawn(process.execPath, [join(CHECKOUT, "services", service, "main.ts")], {
       env: {
         PATH: process.env.PATH,
-        VOUCHSAFE_NATS_URL: nats.url,
+        VOUCHSAFE_NATS_URL: url,
         VOUCHSAFE_NATS_SEED: seedPath,
         VOUCHSAFE_INSTANCE: instance,
         VOUCHSAFE_RUN_DIR: runDirectory,
