@@ -416,6 +416,7 @@ export const live = async (
   const stop = world.begin(
     Effect.gen(function* () {
       yield* own.subscribe("release", { node: node.id }, (signed) => lives.onRelease(signed))
+      yield* own.subscribe("renew", { node: node.id }, (_, { sender }) => lives.onRenew(sender))
       if (hearsLeaders) yield* own.subscribe("beacon", {}, (beacon) => lives.onBeacon(beacon))
       yield* lives.live(() => ({ workflow, rules }))
     }),

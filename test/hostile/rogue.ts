@@ -48,14 +48,17 @@ export interface Rogue {
   readonly restore: () => void
 }
 
-/** From now on, nodes that attest are told that this key is the releaser's. */
-export const takeOver = (world: World, node: string): Rogue => {
+/**
+ * From now on, nodes that attest are told that this key is the releaser's.
+ * @param verifiers keys that it vouches for besides that of the guest's own verifier
+ */
+export const takeOver = (world: World, node: string, verifiers: ReadonlyArray<Uint8Array> = []): Rogue => {
   const path = join(world.controlDirectory, "releaser.json")
   const real = readFileSync(path, "utf8")
   // So far ahead that the real one doesn't rise above it when it hears of it.
   const term = BigInt((JSON.parse(real) as { term: string }).term) + 2n * AHEAD_MAX
   const key = crypto.ed25519.generate()
-  writeReleaserKey(world.controlDirectory, { instance: "r1", key: key.publicKey, term })
+  writeReleaserKey(world.controlDirectory, { instance: "r1", key: key.publicKey, term, verifiers })
   const beacon = crypto.randomBytes(32)
   const beat = (): void =>
     world.say("beacon.r1", encode(Beacon, { v: 1, releaser: "r1", control: "cp", term, nonce: beacon }))
