@@ -179,7 +179,10 @@ const live = (
     const follower = new AddressFollower(
       { ipv4: planeConfig.wireAddress, ipv6: planeConfig.wireAddress6 },
       {
-        changed: () => news.read()?.length !== 0,
+        changed: () => {
+          const { found, lost } = news.read()
+          return lost || found.length > 0
+        },
         present: () => listAddresses(ifIndex(own.wireDevice)),
         move: ({ ipv4, ipv6 }) => plane.moveTo({ wireAddress: ipv4, wireAddress6: ipv6 }),
       },

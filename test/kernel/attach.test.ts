@@ -226,16 +226,16 @@ describe("rtnetlink", () => {
         expect(findLink(ifindex)?.up).toBe(false)
         setLink(ifindex, true)
         expect(findLink(ifindex)?.up).toBe(true)
-        expect(news.read()).toContainEqual({ type: message.NEWLINK, ifindex })
+        expect(news.read().found).toContainEqual({ type: message.NEWLINK, ifindex })
         execFileSync("ip", ["addr", "add", "198.51.100.7/24", "dev", "wire0"])
-        expect(news.read()).toContainEqual({ type: message.NEWADDR, ifindex })
+        expect(news.read().found).toContainEqual({ type: message.NEWADDR, ifindex })
         expect(listAddresses(ifindex)).toContainEqual({
           ifindex,
           family: 4,
           bytes: Uint8Array.of(198, 51, 100, 7),
           usable: true,
         })
-        expect(news.read()).toEqual([])
+        expect(news.read()).toEqual({ found: [], lost: false })
         expect(codeOf(() => setLink(77_777, true))).toBe("ENODEV")
       } finally {
         news.close()

@@ -5,12 +5,11 @@ import { join } from "node:path"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { Attr, bpf, closeFd, command, openPinned, pin, withFd } from "../../services/common/kernel/bpf.ts"
 import { BPFFS, ensureBpffs, removePins } from "../../services/common/kernel/bpffs.ts"
-import { bootNow } from "../../services/common/kernel/clock.ts"
 import { type BpfObject, loadObject } from "../../services/common/kernel/libbpf.ts"
 import { createTcxLink, type HookKind, hooksOf, updateTcxLink } from "../../services/common/kernel/links.ts"
 import { BpfMap } from "../../services/common/kernel/maps.ts"
 import { hooks } from "../../services/common/kernel/measure.ts"
-import { ifIndex, macOf } from "../../services/common/kernel/netdev.ts"
+import { ifIndex } from "../../services/common/kernel/netdev.ts"
 import {
   decodeConfig,
   decodePathMtu,
@@ -24,6 +23,7 @@ import { openPlane, type Plane } from "../../services/dataplane-loader/dataplane
 import { openOrCutOff } from "../../services/dataplane-loader/open-plane.ts"
 import { makeCompiler, realObject, small } from "./compile.ts"
 import { makeNamespace, type TestNamespace } from "./namespace.ts"
+import { configureSmall, installSmall } from "./small-plane.ts"
 
 const compiler = makeCompiler()
 const root = join(BPFFS, `vskern-${process.pid}-integrity`)
@@ -69,40 +69,8 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
         for (const family of ["ipv4", "ipv6"])
           writeFileSync(`/proc/sys/net/${family}/conf/${device}/forwarding`, "0")
       plane = openPlane({ pins, object: realObject, wire: "wire0", inner: "m1", hooks: kind })
-      plane.configure({
-        innerAddress: parseIpv4("10.77.0.1"),
-        wireAddress: parseIpv4("192.0.2.1"),
-        busAddress: parseIpv4("192.0.2.200"),
-        busPort: 4222,
-        espPort: 4500,
-        innerMac: macOf("m0"),
-      })
-      plane.setEdges({
-        edges: [
-          {
-            index: 0,
-            id: new Uint8Array(8).fill(1),
-            peerInner: parseIpv4("10.77.0.2"),
-            peerWire: parseIpv4("192.0.2.2"),
-            peerPort: 4500,
-            lanes: 1,
-            mtu: 1500,
-          },
-        ],
-        policies: [],
-      })
-      const sa = () => ({
-        edge: 0,
-        lane: 0,
-        spi: 0x1001,
-        epoch: { term: 1n, n: 1n },
-        deadline: bootNow() + 60_000_000_000n,
-        key: new Uint8Array(32).fill(7),
-        salt: new Uint8Array(4),
-        esn: true,
-      })
-      plane.installInbound(sa())
-      plane.installOutbound(sa())
+      configureSmall(plane)
+      installSmall(plane)
     })
   })
   afterEach(() => {
@@ -186,6 +154,31 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
     expect(look()).toMatchObject([{ subject: "wire0", found: expect.stringMatching(/changes of filters$/) }])
     expect(restore()).toEqual([])
     expect(look()).toEqual([])
+  })
+
+  test("a burst of filters on other devices is nobody's business, and hides none on ours", () => {
+    const burst = (): void => {
+      const lines = Array.from(
+        { length: 1_500 },
+        (_, i) => `filter add dev d0 egress pref ${i + 1} protocol ip u32 match u32 0 0 classid 1:1`,
+      )
+      execFileSync("tc", ["-batch", "-"], { input: lines.join("\n"), stdio: ["pipe", "pipe", "pipe"] })
+      execFileSync("tc", ["filter", "del", "dev", "d0", "egress"], { stdio: "pipe" })
+    }
+    space.inside(() => {
+      execFileSync("ip", ["link", "add", "d0", "type", "veth", "peer", "name", "d1"])
+      execFileSync("tc", ["qdisc", "add", "dev", "d0", "clsact"])
+      burst()
+    })
+    expect(look()).toEqual([])
+    space.inside(() => {
+      if (kind === "tcx") execFileSync("tc", ["qdisc", "add", "dev", "wire0", "clsact"], { stdio: "pipe" })
+      const filter = "dev wire0 egress pref 9 protocol ip u32".split(" ")
+      execFileSync("tc", ["filter", "add", ...filter, ..."match u32 0 0 classid 1:1".split(" ")])
+      execFileSync("tc", ["filter", "del", ...filter])
+      burst()
+    })
+    expect(look()).toMatchObject([{ subject: "wire0", found: expect.stringMatching(/changes of filters$/) }])
   })
 
   test("a filter beside ours", () => {

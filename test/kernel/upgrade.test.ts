@@ -1,23 +1,23 @@
 /** Planes of other builds and other layouts: what is taken over, what begins anew, and what an interruption leaves. */
-import { copyFileSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, unlinkSync } from "node:fs"
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, unlinkSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { tamper } from "../../infra/lab/tamper.ts"
 import { pin, withFd } from "../../services/common/kernel/bpf.ts"
 import { BPFFS, ensureBpffs, removePins } from "../../services/common/kernel/bpffs.ts"
-import { bootNow } from "../../services/common/kernel/clock.ts"
 import { KernelError, openObject, openPinned } from "../../services/common/kernel/libbpf.ts"
 import { type HookKind, hooksOf, queryHook } from "../../services/common/kernel/links.ts"
 import { BpfMap } from "../../services/common/kernel/maps.ts"
 import { hooks } from "../../services/common/kernel/measure.ts"
-import { ifIndex, macOf } from "../../services/common/kernel/netdev.ts"
-import { indexKey, parseIpv4, shapes } from "../../services/common/kernel/records.ts"
+import { ifIndex } from "../../services/common/kernel/netdev.ts"
+import { indexKey, shapes } from "../../services/common/kernel/records.ts"
 import { findLink } from "../../services/common/kernel/rtnetlink.ts"
 import { mapPin } from "../../services/dataplane-loader/dataplane/pins.ts"
 import { openPlane, type Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
 import { makeCompiler, realObject, small } from "./compile.ts"
 import { makeNamespace, type TestNamespace } from "./namespace.ts"
+import { configureSmall, installSmall, smallEdges, smallKey } from "./small-plane.ts"
 
 const compiler = makeCompiler()
 const root = join(BPFFS, `vskern-${process.pid}-upgrade`)
@@ -59,47 +59,13 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
         ),
       ),
     )
-  const configure = (): void =>
-    plane.configure({
-      innerAddress: parseIpv4("10.77.0.1"),
-      wireAddress: parseIpv4("192.0.2.1"),
-      busAddress: parseIpv4("192.0.2.200"),
-      busPort: 4222,
-      espPort: 4500,
-      innerMac: space.inside(() => macOf("m0")),
-    })
-  const edges = () => ({
-    edges: [
-      {
-        index: 0,
-        id: new Uint8Array(8).fill(1),
-        peerInner: parseIpv4("10.77.0.2"),
-        peerWire: parseIpv4("192.0.2.2"),
-        peerPort: 4500,
-        lanes: 1,
-        mtu: 1500,
-      },
-    ],
-    policies: [],
-  })
-  const sa = (n = 1n) => ({
-    edge: 0,
-    lane: 0,
-    spi: 0x1000 + Number(n),
-    epoch: { term: 1n, n },
-    deadline: bootNow() + 60_000_000_000n,
-    key: new Uint8Array(32).fill(7),
-    salt: new Uint8Array(4),
-    esn: true,
-  })
+  const configure = (): void => space.inside(() => configureSmall(plane))
 
   beforeEach(() => {
     space = makeNamespace()
     plane = open(realObject)
     configure()
-    plane.setEdges(edges())
-    plane.installInbound(sa())
-    plane.installOutbound(sa())
+    installSmall(plane)
   })
   afterEach(() => {
     space.inside(() => plane.teardown())
@@ -165,7 +131,12 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
     expect(space.inside(() => plane.inspect())).not.toEqual([])
     expect(space.inside(() => plane.restore())).not.toEqual([])
     expect(plane.measurement.digest).toEqual(digest)
+    // What was begun is ended as soon as nothing is in the way; without keys.
     rmdirSync(pinned)
+    const wanted = plane.waiting?.digest
+    expect(space.inside(() => plane.restore())).toEqual([])
+    expect([plane.measurement.digest, plane.waiting]).toEqual([wanted, undefined])
+    expect([plane.associations(), space.inside(() => plane.inspect())]).toEqual([[], []])
   })
 
   test("another layout begins anew in place: default deny, no key, but used epochs are known", () => {
@@ -186,20 +157,21 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
     expect(plane.forgotten).toBe(false)
     expect(space.inside(() => plane.inspect())).toEqual([])
     configure()
-    plane.setEdges(edges())
-    expect(codeOf(() => plane.installOutbound(sa()))).toBe("EPOCH_USED")
-    expect(codeOf(() => plane.installOutbound(sa(2n)))).toBe("none")
+    plane.setEdges(smallEdges())
+    expect(codeOf(() => plane.installOutbound(smallKey()))).toBe("EPOCH_USED")
+    expect(codeOf(() => plane.installOutbound(smallKey(2n)))).toBe("none")
   })
 
-  test("an upgrade that was interrupted is done again", () => {
+  test("what an upgrade left is taken back at the next start; it can be done again", () => {
+    const digest = plane.measurement.digest
     plane.close()
-    // One hook runs the new program already, and its pin hasn't moved yet.
+    // One hook runs the new program already.
     using object = openObject(otherBuild)
     for (const name of [...Object.keys(shapes), "scratch"])
       withFd(openPinned(mapPin(join(pins, "live"), name)) ?? -1, (fd) => object.reuseMap(name, fd))
     object.load()
-    mkdirSync(join(pins, "live/next/0/maps"), { recursive: true })
-    for (const { program } of hooks) pin(object.programFd(program), join(pins, "live/next/0", program))
+    mkdirSync(join(pins, "live/next/maps"), { recursive: true })
+    for (const { program } of hooks) pin(object.programFd(program), join(pins, "live/next", program))
     space.inside(() =>
       hooksOf(kind).replace(
         ifIndex("wire0"),
@@ -209,6 +181,7 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
       ),
     )
     plane = open(otherBuild)
+    expect([plane.measurement.digest, existsSync(join(pins, "live/next"))]).toEqual([digest, false])
     expect(plane.waiting).toBeDefined()
     space.inside(() => plane.upgrade())
     expect([plane.waiting, space.inside(() => plane.inspect())]).toEqual([undefined, []])

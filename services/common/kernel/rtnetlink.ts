@@ -3,7 +3,7 @@
  * and news of all three. A question costs some ten microseconds, where starting `tc` or `ip` costs milliseconds.
  */
 import koffi from "koffi"
-import { closeFd, lastErrno } from "./bpf.ts"
+import { Attr, closeFd, lastErrno } from "./bpf.ts"
 import { fromErrno, invalid, KernelError } from "./errors.ts"
 
 const AF_NETLINK = 16
@@ -13,6 +13,7 @@ const NETLINK_ROUTE = 0
 const SOCK_RAW_CLOEXEC = 0o2000003
 const SOL_SOCKET = 1
 const SO_RCVTIMEO = 20
+const SO_ATTACH_FILTER = 26
 const MSG_DONTWAIT = 0x40
 const MSG_TRUNC = 0x20
 const EAGAIN = 11
@@ -348,32 +349,76 @@ export interface News {
 }
 
 export interface NewsReader {
-  /** What has happened since the last call; undefined when there was so much that some of it is lost. */
-  readonly read: () => ReadonlyArray<News> | undefined
+  /** What has happened since the last call, as far as it is known; `lost`: not all of it is. */
+  readonly read: () => { readonly found: ReadonlyArray<News>; readonly lost: boolean }
   readonly close: () => void
 }
 
-/** Listens for changes of filters, or of devices and their addresses, in the network namespace that this is called in. */
-export const openNews = (of: "filters" | "devices"): NewsReader => {
-  const fd = openSocket(of === "filters" ? GROUPS.tc : GROUPS.link | GROUPS.ipv4Address | GROUPS.ipv6Address)
-  const read = (): ReadonlyArray<News> | undefined => {
-    const found: Array<News> = []
-    let lost = false
-    // Bounded: a flood of changes is itself the news.
-    for (let round = 0; round < 256; round++) {
-      const size = Number(libc().recv(fd, buffer, buffer.length, MSG_DONTWAIT | MSG_TRUNC))
-      if (size < 0) {
-        const errno = lastErrno()
-        if (errno === EAGAIN) return lost ? undefined : found
-        if (errno !== ENOBUFS) throw fromErrno("read", "rtnetlink", errno)
-        lost = true
-      } else if (size > buffer.length) lost = true
-      // In each of the three kinds of message the device's index lies at the same place.
-      else
-        for (const { type, body } of frames(buffer.subarray(0, size)))
-          if (body.length >= 8) found.push({ type, ifindex: viewOf(body).getInt32(4, true) })
-    }
-    return undefined
+/** Instructions of a socket filter (<linux/filter.h>): loads swap from network order, so what they are compared to is swapped too. */
+const LOAD16 = 0x28
+const LOAD32 = 0x20
+const JUMP_EQUAL = 0x15
+const RETURN = 0x06
+const swap16 = (value: number): number => ((value & 0xff) << 8) | (value >>> 8)
+const swap32 = (value: number): number => ((swap16(value & 0xffff) << 16) | swap16(value >>> 16)) >>> 0
+
+/** Has the kernel queue only changes of filters on these devices: what happens to others then neither fills the queue nor is lost. */
+const onlyFiltersOf = (fd: number, ifindexes: ReadonlyArray<number>): void => {
+  const types = [message.NEWTFILTER, message.DELTFILTER]
+  const devices = ifindexes.length
+  const code: ReadonlyArray<readonly [number, number, number, number]> = [
+    [LOAD16, 0, 0, 4],
+    ...types.map((type, i) => [JUMP_EQUAL, types.length - i, 0, swap16(type)] as const),
+    [RETURN, 0, 0, 0],
+    [LOAD32, 0, 0, HEADER + 4],
+    ...ifindexes.map((ifindex, i) => [JUMP_EQUAL, devices - i, 0, swap32(ifindex)] as const),
+    [RETURN, 0, 0, 0],
+    [RETURN, 0, 0, 0xffffffff],
+  ]
+  const bytes = new Uint8Array(8 * code.length)
+  const view = new DataView(bytes.buffer)
+  for (const [i, [operation, yes, no, operand]] of code.entries()) {
+    view.setUint16(8 * i, operation, true)
+    view.setUint8(8 * i + 2, yes)
+    view.setUint8(8 * i + 3, no)
+    view.setUint32(8 * i + 4, operand, true)
   }
-  return { read, close: () => closeFd(fd) }
+  const program = new Attr(16).u32(0, code.length).pointer(8, bytes)
+  const result = libc().setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, program.bytes, program.bytes.length)
+  if (result !== 0 || program.held !== 1) throw fromErrno("filter", "rtnetlink", lastErrno())
+}
+
+/**
+ * Listens, in the network namespace that this is called in, for changes of devices and their addresses, or of filters on the devices
+ * with these indexes.
+ */
+export const openNews = (of: "devices" | { readonly filtersOn: ReadonlyArray<number> }): NewsReader => {
+  const fd = openSocket(of === "devices" ? GROUPS.link | GROUPS.ipv4Address | GROUPS.ipv6Address : GROUPS.tc)
+  try {
+    if (of !== "devices") onlyFiltersOf(fd, of.filtersOn)
+  } catch (error) {
+    closeFd(fd)
+    throw error
+  }
+  return { read: () => readNews(fd), close: () => closeFd(fd) }
+}
+
+const readNews = (fd: number): ReturnType<NewsReader["read"]> => {
+  const found: Array<News> = []
+  let lost = false
+  // Bounded: a flood of changes is itself the news.
+  for (let round = 0; round < 256; round++) {
+    const size = Number(libc().recv(fd, buffer, buffer.length, MSG_DONTWAIT | MSG_TRUNC))
+    if (size < 0) {
+      const errno = lastErrno()
+      if (errno === EAGAIN) return { found, lost }
+      if (errno !== ENOBUFS) throw fromErrno("read", "rtnetlink", errno)
+      lost = true
+    } else if (size > buffer.length) lost = true
+    // In each of the three kinds of message the device's index lies at the same place.
+    else
+      for (const { type, body } of frames(buffer.subarray(0, size)))
+        if (body.length >= 8) found.push({ type, ifindex: viewOf(body).getInt32(4, true) })
+  }
+  return { found, lost: true }
 }

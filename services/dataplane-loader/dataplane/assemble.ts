@@ -11,7 +11,7 @@ import {
   type Measurement,
   measureAttached,
 } from "../../common/kernel/measure.ts"
-import { describeProgram, programInfo } from "../../common/kernel/programs.ts"
+import { describeProgram } from "../../common/kernel/programs.ts"
 import { decodeConfig, indexKey, type MapName, shapes, VS_LAYOUT } from "../../common/kernel/records.ts"
 import type { Maps } from "./associations.ts"
 import { noteShapes } from "./notes.ts"
@@ -32,21 +32,32 @@ export const ifindexOf = (devices: Devices, device: "wire" | "inner"): number =>
 const different = (subject: string, why: string): KernelError =>
   new KernelError("reuse plane", subject, "DIFFERENT", `${why}; remove the plane to start afresh`)
 
-/** Takes away what a loader left that died while it made a plane. It was never configured: it dropped everything. */
-export const clearStaging = (pins: Pins, devices: Devices, hooks: Hooks): void => {
-  if (!existsSync(pins.staging)) return
-  const ours = new Set<number>()
-  for (const { program } of hookTable) {
-    const fd = openPinned(programPin(pins.staging, program))
-    if (fd !== undefined) withFd(fd, () => ours.add(programInfo(fd).id))
+type MaybeDevices = { readonly [Device in keyof Devices]: number | undefined }
+
+/** Detaches and unpins what is pinned below `base`. `ours`: only filters that run a program of it. Absent parts are fine. */
+const takeAway = (base: string, devices: MaybeDevices, hooks: Hooks, ours: boolean): void => {
+  // Guards last.
+  for (const name of [...attachOrder].reverse()) {
+    const hook = hookOf(name)
+    const ifindex = hook.device === "wire" ? devices.wireIfindex : devices.innerIfindex
+    if (ifindex === undefined) continue
+    // A TCX link goes with its pin; a filter stays until it is removed.
+    const known = ours && hooks.kind === "clsact" ? knownIds(base, hook.program) : undefined
+    if (
+      known === undefined ||
+      queryHook(ifindex, hook.direction).some((one) => known.includes(one.programId))
+    )
+      hooks.detach(ifindex, hook.direction, linkPin(base, hook.name))
   }
-  for (const hook of hookTable) {
-    const ifindex = ifindexOf(devices, hook.device)
-    // A TCX link goes with its pin; a filter stays until it is removed, but only if it is ours.
-    if (hooks.kind === "tcx" || queryHook(ifindex, hook.direction).some((one) => ours.has(one.programId)))
-      hooks.detach(ifindex, hook.direction, linkPin(pins.staging, hook.name))
-  }
-  removePins(pins.staging)
+  removePins(base)
+}
+
+/**
+ * Takes away what a loader left that died while it made a plane, which was never configured and dropped everything, or while it
+ * removed one.
+ */
+export const clearUnfinished = (pins: Pins, devices: Devices, hooks: Hooks): void => {
+  for (const base of [pins.staging, pins.gone]) if (existsSync(base)) takeAway(base, devices, hooks, true)
 }
 
 /** Loads, pins and attaches a new plane, which drops everything until it is configured. Nothing is left when it fails. */
@@ -73,7 +84,7 @@ export const makePlane = (pins: Pins, path: string, devices: Devices, hooks: Hoo
     }
     renameSync(pins.staging, pins.live)
   } catch (error) {
-    clearStaging(pins, devices, hooks)
+    clearUnfinished(pins, devices, hooks)
     throw error
   }
 }
@@ -146,7 +157,7 @@ export const checkAttached = (pins: Pins, devices: Devices, hooks: Hooks, maps: 
     if (hook === undefined) throw different("hooks", "have another number")
     if (!existsSync(programPin(pins.live, hook.program)))
       throw new KernelError("open plane", `program ${hook.program}`, "MISSING")
-    if (!knownIds(pins, hook.program).includes(program.id))
+    if (!knownIds(pins.live, hook.program).includes(program.id))
       throw different(hook.name, `runs ${describeProgram(program.id)}, not the pinned program`)
     if (hooks.kind === "tcx") checkLink(pins, hook, ifindexOf(devices, hook.device), program.id)
   }
@@ -177,16 +188,11 @@ const checkConfig = (maps: Maps, devices: Devices): void => {
     throw different("config", "names other devices")
 }
 
-type MaybeDevices = { readonly [Device in keyof Devices]: number | undefined }
-
-/** Detaches and unpins a plane, but keeps the memory of used epochs. Absent parts are fine. */
+/** Detaches and unpins a plane, but keeps the memory of used epochs. Absent parts are fine. Interrupted, the next start ends it. */
 export const removeLive = (pins: Pins, devices: MaybeDevices, hooks: Hooks): void => {
-  for (const name of [...attachOrder].reverse()) {
-    const hook = hookOf(name)
-    const ifindex = hook.device === "wire" ? devices.wireIfindex : devices.innerIfindex
-    if (ifindex !== undefined) hooks.detach(ifindex, hook.direction, linkPin(pins.live, name))
-  }
-  removePins(pins.live)
+  removePins(pins.gone)
+  if (existsSync(pins.live)) renameSync(pins.live, pins.gone)
+  takeAway(pins.gone, devices, hooks, false)
 }
 
 /** Detaches and unpins a plane and all that is in its directory. */

@@ -50,6 +50,8 @@ export interface IntegrityParts {
   readonly names: { readonly wire: string; readonly inner: string }
   readonly hooks: Hooks
   readonly maps: Maps
+  /** News of filters on the two devices; asked of the kernel where none are given. */
+  readonly news?: NewsReader
 }
 
 /** With five looks a second: within one. */
@@ -90,7 +92,8 @@ export class Integrity {
 
   constructor(parts: IntegrityParts) {
     this.#parts = parts
-    this.#news = openNews("filters")
+    const { wireIfindex, innerIfindex } = parts.devices
+    this.#news = parts.news ?? openNews({ filtersOn: [wireIfindex, innerIfindex] })
     try {
       this.#held = hookTable.map((hook) => this.#hold(hook))
       this.#holdPins()
@@ -159,8 +162,8 @@ export class Integrity {
   inspect(): ReadonlyArray<Finding> {
     if (this.#closed) return [{ subject: "plane", found: "nobody watches it", wanted: "a watch" }]
     const looks: ReadonlyArray<readonly [string, () => ReadonlyArray<Finding>]> = [
-      ...this.#held.map((held) => [held.hook.name, () => this.#inspectHook(held)] as const),
       ["filters", () => this.#inspectNews()],
+      ...this.#held.map((held) => [held.hook.name, () => this.#inspectHook(held)] as const),
       ["devices", () => this.#inspectDevices()],
       ["pins", () => this.#inspectPins()],
       ["config", () => this.#inspectConfig()],
@@ -186,19 +189,27 @@ export class Integrity {
     return now === revision ? [] : finding(`changes since revision ${revision}: now it is ${now}`)
   }
 
+  /**
+   * Where news was lost the queue was full, and then holds the changes of our devices that filled it, since no others get in; or the
+   * kernel had no memory to tell anybody of anything, which is no finding: all that there is now is looked at next.
+   */
   #inspectNews(): ReadonlyArray<Finding> {
-    const news = this.#news.read()
+    const { found, lost } = this.#news.read()
+    if (lost) this.#looks = 0
     const { wireIfindex, innerIfindex } = this.#parts.devices
-    const wanted = "no change of filters"
-    if (news === undefined)
-      return [{ subject: "filters", found: "more changes than can be followed", wanted }]
     const kinds: ReadonlyArray<number> = [message.NEWTFILTER, message.DELTFILTER]
     return (["wire", "inner"] as const).flatMap((which) => {
       const ifindex = which === "wire" ? wireIfindex : innerIfindex
-      const changes = news.filter((one) => one.ifindex === ifindex && kinds.includes(one.type)).length
+      const changes = found.filter((one) => one.ifindex === ifindex && kinds.includes(one.type)).length
       return changes === 0
         ? []
-        : [{ subject: this.#parts.names[which], found: `${changes} changes of filters`, wanted }]
+        : [
+            {
+              subject: this.#parts.names[which],
+              found: `${changes} changes of filters`,
+              wanted: "no change of filters",
+            },
+          ]
     })
   }
 

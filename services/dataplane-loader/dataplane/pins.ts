@@ -1,4 +1,4 @@
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync } from "node:fs"
 import { join, resolve } from "node:path"
 import koffi from "koffi"
 import { openPinned, withFd } from "../../common/kernel/bpf.ts"
@@ -12,13 +12,17 @@ import { programInfo } from "../../common/kernel/programs.ts"
  *   tombstones           outlives a plane that was only half made
  *   live/                the plane; appears by one rename when it is complete
  *     maps/NAME  programs/NAME  links/HOOK
- *     next/NUMBER/     what an upgrade is about to put in place; left there only by a crash
- *   new/                 a plane in the making; left there only by a crash
+ *     next/              what an upgrade is putting in place: programs, and all maps or the programs' own; complete from the start
+ *     making/  done/     the same before it is complete, and when it is over
+ *   new/                 a plane in the making
+ *   gone/                a plane that is being removed
+ * `next` and what is after it are there only after a crash, or for a moment.
  */
 export interface Pins {
   readonly root: string
   readonly live: string
   readonly staging: string
+  readonly gone: string
   readonly tombstones: string
   /** Ends the exclusive hold on the directory. */
   readonly unlock: () => void
@@ -60,6 +64,7 @@ export const openPins = (directory: string): Pins => {
     root,
     live: join(root, "live"),
     staging: join(root, "new"),
+    gone: join(root, "gone"),
     tombstones: join(root, "tombstones"),
     unlock: () => closeSync(fd),
   }
@@ -73,27 +78,20 @@ export const makeStaging = (pins: Pins): void => {
 
 export const hasPlane = (pins: Pins): boolean => existsSync(pins.live)
 
-/**
- * Where an upgrade keeps what it is about to put in place: a directory for each attempt, so that what an attempt which
- * didn't end has attached stays known as ours until the next one has replaced it.
- */
-const attempts = (pins: Pins): ReadonlyArray<string> => {
-  const root = join(pins.live, "next")
-  return existsSync(root) ? readdirSync(root).map((name) => join(root, name)) : []
+/** Places of an upgrade inside `live`: the rename from one to the next says how far it has come. */
+export const nextPin = (pins: Pins): string => join(pins.live, "next")
+export const makingPin = (pins: Pins): string => join(pins.live, "making")
+export const donePin = (pins: Pins): string => join(pins.live, "done")
+/** Maps of an upgrade: the programs' own ones, which join those that are there, or all of a plane, which take their place. */
+export const ownMaps = (base: string): string => join(base, "maps")
+export const allMaps = (base: string): string => join(base, "all")
+
+/** Id of the program that is pinned there; undefined when there is none. */
+export const pinnedId = (path: string): number | undefined => {
+  const fd = openPinned(path)
+  return fd === undefined ? undefined : withFd(fd, () => programInfo(fd).id)
 }
 
-/** Ids of the programs that we may have put on a hook: those in use, and those of upgrades that didn't end. */
-export const knownIds = (pins: Pins, program: string): ReadonlyArray<number> =>
-  [programPin(pins.live, program), ...attempts(pins).map((attempt) => join(attempt, program))].flatMap(
-    (path) => {
-      const fd = openPinned(path)
-      return fd === undefined ? [] : [withFd(fd, () => programInfo(fd).id)]
-    },
-  )
-
-/** A directory for a new attempt. */
-export const newAttempt = (pins: Pins): string => {
-  const path = join(pins.live, "next", String(attempts(pins).length))
-  mkdirSync(join(path, "maps"), { recursive: true, mode: 0o700 })
-  return path
-}
+/** Ids of the programs that we may have put on a hook: the one in use, and that of an upgrade that didn't end. */
+export const knownIds = (base: string, program: string): ReadonlyArray<number> =>
+  [programPin(base, program), join(base, "next", program)].flatMap((path) => pinnedId(path) ?? [])

@@ -6,7 +6,7 @@ import { type Measurement, measureAttached, measureObject } from "../../common/k
 import { ifIndex } from "../../common/kernel/netdev.ts"
 import {
   checkAttached,
-  clearStaging,
+  clearUnfinished,
   expectSame,
   makePlane,
   openMaps,
@@ -24,6 +24,7 @@ import { Keepalives } from "./keepalive.ts"
 import type { AssociationKey } from "./notes.ts"
 import { hasPlane, openPins } from "./pins.ts"
 import type { EdgeState } from "./reconcile.ts"
+import { settleUpgrade } from "./settle.ts"
 import { hasOurLayout, renewPlane, replacePrograms } from "./upgrade.ts"
 
 export type { Association, NewAssociation, UsedEpoch } from "./associations.ts"
@@ -124,12 +125,12 @@ export const openPlane = (options: PlaneOptions): Plane => {
   const pins = openPins(options.pins)
   const cleanup: Array<() => void> = [pins.unlock]
   try {
-    clearStaging(pins, devices, hooks)
+    clearUnfinished(pins, devices, hooks)
     const made = !hasPlane(pins)
     if (made) {
       makePlane(pins, options.object, devices, hooks)
       cleanup.push(() => removeLive(pins, devices, hooks))
-    }
+    } else settleUpgrade(pins, devices, hooks)
     const renewed = !made && options.upgrade === true && !hasOurLayout(pins)
     if (renewed) renewPlane(pins, options.object, devices, hooks)
     const tombstones = openTombstones(pins)
@@ -157,6 +158,15 @@ export const openPlane = (options: PlaneOptions): Plane => {
     }
     /** Whether an upgrade ended between its first hook and its last check: nothing is whole until it is measured again. */
     let torn = false
+    /** What changes hooks and pins, with nobody watching them meanwhile. */
+    const unwatched = (change: () => void): void => {
+      integrity.close()
+      try {
+        change()
+      } finally {
+        integrity = watched()
+      }
+    }
     const replace = (): void => {
       const touching = (): void => {
         torn = true
@@ -167,13 +177,8 @@ export const openPlane = (options: PlaneOptions): Plane => {
       measurement = attached
     }
     const upgrade = (): void => {
-      integrity.close()
       try {
-        try {
-          replace()
-        } finally {
-          integrity = watched()
-        }
+        unwatched(replace)
         torn = false
       } catch (error) {
         if (torn) cutOff()
@@ -188,12 +193,20 @@ export const openPlane = (options: PlaneOptions): Plane => {
         ...findings,
       ]
     }
+    const isOf = (one: Measurement, other: Measurement): boolean =>
+      Buffer.compare(one.digest, other.digest) === 0
     const restore = (): ReadonlyArray<Finding> => {
+      if (torn)
+        unwatched(() => {
+          settleUpgrade(pins, devices, hooks)
+        })
       const amiss = integrity.restore()
       if (amiss.length > 0) return amiss
       const now = measureAttached(devices)
-      if (Buffer.compare(now.digest, measurement.digest) !== 0)
+      // An upgrade that was finished only now was asked for all the same.
+      if (!isOf(now, measurement) && !(torn && isOf(now, object)))
         return [{ subject: "programs", found: "another measurement", wanted: "the one that was attested" }]
+      measurement = now
       torn = false
       integrity.admit()
       return []
@@ -212,7 +225,7 @@ export const openPlane = (options: PlaneOptions): Plane => {
         return measurement
       },
       get waiting() {
-        return Buffer.compare(measurement.digest, object.digest) === 0 ? undefined : object
+        return isOf(measurement, object) ? undefined : object
       },
       upgrade,
       swept,
