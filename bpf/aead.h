@@ -6,26 +6,43 @@
 #include "poly1305.h"
 
 /*
- * Encrypts or decrypts len bytes of text, for which vs_poly1305_key has left the first block of keystream. Up to 63 bytes after
- * them are changed too: nothing that matters lies there.
+ * Keystream is made three blocks at a time, two where that leaves none unused: of all blocks, the one-time key's among them, the first
+ * two if there is one more than a multiple of three, and the last two if not. Whether the first are three:
  */
-VS_INLINE void vs_aead_xor(struct vs_work *w, u32 len)
+VS_INLINE u32 vs_aead_three(u32 len)
 {
-	if (len)
-		vs_chacha20_xor(w, 16, 0);
-	for (u32 at = VS_CHACHA_BLOCK; at < VS_TEXT_MAX; at += 2 * VS_CHACHA_BLOCK) {
+	return len > VS_CHACHA_BLOCK && (len + 2 * VS_CHACHA_BLOCK - 1) / VS_CHACHA_BLOCK % 3 != 1;
+}
+
+/*
+ * Encrypts or decrypts len bytes of text, after vs_poly1305_key. Up to 63 bytes after them are changed too: nothing that matters lies
+ * there.
+ */
+VS_INLINE void vs_aead_xor(struct vs_work *w, u32 len, u32 three)
+{
+	const u32 *third = (const u32 *)(w->frame + VS_THIRD_AT);
+	u32 first = three ? 2 : 1;
+
+	if (!len)
+		return;
+	vs_chacha20_xor(w, w->stream + 16, 0);
+	if (three)
+		vs_chacha20_xor(w, third, VS_CHACHA_BLOCK);
+	for (u32 at = first * VS_CHACHA_BLOCK; at < VS_TEXT_MAX; at += 3 * VS_CHACHA_BLOCK) {
 		u32 counter = at / VS_CHACHA_BLOCK + 1;
 
 		if (at >= len)
 			break;
-		if (at + VS_CHACHA_BLOCK >= len) {
-			vs_chacha20_one(w, counter);
-			vs_chacha20_xor(w, 0, at);
+		if (at + 2 * VS_CHACHA_BLOCK >= len) {
+			vs_chacha20_two(w, counter);
+			vs_chacha20_xor(w, w->stream, at);
+			vs_chacha20_xor(w, w->stream + 16, at + VS_CHACHA_BLOCK);
 			break;
 		}
-		vs_chacha20_two(w, counter);
-		vs_chacha20_xor(w, 0, at);
-		vs_chacha20_xor(w, 16, at + VS_CHACHA_BLOCK);
+		vs_chacha20_three(w, counter);
+		vs_chacha20_xor(w, w->stream, at);
+		vs_chacha20_xor(w, w->stream + 16, at + VS_CHACHA_BLOCK);
+		vs_chacha20_xor(w, third, at + 2 * VS_CHACHA_BLOCK);
 	}
 }
 
@@ -35,12 +52,13 @@ VS_INLINE void vs_aead_xor(struct vs_work *w, u32 len)
  */
 VS_GLOBAL int vs_aead_seal(struct vs_work *w, u32 len)
 {
+	u32 three = vs_aead_three(len);
 	u8 *end;
 
 	if (!w || len > VS_TEXT_MAX)
 		return 1;
-	vs_poly1305_key(w);
-	vs_aead_xor(w, len);
+	vs_poly1305_key(w, three);
+	vs_aead_xor(w, len, three);
 	end = w->frame + VS_HEAD_ROOM + vs_text_index(len, 1);
 	vs_put64(end, 0);
 	vs_put64(end + 8, 0);
@@ -57,6 +75,7 @@ VS_GLOBAL int vs_aead_seal(struct vs_work *w, u32 len)
 VS_GLOBAL int vs_aead_open(struct vs_work *w, u32 len)
 {
 	u64 tag0, tag1, difference;
+	u32 three = vs_aead_three(len);
 	u8 *end;
 
 	if (!w || len > VS_TEXT_MAX)
@@ -66,7 +85,7 @@ VS_GLOBAL int vs_aead_open(struct vs_work *w, u32 len)
 	tag1 = vs_get64(end + 8);
 	vs_put64(end, 0);
 	vs_put64(end + 8, 0);
-	vs_poly1305_key(w);
+	vs_poly1305_key(w, three);
 	vs_poly1305_tag(w, len);
 	/*
 	 * All 128 bits become one word before anything is decided. The compiler can't go back to comparing word by word and
@@ -76,7 +95,7 @@ VS_GLOBAL int vs_aead_open(struct vs_work *w, u32 len)
 	vs_opaque(difference);
 	if (difference)
 		return 1;
-	vs_aead_xor(w, len);
+	vs_aead_xor(w, len, three);
 	return 0;
 }
 

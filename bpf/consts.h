@@ -47,6 +47,8 @@
 #define VS_PARSE_LOOK (VS_IP6_LEN + VS_ICMP_LEN + VS_IP6_LEN + 8)
 
 #define VS_CHACHA_BLOCK 64
+/* Where in a frame the third of three blocks of keystream is made: behind everything that a text can have. */
+#define VS_THIRD_AT (VS_HEAD_ROOM + VS_TEXT_ROOM - VS_CHACHA_BLOCK)
 #define VS_POLY_BLOCK 16
 
 #define VS_ETH_P_IP 0x0800

@@ -251,6 +251,7 @@ static int one(const u8 *data, size_t size)
 	if (size < 2)
 		return 0;
 	host_refuses_cut = data[0] / KINDS & 1;
+	host_summed = data[0] / KINDS >> 1 & 1;
 	data++;
 	len = (u32)size - 1;
 	if (kind == NUMBERS) {
@@ -267,8 +268,10 @@ static int one(const u8 *data, size_t size)
 		run(vs_open, frame_of_run, len_of_run, 0);
 		MUST(verdict_of_run != VS_V_BAD_TAG && verdict_of_run != VS_V_REPLAYED);
 		MUST(data[text_len - 1] + 2u < text_len || verdict_of_run == VS_V_BAD_PADDING);
-		if (verdict_of_run == VS_V_OPENED)
+		if (verdict_of_run == VS_V_OPENED) {
+			MUST(!host_summed);
 			check_opened(data + 1, text_len);
+		}
 		return 1;
 	}
 	/* What a test run takes. */
@@ -277,8 +280,10 @@ static int one(const u8 *data, size_t size)
 	memcpy(frame_of_run, data, len);
 	len_of_run = len;
 	run(programs[kind], data, len, marked ? c->mark : 0);
-	if (verdict_of_run == VS_V_SEALED)
+	if (verdict_of_run == VS_V_SEALED) {
+		MUST(!host_summed);
 		check_sealed(data, len);
+	}
 	return 1;
 }
 

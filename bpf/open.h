@@ -136,11 +136,11 @@ VS_INLINE u32 vs_open_replace(struct __sk_buff *skb, struct vs_work *w, const st
 	 * Always shorter than it was, and all of it is stored anew below: no header has to be taken out of the middle. Besides
 	 * cutting, this ends a checksum that a driver computed over the sealed bytes (CHECKSUM_COMPLETE becomes NONE): the
 	 * application's stack computes its own. The kernel doesn't cut before the transport header, which a veth hands on from
-	 * the sender, where it was the inner packet's: short segments then go the longer way.
+	 * the sender, where it was the inner packet's: of short packets one byte is cut, and the rest taken from the front.
 	 */
 	if (bpf_skb_change_tail(skb, VS_ETH_LEN + inner_len, 0) &&
-	    (bpf_skb_change_tail(skb, VS_ETH_LEN + vs_outer_len(o->v6) + inner_len, 0) ||
-	     bpf_skb_adjust_room(skb, -(s32)vs_outer_len(o->v6), BPF_ADJ_ROOM_MAC, 0)))
+	    (bpf_skb_change_tail(skb, skb->len - 1, 0) ||
+	     bpf_skb_adjust_room(skb, (s32)(VS_ETH_LEN + inner_len - skb->len), BPF_ADJ_ROOM_MAC, 0)))
 		return VS_V_INTERNAL;
 	vs_inner_eth(eth, c, o->v6);
 	if (bpf_skb_store_bytes(skb, 0, eth, vs_copy_size(VS_ETH_LEN + inner_len), BPF_F_INVALIDATE_HASH))

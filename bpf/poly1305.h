@@ -53,11 +53,14 @@ VS_INLINE void vs_poly1305_init(struct vs_work *w, const u32 *key)
 	w->pad[1] = key[6] | (u64)key[7] << 32;
 }
 
-/* Takes the one-time key for the nonce that vs_chacha20_init has set. Block 1 of the keystream stays in the upper half. */
-VS_INLINE void vs_poly1305_key(struct vs_work *w)
+/* Takes the one-time key for the nonce that vs_chacha20_init has set. The keystream that was made with it stays: see aead.h. */
+VS_INLINE void vs_poly1305_key(struct vs_work *w, u32 three)
 {
 	vs_chacha20_begin(w);
-	vs_chacha20_two(w, 0);
+	if (three)
+		vs_chacha20_three(w, 0);
+	else
+		vs_chacha20_two(w, 0);
 	vs_poly1305_init(w, w->stream);
 }
 

@@ -124,14 +124,19 @@ VS_INLINE u32 vs_seal_replace(struct __sk_buff *skb, const struct vs_work *w, u3
 {
 	u32 outer_v6 = outer_len == VS_OUTER6_LEN;
 
-	/* Growing also ends a checksum that a driver computed over the old bytes: CHECKSUM_COMPLETE becomes NONE. */
-	if (bpf_skb_change_tail(skb, VS_ETH_LEN + text_len + VS_ICV_LEN, 0))
+	/*
+	 * All is stored anew below: what it grows by goes in at the front, in one go, where there is room more often than at the end. Only
+	 * change_tail cuts what the frame had behind its packet, and ends a checksum that a driver computed over the old bytes:
+	 * CHECKSUM_COMPLETE, which bpf_csum_update is for, becomes NONE.
+	 */
+	if ((bpf_csum_update(skb, 0) >= 0 || skb->len > VS_ETH_LEN + text_len + VS_ICV_LEN) &&
+	    bpf_skb_change_tail(skb, VS_ETH_LEN + text_len + VS_ICV_LEN, 0))
 		return VS_V_INTERNAL;
 	/* The packet's protocol is the kernel's to change: it takes or gives 20 bytes as if it translated the header. */
 	if (outer_v6 != inner_v6 && bpf_skb_change_proto(skb, vs_swap16(outer_v6 ? VS_ETH_P_IPV6 : VS_ETH_P_IP), 0))
 		return VS_V_INTERNAL;
 	/* No ENCAP flags: they would stay with the packet across a veth, and the peer's change_tail would fail. */
-	if (bpf_skb_adjust_room(skb, (s32)vs_outer_len(inner_v6), BPF_ADJ_ROOM_MAC, 0))
+	if (bpf_skb_adjust_room(skb, (s32)(VS_ETH_LEN + outer_len + text_len + VS_ICV_LEN - skb->len), BPF_ADJ_ROOM_MAC, 0))
 		return VS_V_INTERNAL;
 	if (bpf_skb_store_bytes(skb, 0, w->frame + VS_FRAME_AT(outer_len),
 				vs_copy_size(VS_ETH_LEN + outer_len + text_len + VS_ICV_LEN), BPF_F_INVALIDATE_HASH))

@@ -218,6 +218,13 @@ describe("two nodes", () => {
     expect(ask("six")).toBe("six")
   })
 
+  test("the shortest packets arrive: a veth hands on where their transport header was", () => {
+    const before = [verdict(0, "INTERNAL"), verdict(1, "INTERNAL")]
+    for (const length of [1, 11, 12, 20, 35, 36, 56, 57])
+      expect(ask("x".repeat(length))).toBe("x".repeat(length))
+    expect([verdict(0, "INTERNAL"), verdict(1, "INTERNAL")]).toEqual(before)
+  })
+
   test("a second loader is kept out", () => {
     expect(codeOf(() => open(0))).toBe("EBUSY")
   })

@@ -210,6 +210,16 @@ static long bpf_skb_store_bytes(struct __sk_buff *skb, unsigned at, const void *
 /* Makes the next cut fail: the kernel cuts no packet before its transport header, wherever that is. */
 static int host_refuses_cut;
 
+/* The packet has a driver's checksum over all its bytes. Only changing the tail makes the kernel forget it. */
+static int host_summed;
+
+static long bpf_csum_update(struct __sk_buff *skb, unsigned sum)
+{
+	(void)skb;
+	(void)sum;
+	return host_summed ? 0 : -ENOTSUP;
+}
+
 static long bpf_skb_change_tail(struct __sk_buff *skb, unsigned len, unsigned long long flags)
 {
 	if (flags || len < HOST_ETH || len > HOST_ROOM - 256)
@@ -221,6 +231,7 @@ static long bpf_skb_change_tail(struct __sk_buff *skb, unsigned len, unsigned lo
 	if (len > skb->len)
 		memset(host_data(skb) + skb->len, 0, len - skb->len);
 	skb->len = len;
+	host_summed = 0;
 	return 0;
 }
 
