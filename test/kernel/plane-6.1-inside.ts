@@ -1,17 +1,18 @@
 /**
  * Runs inside the guest with kernel 6.1, which has no TCX but everything that traces programs: the whole life of a plane on
- * clsact hooks, and a program that traces the sealer. Prints one line for each thing that held.
+ * clsact hooks, and programs that reach into the sealer, with the watch over it. Prints one line for each thing that held.
  */
 import { execFileSync } from "node:child_process"
-import { readFileSync } from "node:fs"
 import { release } from "node:os"
-import koffi from "koffi"
 import { bootNow } from "../../services/common/kernel/clock.ts"
-import { KernelError, openPinned } from "../../services/common/kernel/libbpf.ts"
+import { closeFd, KernelError, openPinned } from "../../services/common/kernel/libbpf.ts"
 import { probeHooks, queryHook } from "../../services/common/kernel/links.ts"
 import { type Measurement, measureAttached, measureObject } from "../../services/common/kernel/measure.ts"
 import { ifIndex, macOf } from "../../services/common/kernel/netdev.ts"
-import { openPlane } from "../../services/dataplane-loader/dataplane/plane.ts"
+import { findLink } from "../../services/common/kernel/rtnetlink.ts"
+import { openPlane, type Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
+import { type Change, LOOK_MS, PlaneWatch } from "../../services/dataplane-loader/watch.ts"
+import { aimAt } from "./aim-at.ts"
 import { makeCompiler, realObject } from "./compile.ts"
 
 const hold = (what: string, held: boolean): void => {
@@ -76,29 +77,60 @@ second.retire({ direction: "out", edge: 0, spi: 4097 })
 second.installOutbound(sa(2n))
 hold("the next epoch can be installed", second.associations().length === 2)
 
+// What reaches into ours from beside it changes no hook. By a clock of the test's own: an emulated machine is slow.
 const compiler = makeCompiler()
-const tracer = readFileSync(
-  compiler.compile("tracer", `SEC("fentry/vs_seal") int other(void *ctx) { return 0; }`),
-)
+const watch = (plane: Plane) => {
+  let now = 0
+  const watcher = new PlaneWatch(plane, () => now)
+  const after = (ms: number): Change | undefined => {
+    now += ms
+    return watcher.look()
+  }
+  /** What the looks of one second find. */
+  const second = (): Change | undefined => {
+    for (let ms = 0; ms < 1_000; ms += LOOK_MS) {
+      const change = after(LOOK_MS)
+      if (change !== undefined) return change
+    }
+    return undefined
+  }
+  return { after, second }
+}
+for (const [what, target, source] of [
+  ["tracing", "vs_seal", `SEC("fentry/vs_seal") int other(void *ctx) { return 0; }`],
+  [
+    "replacing",
+    "vs_flow_sweep",
+    `SEC("freplace/vs_flow_sweep") int other(__u64 now, __u32 most) { return 0; }`,
+  ],
+] as const) {
+  const { after, second: looks } = watch(second)
+  // Two looks before it, so that the one that asks every program isn't the next by chance.
+  hold(
+    `nothing is found before the ${what} program`,
+    after(LOOK_MS) === undefined && after(LOOK_MS) === undefined,
+  )
+  if (second.associations().length === 0) second.installOutbound(sa(BigInt(9)))
+  const seal = openPinned("/sys/fs/bpf/plane/live/programs/vs_seal") ?? -1
+  const other = aimAt(compiler.compile(what, source), seal, target)
+  hold(`a ${what} program loads`, true)
+  hold("it is found when it is loaded", codeOf(() => measureAttached(devices)) === "FOREIGN_PROGRAM")
+  const detach = other.attach()
+  closeFd(seal)
+  hold("it is found when it is attached", codeOf(() => measureAttached(devices)) === "FOREIGN_PROGRAM")
+  const change = looks()
+  const [finding, ...more] = change?.kind === "tampered" ? change.findings : []
+  const named = finding !== undefined && /^other \(id \d+\)$/.test(finding.subject) && more.length === 0
+  hold(`the watch finds the ${what} program within a second`, named)
+  hold(
+    `the ${what} program ends traffic`,
+    second.associations().length === 0 && !findLink(devices.innerIfindex)?.up,
+  )
+  hold(`nothing is put right beside the ${what} program`, after(60_000) === undefined)
+  detach()
+  hold(`all is put right without the ${what} program`, after(60_000)?.kind === "restored")
+}
 compiler.remove()
-const libbpf = koffi.load("libbpf.so.1")
-const openMem = libbpf.func("void *bpf_object__open_mem(const void *bytes, size_t size, const void *opts)")
-const object: unknown = openMem(tracer, tracer.length, null)
-const program: unknown = libbpf.func("void *bpf_object__next_program(void *object, void *after)")(
-  object,
-  null,
-)
-const target = libbpf.func("int bpf_program__set_attach_target(void *program, int fd, const char *name)")
-target(program, openPinned("/sys/fs/bpf/plane/live/programs/vs_seal") ?? -1, "vs_seal")
-hold("a tracing program loads", libbpf.func("int bpf_object__load(void *object)")(object) === 0)
-hold("it is found when it is loaded", codeOf(() => measureAttached(devices)) === "FOREIGN_PROGRAM")
-const link: unknown = libbpf.func("void *bpf_program__attach(void *program)")(program)
-hold(
-  "it is found when it is attached",
-  link !== null && codeOf(() => measureAttached(devices)) === "FOREIGN_PROGRAM",
-)
-libbpf.func("int bpf_link__destroy(void *link)")(link)
-libbpf.func("void bpf_object__close(void *object)")(object)
 
 second.teardown()
 hold("nothing is left on the hook", onWire().length === 0)
