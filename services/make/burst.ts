@@ -4,7 +4,7 @@
  * likely to come. Pure; times are ms of one monotonic clock.
  */
 
-/** Nothing for so long: what comes next has nothing to do with what came before. */
+/** Nothing for so long, and longer than usual: what comes next has nothing to do with what came before. */
 const APART_MS = 100
 /** A pause of so many usual ones is the end. */
 const PAUSES = 8
@@ -12,18 +12,19 @@ const QUIET_MS_MIN = 10
 const QUIET_MS_MAX = 250
 const PATIENCE_MS = 750
 
-/** No node waits for longer: a small part of a lease, and less than it takes nodes to ask again. */
-export const patienceMs = (leaseMs: number): number => Math.min(PATIENCE_MS, leaseMs / 40)
-
 export class Burst {
   #lastMs = Number.NEGATIVE_INFINITY
   /** Between arrivals, on a moving average. */
   #gapMs = 0
+  /** The longest that an acknowledgement took. */
+  #ackMs = 0
 
-  /** Something arrived that is likely not to come alone. */
-  heard(nowMs: number): void {
+  /** Something arrived that is likely not to come alone: a first request, or an acknowledgement after `ackMs`. */
+  heard(nowMs: number, ackMs = 0): void {
     const gapMs = nowMs - this.#lastMs
-    this.#gapMs = gapMs >= APART_MS ? 0 : this.#gapMs + (gapMs - this.#gapMs) / 4
+    const another = gapMs >= APART_MS && this.over(nowMs)
+    this.#gapMs = another ? 0 : this.#gapMs + (gapMs - this.#gapMs) / 4
+    this.#ackMs = another ? ackMs : Math.max(this.#ackMs, ackMs)
     this.#lastMs = nowMs
   }
 
@@ -31,5 +32,15 @@ export class Burst {
   over(nowMs: number): boolean {
     const quietMs = Math.min(QUIET_MS_MAX, Math.max(QUIET_MS_MIN, PAUSES * this.#gapMs))
     return nowMs - this.#lastMs >= quietMs
+  }
+
+  /**
+   * No node waits for longer. With a request to answer: less than it takes nodes to ask again. Without: twice what an
+   * acknowledgement takes now, since nodes that are so busy gain nothing from hearing more often.
+   */
+  patienceMs(leaseMs: number, answered: boolean): number {
+    return answered
+      ? Math.min(Math.max(PATIENCE_MS, 2 * this.#ackMs), leaseMs / 10)
+      : Math.min(PATIENCE_MS, leaseMs / 40)
   }
 }

@@ -217,10 +217,15 @@ export class NodeBook {
     node.sent.delete(node.sequence - SENT_REMEMBERED)
   }
 
-  /** Whether the newest release waits for its acknowledgement, and there is still time for it. */
-  awaits(node: VouchedNode, nowMs: number): boolean {
+  /**
+   * Whether the newest release waits for its acknowledgement, and there is still time for it: more, when others'
+   * are arriving just now.
+   */
+  awaits(node: VouchedNode, nowMs: number, arriving: boolean): boolean {
     const { sequence, acknowledged, answered, nonce, sentMs } = node
-    return acknowledged < sequence && answered === nonce && nowMs - sentMs < this.#patienceMs(node)
+    if (acknowledged >= sequence || answered !== nonce) return false
+    const patienceMs = this.#patienceMs(node) * (arriving ? 2 ** UNHEARD_DOUBLES : 1)
+    return nowMs - sentMs < Math.min(patienceMs, this.#options.resendMs * 2 ** UNHEARD_DOUBLES)
   }
 
   /** A node that doesn't acknowledge may be slow: more would make it slower. */

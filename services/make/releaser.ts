@@ -5,7 +5,7 @@
  */
 import { limits } from "../../schemas/limits.ts"
 import type { Crypto } from "../common/crypto/port.ts"
-import { Burst, patienceMs } from "./burst.ts"
+import { Burst } from "./burst.ts"
 import { type EdgeEvent, EdgeMachine } from "./edge-machine.ts"
 import { suiteOf, type Workflow } from "./edges.ts"
 import { type Epoch, expectTermMayFollow } from "./epoch.ts"
@@ -191,7 +191,7 @@ export class Releaser {
       }
     }
     if (ack.sequence > node.acknowledged) {
-      this.#burst.heard(nowMs)
+      this.#burst.heard(nowMs, nowMs - atMs)
       node.unheard = 0
     }
     node.acknowledged = ack.sequence
@@ -333,9 +333,11 @@ export class Releaser {
   /** Lets time pass: leases lapse, grace times end, epochs that don't get confirmed begin anew, releases go out again. */
   tick(nowMs: number): ReadonlyArray<ReleaserOutput> {
     for (const node of this.#nodes.lapse(nowMs)) this.#say({ event: "node-lapsed", node })
+    const { gather } = this.#options
     for (const node of this.#nodes.all()) {
       const unanswered = node.nonce !== undefined && node.acknowledged < node.sequence
-      if (unanswered && !this.#nodes.awaits(node, nowMs)) this.#touch(node.id)
+      if (unanswered && !this.#nodes.awaits(node, nowMs, gather && !this.#burst.over(nowMs)))
+        this.#touch(node.id)
     }
     this.#edges.age(nowMs)
     return this.#settle(nowMs)
@@ -377,7 +379,7 @@ export class Releaser {
   #awaits(id: string, nowMs: number): boolean {
     const node = this.#nodes.live(id)
     const { gather } = this.#options
-    return gather && node !== undefined && this.#nodes.awaits(node, nowMs)
+    return gather && node !== undefined && this.#nodes.awaits(node, nowMs, !this.#burst.over(nowMs))
   }
 
   /** Whether what is to be said to the node is said now. */
@@ -386,9 +388,9 @@ export class Releaser {
     this.#dirty.set(id, sinceMs)
     if (this.#awaits(id, nowMs)) return false
     const { gather, leaseMs } = this.#options
-    return (
-      !gather || !this.#edges.expects(id) || nowMs - sinceMs >= patienceMs(leaseMs) || this.#burst.over(nowMs)
-    )
+    if (!gather || !this.#edges.expects(id) || this.#burst.over(nowMs)) return true
+    const node = this.#nodes.get(id)
+    return nowMs - sinceMs >= this.#burst.patienceMs(leaseMs, node?.answered === node?.nonce)
   }
 
   #settle(nowMs: number): ReadonlyArray<ReleaserOutput> {

@@ -209,6 +209,7 @@ describe("a burst of joining nodes", () => {
     { every: 9, takes: 9, hands: 2 },
     { every: 3, takes: 30, hands: 2 },
     { every: 25, takes: 20, hands: 1 },
+    { every: 3, takes: 80, hands: 1 },
   ])("costs each node two releases, and no time: %o", ({ every, takes, hands }) => {
     const count = 20
     const world = new Mesh(count)
