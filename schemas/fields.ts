@@ -59,6 +59,7 @@ export const Signature = bytes(64)
 
 const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 export const U16 = between(0, 0xffff)
+export const U32 = between(0, 0xffff_ffff)
 /** Whole numbers that JavaScript holds exactly: counters, milliseconds. */
 export const Count = between(0, Number.MAX_SAFE_INTEGER)
 export const U64 = Schema.BigInt.check(

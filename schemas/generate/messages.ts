@@ -262,6 +262,11 @@ export const messages = {
     platform: "sev-snp Milan",
     chip: bytes(64, 26),
     boot: bytes(16, 23),
+    launch: {
+      report_id: bytes(32, 78),
+      report_id_ma: bytes(32, 79),
+      tpm: { resets: 12, restarts: 3, clock_ms: 9_007_199_254_740_993n, safe: true },
+    },
     signing_key: bytes(32, 19),
     dh_key: bytes(32, 20),
     kem_key_digest: bytes(32, 21),

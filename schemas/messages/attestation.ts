@@ -2,6 +2,7 @@
 import { Schema } from "effect"
 import {
   BootId,
+  bytes,
   bytesMax,
   ChipId,
   Count,
@@ -15,6 +16,7 @@ import {
   SigningKey,
   Token,
   text,
+  U32,
   U64,
   Version,
 } from "../fields.ts"
@@ -144,6 +146,24 @@ export type NodeEvidence = typeof NodeEvidence.Type
 export const AttestReply = Schema.Union([ControlEvidence, NodeEvidence, Refusal])
 export type AttestReply = typeof AttestReply.Type
 
+/** Of a TPM's quote: `clock_ms` counts on over resets; see `services/evidence/tpm/structures.ts` for `safe`. */
+export const TpmRun = Schema.Struct({
+  resets: U32,
+  restarts: U32,
+  clock_ms: U64,
+  safe: Schema.Boolean,
+})
+export type TpmRun = typeof TpmRun.Type
+
+/** What hardware says of this launch of the machine; empty where it says nothing (TDX, Nitro). */
+export const Launch = Schema.Struct({
+  /** SNP: REPORT_ID, and that of the migration agent (all bits set without one). */
+  report_id: Schema.optionalKey(bytes(32)),
+  report_id_ma: Schema.optionalKey(bytes(32)),
+  tpm: Schema.optionalKey(TpmRun),
+})
+export type Launch = typeof Launch.Type
+
 /** The body of a signed Attestation Result: only acceptances are signed, a refusal is an answer and an event. */
 export const AttestationResult = Schema.Struct({
   v: Version,
@@ -156,6 +176,7 @@ export const AttestationResult = Schema.Struct({
   platform: text(64),
   chip: ChipId,
   boot: BootId,
+  launch: Launch,
   signing_key: SigningKey,
   dh_key: DhKey,
   /** See `kemKeyDigest` in `services/make/result.ts`: a peer has no use for the key itself. */

@@ -2,7 +2,7 @@
  * A node's own appraisals of its peers, for edges that demand them: fetches their Evidence, appraises it once, remembers the
  * verdict, and asks a peer for younger Evidence. What can't be proven is refused, recorded and tried again at a bounded rate.
  */
-import { Clock, Effect, Result } from "effect"
+import { Effect, Result } from "effect"
 import { limits } from "../../schemas/limits.ts"
 import type { Bus } from "../common/bus/bus.ts"
 import { Pace } from "../common/bus/counters.ts"
@@ -23,12 +23,13 @@ import { attempt, refuse } from "../guest/refusals.ts"
 import { evidencePeers } from "../make/edges.ts"
 import { MakeError } from "../make/errors.ts"
 import type { HeldEpoch } from "../make/held.ts"
+import { LaunchBook } from "../make/launch.ts"
 import type { NodeState, Proofs } from "../make/node-state.ts"
 import { OwnNonces } from "../make/own-nonces.ts"
 import type { OpenedRelease } from "../make/release.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { AskedRenewals } from "./asked-renewals.ts"
-import { peersToProve, withoutUnproven } from "./peer-release.ts"
+import { demandsAny, peersToProve, withoutUnproven } from "./peer-release.ts"
 import type { Rules } from "./rules.ts"
 
 /** A release waits so long for proofs: less than until the request that it answers is made anew. */
@@ -70,6 +71,7 @@ const tried = <A>(run: () => A): Effect.Effect<A, Refused> =>
 
 export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }: PeerProofOptions) => {
   const nonces = new OwnNonces(crypto, node)
+  const launches = new LaunchBook(crypto)
   const caches = new EvidenceCaches()
   /** Until when, ns of the boot clock, by result and key. */
   const proven = new Recent<bigint>(limits.peerProofs)
@@ -103,7 +105,7 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
     const bytes = yield* fetched(wanted.result, "proof")
     const read = yield* tried(() => readPeerProof(crypto, wanted, bytes))
     const leaves = yield* leavesOf(read)
-    const appraiser = { crypto, workflow, caches, collateral, nonces }
+    const appraiser = { crypto, workflow, caches, collateral, nonces, launches }
     const until = yield* tried(() => appraisePeer(appraiser, read, leaves, new Date(), bootNow()))
     return { until, platform: read.claimed.platform, bytes: bytes.length }
   })
@@ -122,14 +124,7 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
       return Effect.andThen(tell, bus.publish("renew", { node: peer, identity: name }, { v: 1, node }))
     }).pipe(Effect.ignore({ log: true }))
 
-  const refused = Effect.fnUntraced(function* (
-    wanted: WantedPeer,
-    attempts: number,
-    error: Refused,
-    nowMs: number,
-  ) {
-    const pauseMs = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** attempts)
-    failures.set(nameOf(wanted), { attempts: attempts + 1, notBeforeMs: nowMs + pauseMs })
+  const refused = Effect.fnUntraced(function* (wanted: WantedPeer, error: Refused, nowMs: number) {
     const { code, field, message } = error
     if (pace.take())
       yield* bus.event({
@@ -146,12 +141,15 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
 
   const prove = Effect.fnUntraced(function* (workflow: VerifiedWorkflow, wanted: WantedPeer) {
     if (isProven(wanted)) return
-    const nowMs = yield* Clock.currentTimeMillis
+    const nowMs = performance.now()
     const { attempts, notBeforeMs } = failures.get(nameOf(wanted)) ?? { attempts: 0, notBeforeMs: 0 }
     if (attempts >= ATTEMPTS_MAX || nowMs < notBeforeMs) return
+    // Counted before it is made: one that is cut off was one.
+    const pauseMs = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** attempts)
+    failures.set(nameOf(wanted), { attempts: attempts + 1, notBeforeMs: nowMs + pauseMs })
     const began = performance.now()
     const found = yield* Effect.result(appraise(workflow, wanted))
-    if (Result.isFailure(found)) return yield* refused(wanted, attempts, found.failure, nowMs)
+    if (Result.isFailure(found)) return yield* refused(wanted, found.failure, nowMs)
     const { until, platform, bytes } = found.success
     proven.set(nameOf(wanted), until)
     if (pace.take())
@@ -185,6 +183,7 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
       { edges, held }: { readonly edges: NodeState["edges"]; readonly held: ReadonlyArray<HeldEpoch> },
       release: OpenedRelease,
     ) {
+      if (!demandsAny(edges)) return release
       const wanted = yield* attempt(() => peersToProve(edges, held, release))
       if (wanted.length === 0) return withoutUnproven(edges, held, release, new Set())
       yield* Effect.forEach(wanted, (one) => prove(workflow, one), {

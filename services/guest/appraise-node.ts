@@ -17,6 +17,7 @@ import {
   chipBytesOf,
   describeMachine,
   identitiesOf,
+  launchOf,
   type Machine,
   machineOf,
 } from "../evidence/appraisal/machine-rules.ts"
@@ -294,6 +295,7 @@ export const appraiseNode = (
       platform: describeMachine(machine).slice(0, 64),
       chip,
       boot: claims.boot,
+      launch: launchOf(machine),
       signing_key: claims.signing_key,
       dh_key: claims.dh_key,
       kem_key_digest: kemKeyDigest(crypto, claims.kem_key),

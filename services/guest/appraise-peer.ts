@@ -2,11 +2,14 @@
  * A node's own appraisal of a peer: the same core as the verifiers', over the peer's raw Evidence and the document that this
  * node has verified. What verifiers say of the peer counts for nothing that the Evidence doesn't show.
  */
-import { AttestationResult, type NodeEvidence } from "../../schemas/messages/attestation.ts"
+import { limits } from "../../schemas/limits.ts"
+import { AttestationResult, Launch, type NodeEvidence } from "../../schemas/messages/attestation.ts"
+import { encode } from "../common/codec/index.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import type { CollateralLookup, EvidenceCaches } from "../evidence/appraisal/verify-pieces.ts"
 import { challengeValue } from "../make/challenge.ts"
 import { MakeError } from "../make/errors.ts"
+import type { LaunchBook } from "../make/launch.ts"
 import type { OwnNonces } from "../make/own-nonces.ts"
 import { openControlProof, openNodeProof } from "../make/proof.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
@@ -29,6 +32,8 @@ export interface PeerAppraiser {
   /** What vendors say, of that moment. */
   readonly collateral?: ((now: Date) => CollateralLookup) | undefined
   readonly nonces: OwnNonces
+  /** What peers' hardware has said of their boots, to this node. */
+  readonly launches: LaunchBook
 }
 
 /** A peer's proof as far as it can be read without the control plane's. */
@@ -70,6 +75,8 @@ const deciding = [
   "dataplane",
 ] as const
 
+const bootMs = (ns: bigint): number => Number(ns) / 1e6
+
 const same = (crypto: Crypto, a: string | Uint8Array, b: string | Uint8Array): boolean =>
   typeof a === "string" || typeof b === "string" ? a === b : crypto.equalConstantTime(a, b)
 
@@ -78,11 +85,11 @@ const same = (crypto: Crypto, a: string | Uint8Array, b: string | Uint8Array): b
  * @param leaves what `openControlProof` gives for the proof's control digest
  * @param nowBootNs this node's boot clock
  * @returns until when the Evidence counts, ns of the boot clock
- * @throws MakeError STALE without a nonce of this node that is young enough, NOT_VOUCHED where result and Evidence differ;
- *   Refused with the appraisal's own code where the Evidence doesn't show what the workflow demands
+ * @throws MakeError STALE without a nonce of this node that is young enough, NOT_VOUCHED where result and Evidence differ,
+ *   CLONED, ROLLED_BACK or STALE where the peer's hardware contradicts what it said in the same boot; Refused with the appraisal's own code where the Evidence doesn't show what the workflow demands
  */
 export const appraisePeer = (
-  { crypto, workflow, caches, collateral, nonces }: PeerAppraiser,
+  { crypto, workflow, caches, collateral, nonces, launches }: PeerAppraiser,
   { wanted, claimed, evidence }: ReadProof,
   leaves: ReadonlyArray<Uint8Array>,
   now: Date,
@@ -123,6 +130,12 @@ export const appraisePeer = (
   const wrong = deciding.find((field) => !same(crypto, claimed[field], verdict.result[field]))
   if (wrong !== undefined)
     throw new MakeError("NOT_VOUCHED", `proof.body.${wrong}`, "is not what the Evidence shows")
+  const { result } = verdict
+  if (!crypto.equalConstantTime(encode(Launch, claimed.launch), encode(Launch, result.launch)))
+    throw new MakeError("NOT_VOUCHED", "proof.body.launch", "is not what the Evidence shows")
+  // No older than the nonce that it contains.
+  launches.expect(result, bootMs(until) - limits.peerEvidenceMs)
+  launches.know(result, bootMs(nowBootNs))
   return until
 }
 

@@ -25,6 +25,7 @@ import { sign, verify } from "../make/envelope.ts"
 import { MakeError } from "../make/errors.ts"
 import { Heritage, type Inherited } from "../make/heritage.ts"
 import { labels } from "../make/labels.ts"
+import { LaunchBook } from "../make/launch.ts"
 import { sealRelease } from "../make/release.ts"
 import { type ReleaseOutput, Releaser, type ReleaserOutput } from "../make/releaser.ts"
 import { KnownBatches, vouchResult } from "../make/result.ts"
@@ -101,6 +102,8 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   const reigning = (): Reign | undefined =>
     reign !== undefined && isInForce(reign.workflow.document, Date.now()) ? reign : undefined
 
+  const launches = new LaunchBook(crypto)
+
   const finish = (): void => {
     const before = reign
     reign = undefined
@@ -120,6 +123,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
       heritage.judge(workflow.document, Date.now())
       const core = new Releaser({
         inherited: heritage.all(),
+        launches,
         crypto,
         workflow: protocolWorkflow(workflow),
         releaser: instance,

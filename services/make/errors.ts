@@ -1,4 +1,4 @@
-/** Why the protocol refused something. The field names what was wrong; no value of it is ever quoted. */
+/** Why the protocol refused something. The field names what was wrong; no secret is ever quoted. */
 
 export type MakeErrorCode =
   /** A value has a length, range or form that its field doesn't take. */
@@ -25,6 +25,9 @@ export type MakeErrorCode =
   | "REVOKED"
   | "WITHDRAWN"
   | "INCUMBENT"
+  /** Another launch, or an earlier moment of the launch, than was seen in the same boot. */
+  | "CLONED"
+  | "ROLLED_BACK"
 
 export class MakeError extends Error {
   override readonly name = "MakeError"

@@ -9,6 +9,7 @@ import { ClockDrift } from "./clock-drift.ts"
 import type { Workflow } from "./edges.ts"
 import { MakeError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
+import { LaunchBook } from "./launch.ts"
 import { nonceCounter } from "./lease.ts"
 import { type EdgeState, expectSealable } from "./release.ts"
 import { expectResultOf, kemKeyDigest, type VouchedResult } from "./result.ts"
@@ -76,6 +77,8 @@ export interface NodeBookOptions {
   readonly leaseMs: number
   /** How long a release may go unacknowledged; then twice as long, then four times. */
   readonly resendMs: number
+  /** Outlives a reign, where it is given: what earlier ones have seen of each boot holds for this one too. */
+  readonly launches?: LaunchBook | undefined
 }
 
 const supersededBy = (node: VouchedNode | undefined): ReadonlyArray<Uint8Array> =>
@@ -89,6 +92,7 @@ export class NodeBook {
   readonly #nodes = new Map<string, VouchedNode>()
   readonly #revoked: Set<string>
   readonly #withdrawn = new WithdrawnResults()
+  readonly #launches: LaunchBook
   /** By node, when the newest beacon was issued that it was refused under: results that aren't newer don't count. */
   readonly #judgedMs = new Map<string, number>()
   /** Of nodes whose result was forgotten: what was replaced before doesn't come back for that. */
@@ -100,6 +104,7 @@ export class NodeBook {
     this.#stages = new Map(options.workflow.nodes.map((node) => [node.id, node.stage]))
     this.#revoked = new Set(options.workflow.revoked)
     this.#beacons = new BeaconBook(options.crypto)
+    this.#launches = options.launches ?? new LaunchBook(options.crypto)
   }
 
   beacon(nowMs: number): Uint8Array {
@@ -129,7 +134,8 @@ export class NodeBook {
   /**
    * @returns undefined for the result in force; else whether the node has one for the first time, and whether what it was
    *   given before is still in its kernel
-   * @throws MakeError NOT_VOUCHED, MISDIRECTED, REVOKED, WITHDRAWN, STALE, INCUMBENT: see `Releaser.accept`
+   * @throws MakeError NOT_VOUCHED, MISDIRECTED, REVOKED, WITHDRAWN, STALE, INCUMBENT, CLONED, ROLLED_BACK: see
+   *   `Releaser.accept`
    */
   accept(
     result: VouchedResult,
@@ -154,7 +160,10 @@ export class NodeBook {
     const floor = incumbent ?? this.#floors.get(claims.node)
     if (floor !== undefined) this.#expectNewer(floor, result, beaconMs)
     if (incumbent !== undefined) this.#expectMayReplace(incumbent, result, nowMs)
+    const shown = { node: claims.node, boot: claims.boot, launch: claims.launch ?? {} }
+    this.#launches.expect(shown, beaconMs)
 
+    this.#launches.know(shown, nowMs)
     this.#withdrawn.know(key)
     const before = incumbent?.result
     const sameSession = before !== undefined && this.#same(before.claims.session, claims.session)

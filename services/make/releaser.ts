@@ -12,6 +12,7 @@ import { type Epoch, expectTermMayFollow } from "./epoch.ts"
 import { MakeError } from "./errors.ts"
 import { type EdgeRecord, peersFor, releaseFor } from "./generation.ts"
 import { Heritage, type Inherited, inherit } from "./heritage.ts"
+import type { LaunchBook } from "./launch.ts"
 import { leaseDeadline } from "./lease.ts"
 import { NodeBook, type Request, type VouchedNode, type WithdrawnOf } from "./node-book.ts"
 import {
@@ -48,6 +49,8 @@ export interface ReleaserOptions {
   readonly gather?: boolean
   /** What reigns of this releaser before have left, and what of it is known to be bad already. */
   readonly inherited?: ReadonlyArray<Inherited>
+  /** What such reigns have seen of each node's boots; theirs and this one's. */
+  readonly launches?: LaunchBook
 }
 
 export interface ReleaseOutput {
@@ -77,7 +80,7 @@ export interface ReleaserEvent {
 export type ReleaserOutput = ReleaseOutput | ReleaserEvent
 
 export class Releaser {
-  readonly #options: Required<Omit<ReleaserOptions, "inherited">>
+  readonly #options: Required<Omit<ReleaserOptions, "inherited" | "launches">>
   readonly #heritage: Heritage
   readonly #suite: SuiteId
   readonly #nodes: NodeBook
@@ -103,7 +106,8 @@ export class Releaser {
     expectTermMayFollow(undefined, options.term)
     this.#suite = suiteOf(workflow)
     const { leaseMs, graceMs, resendMs, rotateMs, term } = this.#options
-    this.#nodes = new NodeBook({ crypto, workflow, suite: this.#suite, leaseMs, resendMs })
+    const { launches } = options
+    this.#nodes = new NodeBook({ crypto, workflow, suite: this.#suite, leaseMs, resendMs, launches })
     this.#edges = new EdgeMachine({
       crypto,
       workflow,
@@ -140,7 +144,8 @@ export class Releaser {
    * begin new ones with the next request; those in use stay until the new ones are confirmed, unless the node has rebooted
    * and lost them.
    * @throws MakeError NOT_VOUCHED, MISDIRECTED, REVOKED, WITHDRAWN, STALE (old beacon, or older than the result in force),
-   *   INCUMBENT (another machine holds the node's place and its lease)
+   *   INCUMBENT (another machine holds the node's place and its lease), CLONED or ROLLED_BACK (hardware contradicts what it
+   *   said in the same boot)
    */
   accept(result: VouchedResult, nowMs: number): ReadonlyArray<ReleaserOutput> {
     const accepted = this.#nodes.accept(result, nowMs)

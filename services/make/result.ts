@@ -9,6 +9,7 @@
  * A peer is told the key and the digest, and puts together the rest of the leaf from what it knows by itself: no result
  * of another node, workflow or domain can stand in for the one that it expects.
  */
+import type { Launch } from "../../schemas/messages/attestation.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
 import { verifyBytes } from "./envelope.ts"
@@ -26,6 +27,8 @@ export interface ResultClaims {
   readonly stage: string
   readonly chip: Uint8Array
   readonly boot: Uint8Array
+  /** What hardware says of this launch; absent where it says nothing. */
+  readonly launch?: Launch
   /** SHA-384 of the data plane that was measured; absent where nothing rests on it. */
   readonly dataplane?: Uint8Array
   /** Of the values that the stage lists, those that the Evidence has shown; absent where nothing rests on them. */

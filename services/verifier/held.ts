@@ -146,7 +146,16 @@ export const nextChange = ({ document }: VerifiedWorkflow, verdict: Verdict, at:
 }
 
 /** What only evidence of this very node, made for this very challenge, passes: with all of these, hardware speaks of it. */
-const bound = ["genuine", "tpm-genuine", "report-data", "tpm-report-data", "chip-known", "chip-id", "binding"]
+const bound = [
+  "genuine",
+  "tpm-genuine",
+  "report-data",
+  "tpm-report-data",
+  "chip-known",
+  "chip-id",
+  "binding",
+  "launch",
+]
 /** What can fail because the bus took an unsigned part away, a log or a whole piece: no word of the node's either. */
 const strippable = ["platform", "secure-boot", "tpm-secure-boot", "tpm-images"]
 const ofChallenge = ["domain", "node", "nonce", "challenge", "control-plane", "session"]

@@ -7,6 +7,7 @@ import {
   type Hello,
   type NodeEvidence,
 } from "../../schemas/messages/attestation.ts"
+import type { Check } from "../../schemas/messages/common.ts"
 import { Bus } from "../common/bus/bus.ts"
 import { refusalAllowances } from "../common/bus/counters.ts"
 import type { BusError, Refused, Unread } from "../common/bus/types.ts"
@@ -24,7 +25,9 @@ import { attempt, refuse } from "../guest/refusals.ts"
 import { ChallengeBook } from "../make/challenge.ts"
 import { controlEvidenceDigest } from "../make/control-plane.ts"
 import { sign } from "../make/envelope.ts"
+import { MakeError } from "../make/errors.ts"
 import { labels } from "../make/labels.ts"
+import { LaunchBook } from "../make/launch.ts"
 import { resultDigest } from "../make/result.ts"
 import { makeHelloBatch } from "./hello-batch.ts"
 import { type Leader, Leaders } from "./leaders.ts"
@@ -64,6 +67,21 @@ export interface VerifierOptions {
 
 const monotonicMs = () => performance.now()
 
+const refusedLaunch = (
+  { result, checks, ...rest }: Verdict & { readonly accepted: true },
+  { code, message }: MakeError,
+): Verdict => {
+  const reason: Check = {
+    name: "launch",
+    result: "failed",
+    found: message.slice(0, 256),
+    wanted: "what this boot has shown before, or later than that",
+  }
+  const { stage, assurance, platform } = result
+  const emulated = assurance === "emulated"
+  return { ...rest, accepted: false, code, reason, checks: [...checks, reason], stage, emulated, platform }
+}
+
 export const serveVerifier = Effect.fn("serveVerifier")(function* (options: VerifierOptions) {
   const { crypto, trust, instance, control, collateral } = options
   const bus = yield* Bus
@@ -82,6 +100,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     options.appraise ??
     ((evidence: NodeEvidence, asked: Outstanding, now: Date) =>
       Effect.sync(() => appraiseNode(verifier, evidence, asked, now)))
+  const launches = new LaunchBook(crypto)
   const leaders = new Leaders()
   const withdrawals = yield* makeWithdrawals({
     crypto,
@@ -213,6 +232,18 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     }
   })
 
+  /** Good Evidence of a machine that can't be the one that was seen before: the results of that one stay. */
+  const expectLaunch = (verdict: Verdict, askedMs: number): Verdict => {
+    if (!verdict.accepted) return verdict
+    try {
+      launches.expect(verdict.result, askedMs)
+      return verdict
+    } catch (error) {
+      if (!(error instanceof MakeError)) throw error
+      return refusedLaunch(verdict, error)
+    }
+  }
+
   /**
    * Cheap things first: the challenge must be live and this node's, and is used up whatever becomes of the answer; only then
    * is the rest of it read.
@@ -232,17 +263,19 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       Effect.tapError(recorded("vouchsafe.attestation.refused", node)),
     )
     const at = new Date()
-    const verdict = yield* appraise(evidence, asked, at)
+    const verdict = expectLaunch(yield* appraise(evidence, asked, at), asked.issuedMs)
     yield* report(node, verdict, Math.round(monotonicMs() - started))
     const given = { verdict, evidence, asked, at }
     if (!verdict.accepted) {
       const { reason } = verdict
-      yield* keep?.(given) ?? Effect.void
+      // By itself the Evidence is good: a record of it would not lead to this verdict again.
+      if (reason.name !== "launch") yield* keep?.(given) ?? Effect.void
       yield* withdrawals.refused(asked, verdict)
       return yield* refuse(verdict.code, reason.name, `found ${reason.found}, wanted ${reason.wanted}`)
     }
     if (withdrawals.full(node, asked.workflow))
       return yield* refuse("TOO_OFTEN", "node", "has more results in force than could be taken back")
+    launches.know(verdict.result, started)
     const { domain, workflow, dh_key: dhKey } = verdict.result
     const packed = shown && proofs.pack(evidence)
     const body = encode(AttestationResult, {

@@ -1,4 +1,5 @@
 /** The rules that hold for a machine as a whole, whatever its pieces are: whose, which, how good, and all of one. */
+import type { Launch } from "../../../schemas/messages/attestation.ts"
 import { type Assurance, type Chip, identities, type Platform, partsOf } from "../../../schemas/platforms.ts"
 import { crypto } from "../../common/crypto/index.ts"
 import { EvidenceError } from "../error.ts"
@@ -69,6 +70,17 @@ export const chipBytesOf = (machine: Machine): Uint8Array | undefined => {
   const id = sev_snp ?? tdx ?? (machine.platform === "tpm" ? tpm : undefined)
   const bytes = id === undefined ? Buffer.from(nitro ?? "") : Buffer.from(id, "hex")
   return bytes.length === 0 || bytes.length > 64 ? undefined : Uint8Array.from(bytes)
+}
+
+/** What each piece says of this very run of the machine: see `services/make/launch.ts`. */
+export const launchOf = ({ snp, tpm }: Machine): Launch => {
+  const run = tpm?.quote.clockInfo
+  return {
+    ...(snp && { report_id: snp.report.reportId, report_id_ma: snp.report.reportIdMa }),
+    ...(run && {
+      tpm: { resets: run.resetCount, restarts: run.restartCount, clock_ms: run.clock, safe: run.safe },
+    }),
+  }
 }
 
 /** For results, events and screens. */
