@@ -50,6 +50,7 @@ export class ProxyAdversary {
     if (this.recording.length < RECORDING_MAX) this.recording.push({ to: wire.name, message })
     if (!this.hostile || this.spares?.test(message.subject) === true) return wire.hand(message)
     const chance = this.#chance
+    if (message.reply !== undefined && chance.chance(0.4)) this.#redirect(wire, message)
     const dice = chance.below(1_000)
     if (dice < 90) return this.#did("drops")
     if (dice < 150) return this.#late("delays", wire, message, chance.below(600))
@@ -117,29 +118,31 @@ export class ProxyAdversary {
     if (!heard) wire.hand({ ...message, subject })
   }
 
-  /** An answer that is to go elsewhere; or a subject that nobody could have published on. */
+  /** A question once more, whose answer is to go elsewhere. */
+  #redirect(wire: Wire, message: Message): void {
+    const victim = this.#chance.pick(this.#ids) ?? "n1"
+    const reply = this.#chance.pick([
+      `vs.v1.release.${victim}`,
+      `_INBOX.loader-${victim}.1`,
+      `_INBOX.loader-${victim}.>`,
+      "vs.v1.hello.*",
+      "$JS.API.STREAM.DELETE.EVENTS",
+      "$KV.workflows.lab",
+    ])
+    this.#did("has it answered elsewhere")
+    wire.hand({ ...message, reply })
+  }
+
+  /** A subject that nobody could have published on. */
   #mislead(wire: Wire, message: Message): void {
     const chance = this.#chance
     const victim = chance.pick(this.#ids) ?? "n1"
-    if (message.reply !== undefined && chance.chance(0.6)) {
-      const reply = chance.pick([
-        `vs.v1.release.${victim}`,
-        `_INBOX.loader-${victim}.1`,
-        `_INBOX.loader-${victim}.>`,
-        "vs.v1.hello.*",
-        "$JS.API.STREAM.DELETE.EVENTS",
-        "$KV.workflows.lab",
-      ])
-      this.#did("has it answered elsewhere")
-      wire.hand({ ...message, reply })
-    } else {
-      const odd = chance.pick(["*", ">", `${victim}.*`, "..", "\u0000", `${victim}\r\nPUB vs.v1.beacon.r9 0`])
-      const tokens = message.subject.split(".")
-      const subject = [...tokens.slice(0, -1), odd].join(".")
-      // A line break ends the line of the protocol: what follows is no protocol at all, and the service connects anew.
-      this.#did(subject.includes("\r\n") ? "breaks the line" : "puts odd text in a subject")
-      wire.hand({ ...message, subject })
-    }
+    const odd = chance.pick(["*", ">", `${victim}.*`, "..", "\u0000", `${victim}\r\nPUB vs.v1.beacon.r9 0`])
+    const tokens = message.subject.split(".")
+    const subject = [...tokens.slice(0, -1), odd].join(".")
+    // A line break ends the line of the protocol: what follows is no protocol at all, and the service connects anew.
+    this.#did(subject.includes("\r\n") ? "breaks the line" : "puts odd text in a subject")
+    wire.hand({ ...message, subject })
     if (chance.chance(0.5)) wire.hand(message)
   }
 
