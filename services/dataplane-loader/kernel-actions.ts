@@ -38,12 +38,13 @@ const installEach = (
   }
 }
 
-const nameOf = ({ instance, epoch }: KernelAction): string => `${instance} ${formatEpoch(epoch)}`
-
-/** The leases that are set after installs of the same epochs: an association can be made with its own at once. */
-const leasesOf = (actions: ReadonlyArray<KernelAction>): ReadonlyMap<string, OfKind<"setLease">> =>
+/**
+ * By epoch (the very object: a release names each once), the leases that are set after installs. An association can be made
+ * with its own at once.
+ */
+const leasesOf = (actions: ReadonlyArray<KernelAction>): ReadonlyMap<Epoch, OfKind<"setLease">> =>
   actions.some(({ kind }) => kind === "installInbound" || kind === "installOutbound")
-    ? new Map(actions.flatMap((action) => (action.kind === "setLease" ? [[nameOf(action), action]] : [])))
+    ? new Map(actions.flatMap((action) => (action.kind === "setLease" ? [[action.epoch, action]] : [])))
     : new Map()
 
 /** @returns the installs that failed; nothing else can fail but by a defect */
@@ -54,23 +55,22 @@ export const carryOut = (
 ): ReadonlyArray<Failure> => {
   const indexes = new Map(rules.edges.map(({ edge, record }) => [edge.id, record.index]))
   const leases = leasesOf(actions)
-  /** By lease, what was installed with it already. */
-  const given = new Map<KernelAction, { inbound?: true; outbound?: true }>()
+  /** Leases that the inbound, and that the outbound associations were made with. */
+  const given = { inbound: new Set<KernelAction>(), outbound: new Set<KernelAction>() }
   const failures: Array<Failure> = []
   const install = (edge: number, action: Install): void => {
-    const lease = leases.get(nameOf(action))
+    const found = leases.get(action.epoch)
+    const lease = found?.instance === action.instance ? found : undefined
     const inbound = action.kind === "installInbound"
     const put = inbound ? plane.installInbound : plane.installOutbound
     installEach(put, edge, action, lease?.deadlineBootNs ?? NO_LEASE_YET)
-    if (lease !== undefined)
-      given.set(lease, { ...given.get(lease), [inbound ? "inbound" : "outbound"]: true })
+    if (lease !== undefined) given[inbound ? "inbound" : "outbound"].add(lease)
   }
   const setLease = (edge: number, action: OfKind<"setLease">): void => {
     const { deadlineBootNs } = action
-    const done = given.get(action)
-    for (const spi of done?.inbound ? [] : action.inbound)
+    for (const spi of given.inbound.has(action) ? [] : action.inbound)
       plane.setLease({ direction: "in", edge, spi }, deadlineBootNs)
-    for (const spi of done?.outbound ? [] : action.outbound)
+    for (const spi of given.outbound.has(action) ? [] : action.outbound)
       plane.setLease({ direction: "out", edge, spi }, deadlineBootNs)
   }
   for (const action of actions) {

@@ -10,7 +10,7 @@ import type { Stats } from "../../schemas/messages/stats.ts"
 import type { Bus } from "../common/bus/bus.ts"
 import { Pace } from "../common/bus/counters.ts"
 import type { Refused } from "../common/bus/types.ts"
-import { encode } from "../common/codec/index.ts"
+import { encode, encodeChecked } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { bootNow } from "../common/kernel/clock.ts"
@@ -149,7 +149,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (attested.session.signing.disposed) return
     const ack = core.acknowledgement()
     if (ack === undefined) return
-    const body = encode(Ack, { v: 1, ...ack, boot_ns: bootNow(), edges: [...ack.edges] })
+    const body = encodeChecked(Ack, { v: 1, ...ack, boot_ns: bootNow(), edges: [...ack.edges] })
     yield* bus.publish("ack", { node }, sign(crypto, labels.signedAck, attested.session.signing, body))
   })
 

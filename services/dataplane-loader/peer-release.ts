@@ -6,6 +6,15 @@ import { type EdgeAt, keyOf } from "../make/held.ts"
 import { peersOf } from "../make/node-rules.ts"
 import type { EdgeRelease, OpenedRelease } from "../make/release.ts"
 
+const demanding = new WeakMap<ReadonlyMap<string, NodeEdge>, boolean>()
+
+/** Whether any edge of the node demands proof: a release of none is taken as it is. */
+export const demandsAny = (edges: ReadonlyMap<string, NodeEdge>): boolean => {
+  const known = demanding.get(edges) ?? [...edges.values()].some(({ peers }) => peers === "evidence")
+  demanding.set(edges, known)
+  return known
+}
+
 const demands = (
   edges: ReadonlyMap<string, NodeEdge>,
   { instance }: Pick<EdgeRelease, "instance">,
@@ -26,11 +35,13 @@ export const peersToProve = (
   held: ReadonlyArray<EdgeAt>,
   release: OpenedRelease,
 ): ReadonlyArray<WantedPeer> => {
+  const demanding = release.payload.edges.filter((entry) => demands(edges, entry))
+  if (demanding.length === 0) return []
   const known = heldKeys(held)
   const told = peersOf(release)
   const wanted = new Map<string, WantedPeer>()
-  for (const entry of release.payload.edges) {
-    if (!demands(edges, entry) || !isNew(known, entry)) continue
+  for (const entry of demanding) {
+    if (!isNew(known, entry)) continue
     // The other end by this node's own document, never by the release.
     const id = edges.get(entry.instance)?.peer ?? entry.peer
     const peer = told.get(id)
@@ -46,10 +57,11 @@ export const withoutUnproven = (
   release: OpenedRelease,
   proven: ReadonlySet<string>,
 ): OpenedRelease => {
+  const { payload } = release
+  if (!payload.edges.some((entry) => demands(edges, entry))) return release
   const known = heldKeys(held)
   const waits = (entry: EdgeRelease) =>
     demands(edges, entry) && isNew(known, entry) && !proven.has(edges.get(entry.instance)?.peer ?? entry.peer)
-  const { payload } = release
   if (!payload.edges.some(waits)) return release
   return { ...release, payload: { ...payload, edges: payload.edges.filter((entry) => !waits(entry)) } }
 }

@@ -14,6 +14,8 @@ export interface Listed {
   readonly state: EdgeState
   readonly edge: NodeEdge
   readonly entry: EdgeRelease
+  /** See `keyOf`. */
+  readonly key: string
   /** Not in the kernel yet, and to be put there. */
   readonly install: boolean
 }
@@ -66,23 +68,24 @@ const checkEntry = (check: ReleaseCheck, entry: EdgeRelease, term: bigint): List
     throw new MakeError("NO_SUCH_EDGE", "edges.instance", "is not one that the workflow gives to this node")
   if (entry.peer !== edge.peer)
     throw new MakeError("MISDIRECTED", "edges.peer", "is not the edge's other end")
-  for (const [field, spis] of [
-    ["edges.inbound", entry.inbound],
-    ["edges.outbound", entry.outbound],
-  ] as const) {
-    if (spis.length !== edge.lanes) throw new MakeError("MALFORMED", field, "must have one index per lane")
-    for (const spi of spis) expectSpi(field, spi)
-  }
+  expectSpis("edges.inbound", entry.inbound, edge.lanes)
+  expectSpis("edges.outbound", entry.outbound, edge.lanes)
   const epoch = { term: entry.term, n: entry.epoch }
   if (epoch.term > term) throw new MakeError("NOT_RISING", "edges.term", "is above the release's own")
-  const held = check.held.get(keyOf({ instance, epoch }))
+  const key = keyOf({ instance, epoch })
+  const held = check.held.get(key)
   if (held !== undefined) checkHeld(held, entry)
-  const install = held === undefined && state === "install" && !check.gone.has(keyOf({ instance, epoch }))
+  const install = held === undefined && state === "install" && !check.gone.has(key)
   if (install) {
     if (epoch.term !== term) throw new MakeError("NOT_RISING", "edges.term", "begins in a term that is over")
     expectEpochRises("edges.epoch", check.tombstones.get(instance), epoch)
   }
-  return { instance, epoch, state, edge, entry, install }
+  return { instance, epoch, state, edge, entry, key, install }
+}
+
+const expectSpis = (field: string, spis: ReadonlyArray<number>, lanes: number): void => {
+  if (spis.length !== lanes) throw new MakeError("MALFORMED", field, "must have one index per lane")
+  for (const spi of spis) expectSpi(field, spi)
 }
 
 /** What is in the kernel is named as it is there, and doesn't go back from sending to waiting. */
@@ -99,7 +102,7 @@ const checkHeld = (held: HeldEpoch, entry: EdgeRelease): void => {
 /** At most one epoch of an edge in each state, the newer state on the newer epoch. */
 const checkGenerations = (check: ReleaseCheck, listed: ReadonlyArray<Listed>): void => {
   const byInstance = Map.groupBy(listed, ({ instance }) => instance)
-  for (const [instance, generations] of byInstance) {
+  for (const generations of byInstance.values()) {
     const inOrder = (["retire", "active", "install"] as const).flatMap((state) => {
       const ofState = generations.filter((each) => each.state === state)
       if (ofState.length > 1)
@@ -111,16 +114,16 @@ const checkGenerations = (check: ReleaseCheck, listed: ReadonlyArray<Listed>): v
         throw new MakeError("NOT_RISING", "edges.epoch", "an older epoch is in a newer state")
       return newer
     }, undefined)
-    checkSuccessor(check, instance, inOrder)
+    checkSuccessor(check, inOrder)
   }
 }
 
 /** An epoch that this node sends under is retired only for one that it can send under, of this release. */
-const checkSuccessor = (check: ReleaseCheck, instance: string, generations: ReadonlyArray<Listed>): void => {
+const checkSuccessor = (check: ReleaseCheck, generations: ReadonlyArray<Listed>): void => {
   const retiring = generations.find(({ state }) => state === "retire")
   const active = generations.find(({ state }) => state === "active")
   if (retiring === undefined || active !== undefined) return
-  if (check.held.get(keyOf({ instance, epoch: retiring.epoch }))?.active === true)
+  if (check.held.get(retiring.key)?.active === true)
     throw new MakeError("MALFORMED", "edges.state", "the epoch in use is retired without a successor")
 }
 
@@ -129,6 +132,8 @@ const checkSuccessor = (check: ReleaseCheck, instance: string, generations: Read
  * epochs or lanes, in the release or together with what the kernel holds.
  */
 const checkSpis = (check: ReleaseCheck, listed: ReadonlyArray<Listed>): void => {
+  const fresh = listed.filter(({ key }) => !check.held.has(key))
+  if (fresh.length === 0) return
   const taken = new Map<string, string>()
   const take = (name: string, owner: string, field: string): void => {
     if (taken.has(name)) throw new MakeError("SPI", field, "is in use, or given twice")
@@ -139,8 +144,7 @@ const checkSpis = (check: ReleaseCheck, listed: ReadonlyArray<Listed>): void => 
     for (const spi of held.inbound) taken.set(`in ${spi}`, held.instance)
     for (const spi of held.outbound) taken.set(`out ${peer} ${spi}`, held.instance)
   }
-  for (const { instance, epoch, entry, edge } of listed) {
-    if (check.held.has(keyOf({ instance, epoch }))) continue
+  for (const { instance, entry, edge } of fresh) {
     for (const spi of entry.inbound) take(`in ${spi}`, instance, "edges.inbound")
     for (const spi of entry.outbound) take(`out ${edge.peer} ${spi}`, instance, "edges.outbound")
   }

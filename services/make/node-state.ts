@@ -208,7 +208,7 @@ export class NodeState {
     this.#sequence = header.sequence
     this.#digest = digest
     for (const each of derived) this.#remember(each, deadlineBootNs)
-    const present = listed.filter((each) => this.#held.has(keyOf(each)))
+    const present = listed.filter(({ key }) => this.#held.has(key))
     const actions: Array<KernelAction> = [
       ...derived.map(({ listed: { instance, epoch }, inbound }) =>
         install("installInbound", instance, epoch, inbound),
@@ -217,7 +217,7 @@ export class NodeState {
         install("installOutbound", instance, epoch, outbound),
       ),
       ...present.map((each) => this.#lease(each, deadlineBootNs)),
-      ...present.filter(({ state }) => state === "active").flatMap((each) => this.#activate(each)),
+      ...this.#activate(present),
     ]
     const ended = new Map(payload.ended?.map((one) => [one.instance, one.term]))
     return [...actions, ...this.#retireUnlisted(present, header.term, ended)]
@@ -369,7 +369,7 @@ export class NodeState {
   }
 
   #remember(
-    { listed: { instance, epoch, entry }, exporter, provenUntilBootNs }: Derived,
+    { listed: { instance, epoch, entry, key }, exporter, provenUntilBootNs }: Derived,
     deadlineBootNs: bigint,
   ): void {
     const held: HeldEpoch = {
@@ -382,7 +382,7 @@ export class NodeState {
       exporter,
       ...(provenUntilBootNs !== undefined && { provenUntilBootNs }),
     }
-    this.#held.set(keyOf(held), held)
+    this.#held.set(key, held)
     this.#bury(held)
   }
 
@@ -392,8 +392,7 @@ export class NodeState {
     if (highest === undefined || compareEpochs(epoch, highest) > 0) this.#tombstones.set(instance, epoch)
   }
 
-  #lease({ instance, epoch }: EdgeAt, grantedBootNs: bigint): KernelAction {
-    const key = keyOf({ instance, epoch })
+  #lease({ instance, epoch, key }: Listed, grantedBootNs: bigint): KernelAction {
     const held = this.#held.get(key)
     const deadlineBootNs = this.#mayLast(instance, held, grantedBootNs)
     if (held !== undefined) this.#held.set(key, { ...held, deadlineBootNs })
@@ -407,14 +406,19 @@ export class NodeState {
     return earlier(grantedBootNs, held.provenUntilBootNs ?? held.deadlineBootNs)
   }
 
-  #activate({ instance, epoch }: EdgeAt): ReadonlyArray<KernelAction> {
-    const key = keyOf({ instance, epoch })
-    const held = this.#held.get(key)
-    if (held === undefined || held.active) return []
-    for (const [otherKey, other] of this.#held)
-      if (other.instance === instance && other.active) this.#held.set(otherKey, { ...other, active: false })
-    this.#held.set(key, { ...held, active: true })
-    return [{ kind: "activate", instance, epoch, outbound: held.outbound }]
+  #activate(present: ReadonlyArray<Listed>): ReadonlyArray<KernelAction> {
+    const switching = present.filter(
+      ({ key, state }) => state === "active" && this.#held.get(key)?.active === false,
+    )
+    const instances = new Set(switching.map(({ instance }) => instance))
+    for (const [key, held] of this.#held)
+      if (held.active && instances.has(held.instance)) this.#held.set(key, { ...held, active: false })
+    return switching.flatMap(({ key, instance, epoch }): ReadonlyArray<KernelAction> => {
+      const held = this.#held.get(key)
+      if (held === undefined) return []
+      this.#held.set(key, { ...held, active: true })
+      return [{ kind: "activate", instance, epoch, outbound: held.outbound }]
+    })
   }
 
   /**
@@ -427,9 +431,10 @@ export class NodeState {
     term: bigint,
     ended: ReadonlyMap<string, bigint>,
   ): ReadonlyArray<KernelAction> {
-    const listed = new Set(present.map(keyOf))
-    return this.held
-      .filter((held) => !listed.has(keyOf(held)))
+    const listed = new Set(present.map(({ key }) => key))
+    return [...this.#held]
+      .filter(([key]) => !listed.has(key))
+      .map(([, held]) => held)
       .filter(
         ({ instance, epoch }) =>
           !this.#edges.has(instance) || epoch.term >= term || epoch.term <= (ended.get(instance) ?? 0n),
@@ -439,8 +444,9 @@ export class NodeState {
 
   #retire(held: HeldEpoch): KernelAction {
     const { instance, epoch, inbound, outbound, active } = held
-    this.#held.delete(keyOf(held))
-    this.#gone.add(keyOf(held))
+    const key = keyOf(held)
+    this.#held.delete(key)
+    this.#gone.add(key)
     return { kind: "retire", instance, epoch, inbound, outbound, wasActive: active }
   }
 }
