@@ -25,6 +25,8 @@ export interface ControlPlane {
   /** Hex, 48 and 64 bytes. */
   readonly measurement: string
   readonly chip: string
+  /** Chips of more guests of it. */
+  readonly others?: ReadonlyArray<string>
 }
 
 /** No debugging, no migration, and not below the firmware of a while ago. */
@@ -43,7 +45,7 @@ export const anchorsOf = (operatorKey: Uint8Array, control: ControlPlane): Ancho
     assurance: "emulated",
     platforms: ["sev-snp"],
     sev_snp: snpOf(control.measurement),
-    chips: [{ sev_snp: control.chip }],
+    chips: [control.chip, ...(control.others ?? [])].map((chip) => ({ sev_snp: chip })),
   },
 })
 

@@ -36,17 +36,16 @@ import {
   wireNets,
 } from "./names.ts"
 import { BRIDGE_NS, BUS_NS, createNetwork, planNetwork, removeNetwork } from "./network.ts"
+import type { ControlPlanes } from "./options.ts"
 import type { Machine } from "./preflight.ts"
 import { createProcesses, lastLines, type Processes, type Running } from "./processes.ts"
 import {
-  CONTROL_NODE,
+  CONTROL_PLANES,
   controlPlane,
   deviceFile,
   nodeAttester,
   nodeLoader,
-  RELEASER,
   type ServiceContext,
-  VERIFIER,
 } from "./services.ts"
 import { ownerPath, ownerText } from "./sweep.ts"
 import { tamper } from "./tamper.ts"
@@ -79,6 +78,7 @@ export interface Lab {
   readonly names: RunNames
   readonly machine: Machine
   readonly underlay: Underlay
+  readonly controlPlanes: ControlPlanes
   readonly nodes: ReadonlyArray<LabNode>
   /** Ids of the nodes that must be refused. */
   readonly tampered: ReadonlySet<string>
@@ -114,6 +114,7 @@ export interface LabVariation {
   readonly underlay?: Underlay
   readonly leaseSeconds?: number
   readonly peers?: Workflow["peers"]
+  readonly controlPlanes?: ControlPlanes
   /** In addition to the example's. */
   readonly edges?: Workflow["edges"]
   /** Nodes whose loader isn't started with the others. */
@@ -137,6 +138,8 @@ const createRunDirectory = (names: RunNames, cleanup: Cleanup): void => {
   mkdirSync(join(names.directory, "guests"), { mode: 0o700 })
 }
 
+const controlGuests = ({ controlPlanes = 1 }: LabVariation) => CONTROL_PLANES.slice(0, controlPlanes)
+
 interface Hardware {
   readonly nodes: ReadonlyArray<LabNode>
   readonly anchors: string
@@ -149,13 +152,15 @@ const createHardware = (names: RunNames, dataplane: string, variation: LabVariat
   const root = emulatedRoot()
   const image = imageMeasurement()
   const operator = crypto.ed25519.generate()
-  const controlChip = newChip(root)
-  const control = { root: root.hardwareRoot, measurement: toHex(image), chip: toHex(controlChip.chipId) }
+  const controls = controlGuests(variation).map((guest) => ({ guest, chip: newChip(root) }))
+  const [chip = "", ...others] = controls.map((one) => toHex(one.chip.chipId))
+  const control = { root: root.hardwareRoot, measurement: toHex(image), chip, others }
   const anchors = join(names.directory, "anchors.json")
   writeFileSync(anchors, JSON.stringify(anchorsOf(operator.publicKey, control)), { mode: 0o600 })
-  const guests = [CONTROL_NODE, ...EXAMPLE.map(({ id }) => id)]
+  const guests = [...controls.map(({ guest }) => guest.control), ...EXAMPLE.map(({ id }) => id)]
   for (const guest of guests) mkdirSync(guestDirectory(names.directory, guest), { mode: 0o700 })
-  launch(controlChip, { measurement: image, stateFile: deviceFile(names, CONTROL_NODE) })
+  for (const { guest, chip: own } of controls)
+    launch(own, { measurement: image, stateFile: deviceFile(names, guest.control) })
   const measurement = nodeMeasurement(image, anchors)
   const nodes = EXAMPLE.map(({ id, stage }, i): LabNode => {
     const chip = newChip(root)
@@ -239,9 +244,11 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
       { role: "operator", instance: "lab" },
       { role: "operator", instance: PERSON },
       { role: "auditor", instance: "lab" },
-      { role: "attester", instance: CONTROL_NODE },
-      { role: "verifier", instance: VERIFIER },
-      { role: "releaser", instance: RELEASER },
+      ...controlGuests(variation).flatMap(({ control, verifier, releaser }) => [
+        { role: "attester", instance: control } as const,
+        { role: "verifier", instance: verifier } as const,
+        { role: "releaser", instance: releaser } as const,
+      ]),
       ...places.flatMap(({ id }) => [
         { role: "attester", instance: id } as const,
         { role: "loader", instance: id } as const,
@@ -263,8 +270,6 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
   await client.ensureStreams()
   const watch = startWatch(client, stats, order.onEvent)
   cleanup.add("watch", () => watch.stop())
-  processes.onUnexpectedEnd((process, how) => watch.fail(new Error(obituary(process, how))))
-
   const context: ServiceContext = { names, bus, anchors }
   const tampered = new Set(EXAMPLE.filter((one) => one.tampered).map(({ id }) => id as string))
   const altered = join(names.directory, "tampered.bpf.o")
@@ -275,13 +280,19 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
     return found
   }
   const loaderOf = (id: string): string => `loader-${id}`
+  const control = controlGuests(variation).flatMap((guest) => controlPlane(context, guest))
   const programs = [
-    ...controlPlane(context),
+    ...control,
     ...nodes.flatMap((node) => [
       nodeAttester(context, node),
       nodeLoader(context, node, tampered.has(node.id) ? altered : OBJECT),
     ]),
   ]
+  // With another guest standing by, the end of one is what people want to see.
+  const spare = new Set(variation.controlPlanes === 2 ? control.map(({ name }) => name) : [])
+  processes.onUnexpectedEnd((process, how) =>
+    spare.has(process.name) ? say(obituary(process, how)) : watch.fail(new Error(obituary(process, how))),
+  )
   const services = new Map<string, Running>()
   const startService = (identity: string): Running => {
     const program = programs.find(({ name }) => name === identity)
@@ -306,6 +317,7 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
     names,
     machine,
     underlay,
+    controlPlanes: variation.controlPlanes ?? 1,
     nodes,
     tampered,
     workflow,

@@ -35,6 +35,16 @@ const createScreen = (json: boolean) => {
   }
 }
 
+/** The releaser that leads now can be killed, if another stands by. */
+const takeover = (lab: Lab): ReadonlyArray<string> => {
+  const began = lab.watch.events.findLast(({ event }) => event.type === "vouchsafe.leader.began")
+  if (lab.controlPlanes === 1 || began === undefined) return []
+  return [
+    `  kill -9 ${lab.service(began.identity).pid}`,
+    `      the key-releaser that leads (${began.identity}): another begins a new term, traffic goes on`,
+  ]
+}
+
 const howToLook = (lab: Lab): string => {
   const app = lab.appNetns("n1")
   return [
@@ -51,6 +61,7 @@ const howToLook = (lab: Lab): string => {
     `    VOUCHSAFE_NATS_SEED=${lab.bus.seed(`operator-${PERSON}`)}`,
     "  npm run vouchsafe -- status      nodes, edges, leases, drops",
     "  npm run vouchsafe -- events      what happened, and why",
+    ...takeover(lab),
     "Ctrl-C takes everything down.",
     "",
   ].join("\n")
@@ -100,7 +111,11 @@ const main = async (options: Options, machine: Machine, interruption: Interrupti
       machine,
       cleanup,
       say: screen.say,
-      variation: { underlay: options.underlay, peers: options.peers },
+      variation: {
+        underlay: options.underlay,
+        peers: options.peers,
+        controlPlanes: options.controlPlanes,
+      },
       onEvent: ({ identity, event }) => {
         const line = news(identity, event)
         if (line !== undefined) screen.say(line)

@@ -5,14 +5,18 @@ import type { Underlay } from "./names.ts"
 
 export type Peers = NonNullable<Workflow["peers"]>
 
+export type ControlPlanes = 1 | 2
+
 export interface Options {
   readonly once: boolean
   readonly json: boolean
   readonly underlay: Underlay
   readonly peers: Peers
+  readonly controlPlanes: ControlPlanes
 }
 
 export const usage = `usage: npm start [-- --once] [--json] [--underlay ipv4|ipv6] [--peers results|evidence]
+                     [--control-planes 1|2]
 
 Attests a lab of nodes, gives them keys and moves real data through an encrypted workflow on this machine.
   --once   end after the summary; status 0 only if everything in it is as it must be
@@ -22,6 +26,9 @@ Attests a lab of nodes, gives them keys and moves real data through an encrypted
   --peers results|evidence
            whether nodes believe a verifier's result about each other (results if not said), or only what each has
            found in the other's raw Evidence itself
+  --control-planes 1|2
+           with 2, a second guest's verifier and key-releaser stand by (1 if not said): kill those that lead, and see
+           that traffic goes on
   --help   print this
 Without --once the lab stays up until Ctrl-C.
 `
@@ -37,6 +44,7 @@ export const parseOptions = (args: ReadonlyArray<string>): Parsed => {
   let json = false
   let underlay: Underlay = "ipv4"
   let peers: Peers = "results"
+  let controlPlanes: ControlPlanes = 1
   const rest = [...args]
   for (let argument = rest.shift(); argument !== undefined; argument = rest.shift()) {
     if (argument === "--once") once = true
@@ -50,9 +58,14 @@ export const parseOptions = (args: ReadonlyArray<string>): Parsed => {
       if (value !== "results" && value !== "evidence")
         return { kind: "wrong", argument: [argument, value].join(" ").trimEnd() }
       peers = value
+    } else if (argument === "--control-planes") {
+      const value = rest.shift()
+      if (value !== "1" && value !== "2")
+        return { kind: "wrong", argument: [argument, value].join(" ").trimEnd() }
+      controlPlanes = value === "1" ? 1 : 2
     } else if (argument === "--json") json = true
     else if (argument === "--help" || argument === "-h") return { kind: "help" }
     else return { kind: "wrong", argument }
   }
-  return { kind: "run", options: { once, json, underlay, peers } }
+  return { kind: "run", options: { once, json, underlay, peers, controlPlanes } }
 }

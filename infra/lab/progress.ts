@@ -40,7 +40,11 @@ export const describeEvent = (identity: string, { type, data }: Event): string |
   if (kind === "peer.stale") return `${who} wants younger Evidence of ${data.peer}, over a nonce of its own`
   if (kind === "peer.refused") return `${who} REFUSED to take ${data.peer} for genuine: ${because(data)}`
   if (kind === "release.accepted") return `${who} opened its keys`
-  if (kind === "edge.active") return `edge ${edgeName(data.edge ?? "")} is active, epoch ${data.epoch ?? "?"}`
+  if (kind === "leader.began") return `${data.message} on ${who} leads, term ${data.term}`
+  if (kind === "leader.ended")
+    return `${data.message} on ${who} leads no more, its term was ${data.term ?? "none"}`
+  if (kind === "edge.active")
+    return `edge ${edgeName(data.edge ?? "")} is active, epoch ${data.term ?? "?"}.${data.epoch ?? "?"}`
   const about = [
     identity,
     kind,

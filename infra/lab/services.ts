@@ -6,9 +6,12 @@ import { CHECKOUT } from "./hardware.ts"
 import type { NodePlace, RunNames } from "./names.ts"
 import type { Program } from "./processes.ts"
 
-export const CONTROL_NODE = "cp"
-export const VERIFIER = "v1"
-export const RELEASER = "r1"
+/** Guests of the control plane; the first alone unless more are asked for. */
+export const CONTROL_PLANES = [
+  { control: "cp", verifier: "v1", releaser: "r1" },
+  { control: "cp2", verifier: "v2", releaser: "r2" },
+] as const
+export type ControlGuest = (typeof CONTROL_PLANES)[number]
 
 export interface ServiceContext {
   readonly names: RunNames
@@ -52,22 +55,26 @@ export const deviceFile = (names: RunNames, guest: string): string =>
 const deviceOf = (names: RunNames, guest: string): string => `emulated-snp:${deviceFile(names, guest)}`
 
 /** Verifier, key-releaser and their attester: one guest, on the machine's own loopback. */
-export const controlPlane = (context: ServiceContext): ReadonlyArray<Program> => {
+export const controlPlane = (context: ServiceContext, own: ControlGuest): ReadonlyArray<Program> => {
   const { url } = context.bus
-  const guest = CONTROL_NODE
-  const control = { VOUCHSAFE_CONTROL_NODE: CONTROL_NODE }
+  const guest = own.control
+  const control = { VOUCHSAFE_CONTROL_NODE: guest }
   return [
     program(
       context,
-      { service: "attester", role: "attester", instance: CONTROL_NODE, guest, url },
+      { service: "attester", role: "attester", instance: guest, guest, url },
       {
-        VOUCHSAFE_NODE: CONTROL_NODE,
+        VOUCHSAFE_NODE: guest,
         VOUCHSAFE_ROLE: "control-plane",
         VOUCHSAFE_ATTESTATION: deviceOf(context.names, guest),
       },
     ),
-    program(context, { service: "verifier", role: "verifier", instance: VERIFIER, guest, url }, control),
-    program(context, { service: "key-releaser", role: "releaser", instance: RELEASER, guest, url }, control),
+    program(context, { service: "verifier", role: "verifier", instance: own.verifier, guest, url }, control),
+    program(
+      context,
+      { service: "key-releaser", role: "releaser", instance: own.releaser, guest, url },
+      control,
+    ),
   ]
 }
 

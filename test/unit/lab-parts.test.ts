@@ -14,7 +14,7 @@ import type { Event } from "../../schemas/messages/event.ts"
 
 describe("parseOptions", () => {
   it("takes its options in any order", () => {
-    const options = { once: false, json: false, underlay: "ipv4", peers: "results" }
+    const options = { once: false, json: false, underlay: "ipv4", peers: "results", controlPlanes: 1 }
     expect(parseOptions([])).toEqual({ kind: "run", options })
     expect(parseOptions(["--json", "--once"])).toEqual({
       kind: "run",
@@ -32,6 +32,13 @@ describe("parseOptions", () => {
     expect(parseOptions(["--peers", "evidence"])).toMatchObject({ options: { peers: "evidence" } })
     expect(parseOptions(["--peers", "hearsay"])).toEqual({ kind: "wrong", argument: "--peers hearsay" })
     expect(parseOptions(["--peers"])).toEqual({ kind: "wrong", argument: "--peers" })
+  })
+  it("has one control plane or two", () => {
+    expect(parseOptions(["--control-planes", "2"])).toMatchObject({ options: { controlPlanes: 2 } })
+    expect(parseOptions(["--control-planes", "3"])).toEqual({
+      kind: "wrong",
+      argument: "--control-planes 3",
+    })
   })
   it("knows two underlays", () => {
     expect(parseOptions(["--underlay", "ipx"])).toEqual({ kind: "wrong", argument: "--underlay ipx" })
