@@ -1,5 +1,4 @@
 /** Commands that go over the bus as the operator: apply and show the workflow, read events, watch nodes. */
-import { readFileSync } from "node:fs"
 import { Effect, Logger } from "effect"
 import type { EdgeStats, Stats } from "../../schemas/messages/stats.ts"
 import { verdicts } from "../../schemas/verdicts.ts"
@@ -9,6 +8,7 @@ import { crypto } from "../common/crypto/index.ts"
 import { toHex } from "../common/hex.ts"
 import { workflowDigest } from "../make/transcript.ts"
 import { parseWorkflow, workflowSigningBytes } from "../make/workflow-document.ts"
+import { readDocument } from "./document-file.ts"
 import { readOperatorKey } from "./operator-key.ts"
 import type { Output } from "./output.ts"
 
@@ -25,8 +25,8 @@ export const onBus = <A, E>(
 
 /** Signs the file's bytes and stores them where every guest of the domain looks. */
 export const applyWorkflow = async (out: Output, path: string, keyPath: string): Promise<void> => {
-  const document = new Uint8Array(readFileSync(path))
-  const parsed = parseWorkflow(new TextDecoder("utf-8", { fatal: true }).decode(document))
+  const document = readDocument(path)
+  const parsed = parseWorkflow(new TextDecoder().decode(document))
   using key = readOperatorKey(crypto, keyPath)
   const signature = crypto.ed25519.sign(workflowSigningBytes(document), key)
   const signed = { v: 1 as const, document, signatures: [{ key: key.publicKey, signature }] }

@@ -1,5 +1,5 @@
 /** Commands that need no bus: keys, documents, reference values, and the configuration of a NATS server. */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { mkdirSync, writeFileSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { type NatsUser, nameOf, serverConfig } from "../../schemas/generate/permissions.ts"
 import type { Chip } from "../../schemas/platforms.ts"
@@ -15,6 +15,7 @@ import { compileWorkflow, type EdgeInstance, unreachablePairs } from "../make/ed
 import { revokedNodes } from "../make/standing.ts"
 import { workflowDigest } from "../make/transcript.ts"
 import { parseWorkflow } from "../make/workflow-document.ts"
+import { readDocument } from "./document-file.ts"
 import { createOperatorKey } from "./operator-key.ts"
 import { type Output, UsageError } from "./output.ts"
 
@@ -39,8 +40,8 @@ const familiesOf = (document: Workflow, { initiator, responder }: EdgeInstance):
  * can't reach each other are told on stderr before the first of them ends the check.
  */
 export const checkWorkflow = (out: Output, path: string): void => {
-  const bytes = new Uint8Array(readFileSync(path))
-  const document = parseWorkflow(new TextDecoder("utf-8", { fatal: true }).decode(bytes))
+  const bytes = readDocument(path)
+  const document = parseWorkflow(new TextDecoder().decode(bytes))
   const digest = workflowDigest(crypto, bytes)
   const workflow = protocolWorkflow({ document, digest })
   for (const { edge, initiator, responder, why } of unreachablePairs(workflow))

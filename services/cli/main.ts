@@ -53,6 +53,23 @@ const options = {
   port: { type: "string", default: "4222" },
 } as const
 
+/** First words of which something else has to follow. */
+const groups: Readonly<Record<string, string>> = {
+  evidence: "inspect FILE...",
+  workflow: "check FILE, or apply FILE --key KEYFILE",
+  measure: "dataplane, guest, snp, tdx or tpm",
+}
+
+/** Commands with a page of their own aren't explained by all the others. */
+const helpOf = ([command = "", subcommand = ""]: ReadonlyArray<string>): string => {
+  if (command === "evidence") return "See vouchsafe evidence inspect --help\n"
+  if (command === "measure" && measurable.some((what) => what === subcommand))
+    return `See vouchsafe measure ${subcommand} --help\n`
+  return ["appraise", "result", "collateral"].includes(command)
+    ? `See vouchsafe ${command} --help\n`
+    : `\n${usage}`
+}
+
 type Values = ReturnType<typeof parse>["values"]
 const parse = (args: ReadonlyArray<string>) =>
   parseArgs({ args: [...args], options, allowPositionals: true, strict: true })
@@ -67,6 +84,13 @@ const whole = (text: string, what: string, most: number): number => {
   if (!/^\d{1,15}$/.test(text) || value > most)
     throw new UsageError(`${what} must be a whole number up to ${most}`)
   return value
+}
+
+const unknown = (command: string | undefined, first: string | undefined): string => {
+  if (command === undefined) return "no command"
+  const follows = Object.hasOwn(groups, command) ? groups[command] : undefined
+  if (follows === undefined) return `unknown command "${command}"`
+  return `${first === undefined ? "nothing" : `"${first}"`} after "${command}": ${follows}`
 }
 
 const dispatch = async (out: Output, positionals: ReadonlyArray<string>, values: Values): Promise<void> => {
@@ -97,7 +121,7 @@ const dispatch = async (out: Output, positionals: ReadonlyArray<string>, values:
         port: whole(values.port, "--port", 65_535),
       })
     default:
-      throw new UsageError(command === undefined ? "no command" : `unknown command "${command}"`)
+      throw new UsageError(unknown(command, first))
   }
 }
 
@@ -130,7 +154,7 @@ const main = async (): Promise<number> => {
     }
     const message = error instanceof Error ? error.message : String(error)
     const wrong = error instanceof UsageError || (error instanceof TypeError && "code" in error)
-    process.stderr.write(`vouchsafe: ${message}\n${wrong ? `\n${usage}` : ""}`)
+    process.stderr.write(`vouchsafe: ${message}\n${wrong ? helpOf(process.argv.slice(2)) : ""}`)
     return wrong ? 64 : 1
   }
 }

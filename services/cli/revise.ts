@@ -2,7 +2,6 @@
  * A new version of the workflow in force: the document that this operator's key has signed, edited where it must be, its
  * comments kept, its version one higher, signed and stored after somebody has seen what changes.
  */
-import { readFileSync } from "node:fs"
 import { createInterface } from "node:readline/promises"
 import { type Document, parseDocument } from "yaml"
 import type { Workflow } from "../../schemas/workflow.ts"
@@ -14,6 +13,7 @@ import { compileWorkflow } from "../make/edges.ts"
 import { workflowDigest } from "../make/transcript.ts"
 import { parseWorkflow, verifyWorkflow, workflowSigningBytes } from "../make/workflow-document.ts"
 import { onBus } from "./bus-commands.ts"
+import { readDocument } from "./document-file.ts"
 import { domainOf, keyFilesOf, type LifecycleValues } from "./lifecycle-options.ts"
 import { readOperatorKey } from "./operator-key.ts"
 import type { Output } from "./output.ts"
@@ -59,7 +59,7 @@ const agreed = async (question: string): Promise<boolean> => {
 
 /** The document to edit: the operator's own copy, or the one in force if one of these keys has signed it. */
 const baseOf = async (keys: ReadonlyArray<SecretKey>, values: LifecycleValues): Promise<string> => {
-  if (values.from !== undefined) return readFileSync(values.from, "utf8")
+  if (values.from !== undefined) return new TextDecoder().decode(readDocument(values.from))
   const domain = domainOf(values)
   const stored = await onBus((bus) => bus.workflows.get(domain))
   if (stored === undefined) throw new Error(`no workflow of domain ${domain} is stored: apply one first`)

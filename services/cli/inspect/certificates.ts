@@ -8,11 +8,22 @@ import { recogniseSupport } from "./recognise.ts"
 const pemMost = 16
 const pemBlock = /-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]{1,16384})-----END CERTIFICATE-----/g
 
+/** DER that was written one after another, as some mirrors give chains; what is no DER behind it, such as a line's end, isn't looked at. */
+const oneAfterAnother = (bytes: Uint8Array): readonly Uint8Array[] => {
+  const found: Uint8Array[] = []
+  for (let at = 0; found.length < pemMost && bytes[at] === 0x30 && bytes[at + 1] === 0x82; ) {
+    const end = at + 4 + ((bytes[at + 2] ?? 0) << 8) + (bytes[at + 3] ?? 0)
+    found.push(bytes.subarray(at, end))
+    at = end
+  }
+  return found
+}
+
 /** The certificates that a file holds, undecoded; none where it is no certificate file. */
 export const dersOf = ({ bytes }: Item): readonly Uint8Array[] => {
   switch (recogniseSupport(bytes)) {
     case "certificate":
-      return [bytes]
+      return oneAfterAnother(bytes)
     case "pem": {
       const text = Buffer.from(bytes).toString("latin1")
       return [...text.matchAll(pemBlock)]
@@ -56,7 +67,8 @@ export const amdCertificatesOf = (item: Item): readonly AmdCertificate[] =>
     }
   })
 
-const certificateFile = /\.(?:der|cer|crt|pem)$/i
+/** By ending, or as AMD's service and its users name them: `vcek`, `cert_chain`, `ark_milan.bin`. */
+const certificateFile = /\.(?:der|cer|crt|cert|pem)$|cert|chain|(?:^|[._-])(?:ark|asv?k|v[cl]ek)(?:[._-]|$)/i
 
 export const amdCertificatesIn = (folder: string): readonly AmdCertificate[] =>
   itemsIn(folder, certificateFile).flatMap(amdCertificatesOf)

@@ -13,8 +13,11 @@ export interface Item {
 const bytesMost = 1 << 20
 const entriesMost = 512
 
-const codeOf = (error: unknown): string =>
-  error instanceof Error && "code" in error ? String(error.code) : "can't be read"
+const unreadable = (path: string, error: unknown): UnusableError => {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "an error"
+  const why = code === "ENOENT" ? "there is no such file" : `can't be read: ${code}`
+  return new UnusableError("FILE_UNREADABLE", "file", `${path}: ${why}`)
+}
 
 /** Records hold evidence, its collateral and a workflow document. */
 export const readRecordItem = (path: string): Item => readItem(path, limits.recordBytes)
@@ -25,13 +28,13 @@ export const readItem = (path: string, most: number = bytesMost): Item => {
   try {
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (error) {
-    throw new UnusableError("FILE_UNREADABLE", "file", `can't be read: ${codeOf(error)}`)
+    throw unreadable(path, error)
   }
   try {
     const stat = fstatSync(file)
-    if (!stat.isFile()) throw new UnusableError("FILE_UNREADABLE", "file", "isn't a regular file")
+    if (!stat.isFile()) throw new UnusableError("FILE_UNREADABLE", "file", `${path}: isn't a regular file`)
     if (stat.size > most)
-      throw new UnusableError("FILE_TOO_LARGE", "file", `${stat.size} bytes, at most ${most}`)
+      throw new UnusableError("FILE_TOO_LARGE", "file", `${path}: ${stat.size} bytes, at most ${most}`)
     const bytes = new Uint8Array(stat.size)
     let length = 0
     for (let read = -1; read !== 0 && length < bytes.length; length += read)
@@ -39,7 +42,7 @@ export const readItem = (path: string, most: number = bytesMost): Item => {
     return { path, bytes: bytes.subarray(0, length) }
   } catch (error) {
     if (error instanceof UnusableError) throw error
-    throw new UnusableError("FILE_UNREADABLE", "file", `can't be read: ${codeOf(error)}`)
+    throw unreadable(path, error)
   } finally {
     closeSync(file)
   }

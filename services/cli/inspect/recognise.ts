@@ -12,6 +12,9 @@ export type SupportKind =
   | "event-log"
 
 const snpReportBytes = 1_184
+const lengthErrorMost = 64
+/** Text may stand before the first block, as openssl writes it. */
+const pemHeadMost = 65_536
 const intelQeVendor = "939a7233f79c4ca9940a0db3957f0607"
 const tpmGenerated = 0xff544347
 
@@ -25,9 +28,17 @@ export const recogniseEvidence = (bytes: Uint8Array): EvidenceKind | undefined =
   return undefined
 }
 
-/** A small version number, the ECDSA algorithm's, and a length that nothing else here has. */
-const isSnpReport = (bytes: Uint8Array, view: DataView): boolean =>
-  bytes.length === snpReportBytes && view.getUint32(0, true) <= 0xff && view.getUint32(0x34, true) <= 0xff
+/**
+ * A small version number, the ECDSA algorithm's, and a length that nothing else here has. A report with a few bytes more or
+ * less, as a line's end after it, is one that is refused with that reason: then the algorithm and the privilege level must be right.
+ */
+const isSnpReport = (bytes: Uint8Array, view: DataView): boolean => {
+  if (bytes.length === snpReportBytes)
+    return view.getUint32(0, true) <= 0xff && view.getUint32(0x34, true) <= 0xff
+  if (Math.abs(bytes.length - snpReportBytes) > lengthErrorMost) return false
+  const version = view.getUint32(0, true)
+  return version >= 2 && version <= 8 && view.getUint32(0x30, true) <= 3 && view.getUint32(0x34, true) === 1
+}
 
 /** Intel's quoting enclaves name themselves; SGX quotes too, which are refused with a reason. */
 const isQuote = (bytes: Uint8Array, view: DataView): boolean =>
@@ -47,8 +58,8 @@ export const recogniseSupport = (bytes: Uint8Array): SupportKind | undefined => 
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   if (bytes.length < 8) return undefined
   const head = Buffer.from(bytes.subarray(0, 64)).toString("latin1")
-  if (head.includes("-----BEGIN ")) return "pem"
   if (/^\s*[[{]/.test(head)) return "json"
+  if (isPem(bytes, head)) return "pem"
   if (head.startsWith("HCLA")) return "hcl-report"
   if (bytes[0] === 0x30 && bytes[1] === 0x82) return signedKind(bytes)
   const algorithm = view.getUint16(0)
@@ -61,6 +72,10 @@ export const recogniseSupport = (bytes: Uint8Array): SupportKind | undefined => 
     return "event-log"
   return undefined
 }
+
+/** Binary evidence may hold PEM too: only what begins as text is meant. */
+const isPem = (bytes: Uint8Array, head: string): boolean =>
+  !/[^\t\r\n -\xff]/.test(head) && Buffer.from(bytes.subarray(0, pemHeadMost)).includes("-----BEGIN ")
 
 /** tbsCertificate begins with [0] { INTEGER 2 }, tbsCertList with INTEGER 1; other signed things are none of these. */
 const signedKind = (bytes: Uint8Array): SupportKind | undefined => {

@@ -1,6 +1,7 @@
 /** A TDX quote; with collateral, also what Intel says of the platform that made it. */
 import { basename, join } from "node:path"
 import { toHex } from "../../common/hex.ts"
+import { splitPem } from "../../evidence/collateral/pem.ts"
 import {
   type GenuineTdx,
   parseQuote,
@@ -177,7 +178,7 @@ interface Chosen {
  * those in it. Of several with TCB info, the one for this platform's family that is current, or else the newest.
  */
 const chooseCollateral = (
-  { platform }: GenuineTdx,
+  { platform, quote }: GenuineTdx,
   { given, collateral, at }: Context,
 ): Chosen | undefined => {
   const own = givenCollateral(given)
@@ -185,7 +186,10 @@ const chooseCollateral = (
     collateral === undefined
       ? []
       : [collateral, ...namesIn(collateral, "folders").map((name) => join(collateral, name))]
-  const stored = folders.map((from) => ({ from, collateral: tdxCollateralOf(filesOf(from)) }))
+  const ca = splitPem(quote.certification.data).some((one) => Buffer.from(one).includes("PCK Processor CA"))
+    ? "Processor"
+    : "Platform"
+  const stored = folders.flatMap((from) => storedIn(from, ca).map((one) => ({ from, collateral: one })))
   const complete = own.filter(hasTcbInfo)
   const chosen = newestOf(
     complete.length > 0 ? complete : stored.filter(hasTcbInfo),
@@ -210,10 +214,34 @@ const newestOf = (from: readonly Chosen[], family: string, at: Date): Chosen | u
   return newest?.one ?? (from.length === 1 ? from[0] : undefined)
 }
 
+const collateralFile = /\.(?:json|der|pem|crl|crt|cer)$/i
+
 const filesOf = (folder: string): ReadonlyMap<string, Uint8Array> =>
-  new Map(
-    itemsIn(folder, /\.(?:json|der|pem|crl|crt|cer)$/i).map(({ path, bytes }) => [basename(path), bytes]),
-  )
+  new Map(itemsIn(folder, collateralFile).map(({ path, bytes }) => [basename(path), bytes]))
+
+/**
+ * What a folder holds, by the names that files of collateral have here; else by their content: then one for each platform
+ * family, since many may lie in one folder.
+ */
+const storedIn = (folder: string, ca: string): readonly TdxCollateral[] => {
+  const named = tdxCollateralOf(filesOf(folder))
+  if (named.tcbInfo !== undefined) return [named]
+  const rest: { -readonly [K in keyof TdxCollateral]: Uint8Array } = {}
+  const infos: Uint8Array[] = []
+  for (const item of itemsIn(folder, collateralFile).flatMap(singlesOf)) {
+    const member = memberOf(item)
+    const head = Buffer.from(item.bytes.subarray(0, 512)).toString("latin1")
+    if (member === "tcbInfo" && /"id"\s*:\s*"TDX"/.test(head)) infos.push(item.bytes)
+    else if (member === "qeIdentity" && !/"id"\s*:\s*"TD_QE"/.test(head)) continue
+    else if (member === "pckCrl" && !head.includes(`PCK ${ca} CA`)) continue
+    else if (member !== undefined && member !== "tcbInfo") rest[member] ??= item.bytes
+  }
+  return infos.length === 0 ? [named] : infos.map((tcbInfo) => ({ ...rest, ...named, tcbInfo }))
+}
+
+/** The blocks of PEM, each as a piece of its own. */
+const singlesOf = ({ path, bytes }: Item): readonly Item[] =>
+  bytes.length > 65_536 ? [] : splitPem(bytes).map((one) => ({ path, bytes: one }))
 
 /** For choosing only: read before the signature is checked. */
 const datesOf = (tcbInfo: Uint8Array | undefined): { fmspc: string; issued: number; until: number } => {
@@ -229,7 +257,7 @@ const datesOf = (tcbInfo: Uint8Array | undefined): { fmspc: string; issued: numb
 /** What was named on the command line, by folder; what is missing beside TCB info comes from its folder. */
 const givenCollateral = (given: readonly Item[]): readonly Chosen[] => {
   const byFolder = new Map<string, { -readonly [K in keyof TdxCollateral]: Uint8Array }>()
-  for (const item of given) {
+  for (const item of given.flatMap(singlesOf)) {
     const member = memberOf(item)
     if (member === undefined) continue
     const folder = folderOf(item.path)
