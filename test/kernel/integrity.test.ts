@@ -18,7 +18,10 @@ import {
   indexKey,
   parseIpv4,
 } from "../../services/common/kernel/records.ts"
-import { findLink, setLink } from "../../services/common/kernel/rtnetlink.ts"
+import { findLink, message, setLink } from "../../services/common/kernel/rtnetlink.ts"
+import { openMaps, openTombstones } from "../../services/dataplane-loader/dataplane/assemble.ts"
+import { Integrity } from "../../services/dataplane-loader/dataplane/integrity.ts"
+import { openPins } from "../../services/dataplane-loader/dataplane/pins.ts"
 import { openPlane, type Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
 import { openOrCutOff } from "../../services/dataplane-loader/open-plane.ts"
 import { makeCompiler, realObject, small } from "./compile.ts"
@@ -179,6 +182,27 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
       burst()
     })
     expect(look()).toMatchObject([{ subject: "wire0", found: expect.stringMatching(/changes of filters$/) }])
+  })
+
+  test("news that was lost is no finding of its own; what is known of ours beside it is", () => {
+    let news = { found: [] as ReadonlyArray<{ type: number; ifindex: number }>, lost: true }
+    const held = openPins(join(root, "other"))
+    const pinned = { ...held, root: pins, live: live(""), tombstones: join(pins, "tombstones") }
+    const maps = openMaps(pinned, openTombstones(pinned).map)
+    const devices = { wireIfindex: index("wire0"), innerIfindex: index("m1") }
+    const names = { wire: "wire0", inner: "m1" }
+    const read = { read: () => news, close: () => {} }
+    const parts = { pins: pinned, devices, names, hooks: hooksOf(kind), maps, news: read }
+    const integrity = space.inside(() => new Integrity(parts))
+    try {
+      expect(space.inside(() => integrity.inspect())).toEqual([])
+      news = { found: [{ type: message.NEWTFILTER, ifindex: devices.wireIfindex }], lost: true }
+      expect(space.inside(() => integrity.inspect())).toMatchObject([{ subject: "wire0" }])
+    } finally {
+      integrity.close()
+      for (const map of Object.values(maps)) map.close()
+      held.unlock()
+    }
   })
 
   test("a filter beside ours", () => {

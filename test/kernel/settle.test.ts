@@ -36,6 +36,7 @@ const root = join(BPFFS, `vskern-${process.pid}-settle`)
 const directory = mkdtempSync(join(tmpdir(), "vssettle-"))
 const otherBuild = join(directory, "other.bpf.o")
 const STEPS_MAX = 200
+const timeout = 240_000
 
 beforeAll(() => {
   ensureBpffs()
@@ -73,16 +74,16 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
   }
 
   /**
-   * With the plane closed: dies after 0, 1, 2, ... steps of `act`, and calls `after` each time, until it lives. Behind the first `each`
-   * steps only pins are removed, one like another: of those one in twelve.
+   * With the plane closed: dies after 0, `by`, 2 * `by`, ... steps of `act`, and calls `after` each time, until it lives. Behind the first
+   * `each` steps only pins are removed, one like another: of those one in twelve.
    */
   const atEachStep = (
-    each: number,
+    { each, by = 1 }: { readonly each: number; readonly by?: number },
     act: (pins: Pins, hooks: Hooks) => void,
     before: () => void,
     after: (steps: number) => void,
   ): number => {
-    for (let steps = 0; steps < STEPS_MAX; steps += steps < each ? 1 : 12) {
+    for (let steps = 0; steps < STEPS_MAX; steps += steps < each ? by : 12) {
       before()
       plane.close()
       const died = space.inside(() => {
@@ -110,14 +111,16 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
     space.remove()
   })
 
-  test("an upgrade is finished or taken back, also when that dies; keys stay, nothing is mixed", () => {
+  test("an upgrade is finished or taken back, also when that dies; keys stay, nothing is mixed", {
+    timeout,
+  }, () => {
     const builds = [realObject, otherBuild].map((path) => ({ path, measurement: measureObject(path) }))
     const ended = new Map<string, number>()
     const nextOf = () =>
       builds.find(({ measurement }) => hex(measurement.digest) !== hex(plane.measurement.digest))
     let wanted = builds[1]
     const steps = atEachStep(
-      20,
+      { each: 20 },
       (pins, hooks) => {
         const tombstones = openTombstones(pins)
         const maps = openMaps(pins, tombstones.map)
@@ -155,33 +158,35 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
     expect(ended.get("finished")).toBeGreaterThan(4)
   })
 
-  test("a plane of another layout is renewed in the end: default deny, no key", () => {
-    const otherLayout = (): void => {
-      const map = new BpfMap(openPinned(mapPin(join(at, "live"), "config")) ?? -1)
-      const config = map.lookup(indexKey(0)) ?? new Uint8Array(0)
-      new DataView(config.buffer, config.byteOffset).setUint32(0, 4, true)
-      map.update(indexKey(0), config)
-      map.close()
-    }
-    const steps = atEachStep(
-      13,
-      (pins, hooks) => renewPlane(pins, realObject, devices(), hooks),
-      () => {
-        if (!plane.configured()) space.inside(() => configureSmall(plane))
-        otherLayout()
-      },
-      () => {
-        plane = open(realObject)
-        expectWhole()
-        expect([plane.configured(), plane.associations(), plane.waiting]).toEqual([false, [], undefined])
-      },
-    )
-    expect(steps).toBeGreaterThan(10)
-  })
+  // Hooks are replaced as in an upgrade: one kind will do.
+  if (kind === "tcx")
+    test("a plane of another layout is renewed in the end: default deny, no key", { timeout }, () => {
+      const otherLayout = (): void => {
+        const map = new BpfMap(openPinned(mapPin(join(at, "live"), "config")) ?? -1)
+        const config = map.lookup(indexKey(0)) ?? new Uint8Array(0)
+        new DataView(config.buffer, config.byteOffset).setUint32(0, 4, true)
+        map.update(indexKey(0), config)
+        map.close()
+      }
+      const steps = atEachStep(
+        { each: 13 },
+        (pins, hooks) => renewPlane(pins, realObject, devices(), hooks),
+        () => {
+          if (!plane.configured()) space.inside(() => configureSmall(plane))
+          otherLayout()
+        },
+        () => {
+          plane = open(realObject)
+          expectWhole()
+          expect([plane.configured(), plane.associations(), plane.waiting]).toEqual([false, [], undefined])
+        },
+      )
+      expect(steps).toBeGreaterThan(10)
+    })
 
-  test("a plane that was being made is made anew", () => {
+  test("a plane that was being made is made anew", { timeout }, () => {
     const steps = atEachStep(
-      20,
+      { each: 20, by: 2 },
       (pins, hooks) => makePlane(pins, realObject, devices(), hooks),
       () => space.inside(() => plane.teardown()),
       () => {
@@ -193,9 +198,9 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
     expect(steps).toBeGreaterThan(4)
   })
 
-  test("a plane that was being removed is gone, and made anew", () => {
+  test("a plane that was being removed is gone, and made anew", { timeout }, () => {
     const steps = atEachStep(
-      6,
+      { each: 6, by: 2 },
       (pins, hooks) => removeLive(pins, devices(), hooks),
       () => {
         if (!plane.configured()) space.inside(() => configureSmall(plane))
