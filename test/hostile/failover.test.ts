@@ -3,13 +3,14 @@
  * the loader's code has it, their kernels are written down: at every moment, what one end sends under, the other must hold.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { Challenge, HelloReply, type NodeEvidence } from "../../schemas/messages/attestation.ts"
 import { Beacon, Presence } from "../../schemas/messages/release.ts"
-import { encode } from "../../services/common/codec/index.ts"
+import { decode, encode } from "../../services/common/codec/index.ts"
 import { bootNow } from "../../services/common/kernel/clock.ts"
 import type { Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
 import { type Life, live, playNode, recordedPlane } from "./nodes.ts"
 import { decoded } from "./rogue.ts"
-import { crypto, pause, startWorld, until, type World } from "./support.ts"
+import { bent, crypto, hex, pause, startWorld, until, type World } from "./support.ts"
 import { takeoverTimes } from "./takeover-times.ts"
 
 const IDS = ["n1", "n2", "n3"] as const
@@ -89,6 +90,7 @@ const leader = (): Beacon => {
   if (last === undefined) throw new Error("nobody leads")
   return decoded(Beacon, last.data)
 }
+const otherVerifier = (instance: string): string => (instance === "v1" ? "v2" : "v1")
 const other = (instance: string): string => (instance === "r1" ? "r2" : "r1")
 
 /** Whole again after a kill: how long it took, with what in between. */
@@ -126,6 +128,7 @@ beforeAll(async () => {
       { id: "n2", stage: "transform" },
       { id: "n3", stage: "sink" },
       { id: "n4", stage: "source" },
+      { id: "n5", stage: "source" },
     ],
   })
   for (const id of IDS) {
@@ -206,6 +209,67 @@ describe("two control planes", () => {
     world.again("verifier", verifier)
     world.again("releaser", from.releaser)
     await standbyIsThere(from.releaser, mark)
+    expectNoGap()
+  })
+
+  it("answer a node whose verifier dies before it gets the Evidence: nobody else takes that, a new hello is heard", {
+    timeout: 90_000,
+  }, async () => {
+    const node = await playNode(world, "n5")
+    let asked: string | undefined
+    const verifierOf = (evidence: NodeEvidence): string => {
+      const offers = world.captured.flatMap(({ subject, data }) => {
+        const found = subject.startsWith("_INBOX.loader-n5.")
+          ? decode(HelloReply, data, { subject })
+          : undefined
+        return found?.ok === true && found.value.kind === "offer" ? [found.value.challenge] : []
+      })
+      const named = offers.map(({ body }) => decoded(Challenge, body))
+      const own = named.find(({ verifier_nonce: nonce }) => hex(nonce) === hex(evidence.verifier_nonce))
+      if (own === undefined) throw new Error("nobody asked for this Evidence")
+      return own.verifier
+    }
+    const seen: NodeEvidence[] = []
+    const mark = await world.mark()
+    const from = performance.now()
+    const life = await live(world, node, () =>
+      bent(node.bus, {
+        send: {
+          evidence: (value: NodeEvidence) => {
+            seen.push(value)
+            if (asked === undefined) {
+              asked = verifierOf(value)
+              world.kill("verifier", asked)
+            }
+            return value
+          },
+        },
+      }),
+    )
+    const left = otherVerifier(await until("its Evidence", () => asked))
+    const accepted = await world.recorded(
+      mark,
+      { by: `verifier-${left}`, type: "vouchsafe.attestation.accepted", subject: "n5" },
+      30_000,
+    )
+    console.log(
+      `    vouched for by the other verifier ${Math.round(performance.now() - from)} ms after the first hello`,
+    )
+    expect(accepted.data.node).toBe("n5")
+    await life.stop()
+    // What the dead one had asked for is nothing that the other one takes.
+    const [first] = seen
+    if (first === undefined || asked === undefined) throw new Error("no Evidence was sent")
+    const elsewhere = await world.run(
+      node.bus.request("evidence", { instance: otherVerifier(asked), node: "n5" }, first, {
+        timeoutMs: 5_000,
+      }),
+    )
+    expect(elsewhere).toMatchObject({ kind: "refused", code: "STALE" })
+    const back = await world.mark()
+    world.again("verifier", asked)
+    await world.recorded(back, { by: `verifier-${asked}`, type: "vouchsafe.service.ready" }, 30_000)
+    await pause(2_500)
     expectNoGap()
   })
 
