@@ -98,15 +98,15 @@ export class Server {
     this.#owner(sent)
   }
 
-  /** Hands it to whoever listens; of a queue group, to the one that `choose` names. */
-  deliver(sent: Sent, choose: (most: number) => number): void {
+  /** Hands it to whoever listens and is to hear it; of a queue group, to the one that `choose` names. */
+  deliver(sent: Sent, choose: (most: number) => number, hears: (link: Link) => boolean = () => true): void {
     const found = [...(this.#exactly.get(sent.subject) ?? [])]
     for (const each of this.#widely) if (fits(each.pattern, sent.subject)) found.push(each)
     if (found.length === 0) return
     const groups = Map.groupBy(found, ({ queue }) => queue)
     for (const [queue, group] of groups) {
       const chosen = queue === undefined ? group : [group[choose(group.length)]]
-      for (const each of chosen) if (each !== undefined) this.hand(each, sent)
+      for (const each of chosen) if (each !== undefined && hears(each.link)) this.hand(each, sent)
     }
   }
 

@@ -1,6 +1,6 @@
 /** What a member of the bus with keys of its own makes of somebody else's messages. */
-import { Hello, NodeEvidence } from "../../schemas/messages/attestation.ts"
-import { Signed } from "../../schemas/messages/common.ts"
+import { EvidenceReply, Hello, HelloReply, NodeEvidence } from "../../schemas/messages/attestation.ts"
+import { Refusal, Signed } from "../../schemas/messages/common.ts"
 import { Ack, Beacon, Presence, Pull, Release } from "../../schemas/messages/release.ts"
 import { encode, type MessageSchema } from "../../services/common/codec/index.ts"
 import type { Crypto } from "../../services/common/crypto/index.ts"
@@ -49,6 +49,7 @@ export class Forger {
     if (kind === "ack") return this.#ack(sent, chance)
     if (kind === "release") return this.#release(sent, chance)
     if (kind === "beacon" || kind === "presence") return this.#term(sent, chance)
+    if (kind === "reply") return this.refusal(sent, chance)
     if (kind === "hello") return this.#hello(sent, chance)
     return kind === "evidence" ? this.#evidence(sent, chance) : undefined
   }
@@ -75,6 +76,15 @@ export class Forger {
     const ack = encode(Ack, { v: 1, node, session, term, sequence, boot_ns: bootNow(), edges })
     const data = encode(Signed, sign(this.#crypto, labels.signedAck, this.#key, ack))
     return { from: "mallory", owner: "mallory", subject: on(`ack.${node}`), reply: undefined, data }
+  }
+
+  /** A verdict in the place of whoever was asked. */
+  refusal(sent: Sent, chance: Chance): Forged | undefined {
+    if (understood(HelloReply, sent.data) === undefined && understood(EvidenceReply, sent.data) === undefined)
+      return undefined
+    const code = chance.pick(["REVOKED", "UNKNOWN_NODE", "MISDIRECTED", "NOT_VOUCHED"]) ?? "REVOKED"
+    const refused = { v: 1, kind: "refused", by: sent.from, code, field: "node", message: "no" } as const
+    return { how: `a refusal, ${code}`, sent: { data: encode(Refusal, refused) } }
   }
 
   /** Changed, and signed by its own key and honest about it; or in the name of the key that it should be. */

@@ -4,14 +4,14 @@
  * end; with `--trace` also what the adversary did.
  */
 import { parseArgs } from "node:util"
-import { Adversary } from "./adversary.ts"
+import { Adversary, isObstinate } from "./adversary.ts"
 import type { Sent } from "./adversary-bus.ts"
 import { createDomain, type Domain, LEASE_MS } from "./adversary-domain.ts"
 import { free, realMs } from "./adversary-virtual.ts"
 import { type Broken, World } from "./adversary-world.ts"
 
 /** Most runs are short: many of them find more than few long ones in the same time. */
-const hostileMs = (seed: number): number => (seed % 4 === 0 ? 8_000 : 4_000)
+const hostileMs = (seed: number): number => (isObstinate(seed) ? 40_000 : seed % 4 === 0 ? 8_000 : 4_000)
 /** Half of the domains have two guests of the control plane: two verifiers, and two releasers of which one leads, or both. */
 const controls = (seed: number): number => 1 + ((seed >> 2) & 1)
 /** The default lease is renewed this often: nothing takes longer to be as it should be when nobody keeps it from being so. */

@@ -28,6 +28,9 @@ const OTHER_TEXT = [
 
 /** When somebody has just learnt what the others don't know yet. */
 const MOMENTS: ReadonlySet<string> = new Set(["release", "ack", "pull", "evidence"])
+/** Does nothing but refuse everybody. Few are so: such runs take long, for who is refused pauses. */
+export const isObstinate = (seed: number): boolean => seed % 64 === 0
+
 /** How long it keeps nodes from hearing what it confirms in their place. */
 const CONSPIRACY_MS = 400
 
@@ -62,7 +65,7 @@ export class Adversary {
         const chance = Chance.of(seed, 0x10000 + Math.round(world.time.nowMs))
         return this.#temper.idleMs * (0.5 + chance.next())
       },
-      decide: () => this.#decide(),
+      decide: () => (isObstinate(seed) ? undefined : this.#decide()),
       did,
       deliver,
       old: this.#old,
@@ -94,7 +97,8 @@ export class Adversary {
       return
     }
     const { n, chance } = decision
-    if (this.#conspires(sent, n, chance)) return
+    if (this.#conspires(sent, n, chance) || this.#keepsBack(sent, n, chance)) return
+    if (isObstinate(this.#seed)) return this.#refuse(sent, n, chance)
     const temper = this.#temper
     let dice = chance.below(1_000)
     const falls = (share: number): boolean => {
@@ -145,12 +149,38 @@ export class Adversary {
     if (MOMENTS.has(kindOf(sent)) && chance.chance(0.06)) this.#strike(sent, n, chance, latency)
   }
 
+  /** A new document is what hurts it most: half of the domain doesn't hear of it. */
+  #keepsBack(sent: Sent, n: number, chance: Chance): boolean {
+    if (!sent.subject.startsWith("$KV.workflows.") || chance.chance(0.5)) return false
+    const deaf = new Set<string>()
+    const w = this.#world
+    this.#did(n, "keeps a document back from some")
+    w.time.after(2, () =>
+      w.server.deliver(
+        sent,
+        () => 0,
+        ({ identity }) => {
+          if (chance.chance(0.5)) deaf.add(identity)
+          return !deaf.has(identity)
+        },
+      ),
+    )
+    return true
+  }
+
+  /** One that is obstinate lets nobody hear anything but verdicts against it. */
+  #refuse(sent: Sent, n: number, chance: Chance): void {
+    const forged = kindOf(sent) === "reply" ? this.#forger.refusal(sent, chance) : undefined
+    if (forged !== undefined) this.#did(n, `forges ${short(sent.subject)}: ${forged.how}`)
+    this.#deliver({ ...sent, ...forged?.sent }, 2)
+  }
+
   /** For a while no node hears what it is given, and all of it is confirmed in their place. */
   #conspires(sent: Sent, n: number, chance: Chance): boolean {
     if (kindOf(sent) !== "release") return false
     const { nowMs } = this.#world.time
     if (nowMs >= this.#conspiresUntilMs) {
-      if (!chance.chance(this.#temper.forge / 1_000)) return false
+      if (!chance.chance((3 * this.#temper.forge) / 1_000)) return false
       this.#conspiresUntilMs = nowMs + CONSPIRACY_MS
     }
     const confirmed = this.#forger.confirmation(sent)
