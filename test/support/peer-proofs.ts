@@ -19,6 +19,7 @@ import { appraiseNode } from "../../services/guest/appraise-node.ts"
 import type { PeerAppraiser, WantedPeer } from "../../services/guest/appraise-peer.ts"
 import { challengeValue } from "../../services/make/challenge.ts"
 import { controlEvidenceDigest } from "../../services/make/control-plane.ts"
+import { LaunchBook } from "../../services/make/launch.ts"
 import { hashLeaf, helloLeaf, rootOf } from "../../services/make/merkle.ts"
 import { OwnNonces } from "../../services/make/own-nonces.ts"
 import { evidenceDigest } from "../../services/make/proof.ts"
@@ -250,6 +251,7 @@ export const appraiserOf = (
   workflow,
   caches: new EvidenceCaches(),
   nonces: new OwnNonces(crypto, node),
+  launches: new LaunchBook(crypto),
   ...change,
 })
 
