@@ -160,9 +160,11 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
   })
   const proofs = makePeerProofs(bus, crypto, known.current)
   const quoted = yield* makeHelloBatch(crypto, quote, proofs.beside)
+  /** Evidence that is here, and not judged yet. */
+  let underWay = 0
   /** Whoever has a fresh challenge is likely to answer it soon. */
   const answersDue = () =>
-    [...outstanding.values()].some(({ issuedMs }) => monotonicMs() - issuedMs < ANSWER_DUE_MS)
+    underWay > 0 || [...outstanding.values()].some(({ issuedMs }) => monotonicMs() - issuedMs < ANSWER_DUE_MS)
   const signed = yield* makeResultBatch(crypto, key, answersDue)
 
   const refusals = refusalAllowances(limits.nodes)
@@ -248,7 +250,23 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
    * Cheap things first: the challenge must be live and this node's, and is used up whatever becomes of the answer; only then
    * is the rest of it read.
    */
-  const onEvidence = Effect.fnUntraced(function* ({ bytes, read }: Unread<"evidence">, node: string) {
+  const onEvidence = (evidence: Unread<"evidence">, node: string) =>
+    Effect.suspend(() => {
+      let judged = false
+      const once = (): void => {
+        if (!judged) underWay -= 1
+        judged = true
+      }
+      underWay += 1
+      return appraised(evidence, node, once).pipe(Effect.ensuring(Effect.sync(once)))
+    })
+
+  /** @param judged called before the result waits for others */
+  const appraised = Effect.fnUntraced(function* (
+    { bytes, read }: Unread<"evidence">,
+    node: string,
+    judged: () => void,
+  ) {
     const started = monotonicMs()
     const asked = outstanding.get(node)
     const taken = yield* attempt(() => {
@@ -284,6 +302,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     })
     const storing =
       shown && packed ? proofs.store(shown, packed.packed, body, asked.controlDigest) : Effect.void
+    judged()
     const [result] = yield* Effect.all([signed({ domain, workflow, node, dhKey, body }), storing], {
       concurrency: 2,
     })
