@@ -4,6 +4,7 @@
  */
 import { createHash, generateKeyPairSync, type KeyObject, sign } from "node:crypto"
 import { stringify } from "yaml"
+import type { TpmRun } from "../../schemas/messages/attestation.ts"
 import type { Evidence, PcrValue, TdxPiece, TpmPiece } from "../../schemas/messages/common.ts"
 import type { Chip, Demands, HardwareRoot } from "../../schemas/platforms.ts"
 import {
@@ -118,6 +119,16 @@ export interface QuoteContent {
   readonly extraData?: Uint8Array
   readonly pcrs?: readonly PcrValue[]
   readonly bootLog?: Uint8Array
+  readonly run?: TpmRun
+}
+
+const clockOf = ({ resets, restarts, clock_ms, safe }: TpmRun): Uint8Array => {
+  const bytes = Buffer.alloc(17)
+  bytes.writeBigUInt64BE(clock_ms)
+  bytes.writeUInt32BE(resets, 8)
+  bytes.writeUInt32BE(restarts, 12)
+  bytes[16] = safe ? 1 : 0
+  return bytes
 }
 
 const hashIds = { sha256: 0x000b, sha384: 0x000c, sha512: 0x000d } as const
@@ -125,6 +136,7 @@ const hashIds = { sha256: 0x000b, sha384: 0x000c, sha512: 0x000d } as const
 /** TPMS_ATTEST of a quote over these registers (TPM 2.0 part 2, 10.12), with SHA-256 as the signature's hash. */
 export const tpmPiece = (tpm: SoftTpm, content: QuoteContent = {}): TpmPiece => {
   const { extraData = claims.extraData, pcrs = [pcr(7, 7)], bootLog } = content
+  const { run = { resets: 5, restarts: 2, clock_ms: 1_000_000n, safe: true } } = content
   const banks = [...new Set(pcrs.map(({ bank }) => bank))]
   const selections = banks.map((bank) => {
     const bits = new Uint8Array(3)
@@ -139,8 +151,7 @@ export const tpmPiece = (tpm: SoftTpm, content: QuoteContent = {}): TpmPiece => 
     Buffer.from("ff5443478018", "hex"),
     sized(Buffer.concat([u16be(0x000b), new Uint8Array(32).fill(0x51)])),
     sized(extraData),
-    new Uint8Array(16).fill(1),
-    Uint8Array.of(1),
+    clockOf(run),
     new Uint8Array(8).fill(2),
     Uint8Array.of(0, 0, 0, selections.length),
     ...selections,
