@@ -1,4 +1,5 @@
 /** EARs: what is claimed of which machine, how they are signed, and that no change of one goes unseen. */
+import { execFileSync, spawnSync } from "node:child_process"
 import { webcrypto } from "node:crypto"
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -217,6 +218,28 @@ describe("the trustworthiness vector", () => {
   })
 })
 
+/** Somebody else's library: it reads the key as we publish it, and the dates by a clock that we set. */
+const pyJwt = `
+import json, sys, jwt
+from datetime import datetime, timezone
+asked = json.load(sys.stdin)
+class At(datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.fromtimestamp(asked["at"], tz)
+jwt.api_jwt.datetime = At
+key = jwt.PyJWK.from_dict(asked["jwk"]).key
+def take(token, algorithm):
+    try:
+        claims = jwt.decode(token, key, algorithms=[algorithm])
+        return ["taken", claims["eat_profile"], claims["submods"]["machine"]["ear_status"]]
+    except jwt.InvalidTokenError as error:
+        return [type(error).__name__]
+print(json.dumps([take(*one) for one in asked["tokens"]]))
+`
+const havePyJwt = spawnSync("/usr/bin/python3", ["-c", "import jwt, cryptography"]).status === 0
+if (!havePyJwt) console.warn("NO EAR GIVEN TO PYJWT: 2 tokens skipped, for python3-jwt isn't installed")
+
 const order = (verdict: RecordedVerdict) => ({
   verdict,
   attester: { node: "n1", dataplane },
@@ -260,6 +283,39 @@ describe("a token", () => {
     })
     expect(readEarKey(Buffer.from(key.pem), "key").id).toBe(jwk.kid)
   })
+
+  it.each(earAlgorithms)(
+    "of %s is taken by PyJWT, until it is over, and not when it is changed",
+    (algorithm) => {
+      if (!havePyJwt) return
+      const key = keys.find((one) => one.key.algorithm === algorithm)
+      if (key === undefined) throw new Error("no key")
+      const token = signEar(claims(), key.key)
+      const [header = "", body = "", signature = ""] = token.split(".")
+      const other = algorithm === "EdDSA" ? "ES256" : "EdDSA"
+      const changed = Buffer.from(body, "base64url").toString().replace("affirming", "Affirming")
+      const asked = {
+        jwk: JSON.parse(JSON.stringify(jwksOf([key.key]))).keys[0],
+        tokens: [
+          [token, algorithm],
+          [`${header}.${Buffer.from(changed).toString("base64url")}.${signature}`, algorithm],
+          [token, other],
+          [token.slice(0, -4), algorithm],
+        ],
+        at: now.getTime() / 1_000,
+      }
+      const said = execFileSync("/usr/bin/python3", ["-c", pyJwt], {
+        input: JSON.stringify(asked),
+        timeout: 60_000,
+      })
+      expect(JSON.parse(said.toString())).toEqual([
+        ["taken", "tag:ietf.org,2026:rats/ear#04", "affirming"],
+        ["InvalidSignatureError"],
+        ["InvalidAlgorithmError"],
+        [expect.stringMatching(/^(InvalidSignatureError|DecodeError)$/)],
+      ])
+    },
+  )
 
   const isRight = (token: string, key: EarKey): boolean => {
     try {

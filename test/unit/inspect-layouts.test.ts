@@ -37,7 +37,7 @@ const pemOf = (der: Uint8Array): string => new X509Certificate(der).toString()
 const inCrLf = (text: string): string => text.replaceAll("\n", "\r\n")
 const newline = Uint8Array.of(0x0a)
 
-it.runIf(!haveVectors)("has nothing to lay out", () => expect(manifest).toEqual([]))
+if (!haveVectors) it("has nothing to lay out", () => expect(manifest).toEqual([]))
 
 describe.each(valid("snp-report"))("$file", ({ file, goesWith, time }) => {
   const report = readVector(file)
