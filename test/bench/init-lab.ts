@@ -50,6 +50,8 @@ export interface Lab {
   readonly sign: (version: number) => SignedWorkflow
   /** How many messages clients have sent the server so far. */
   readonly messages: () => Promise<number>
+  /** What JetStream holds, in all streams and buckets. */
+  readonly stored: () => Promise<{ readonly messages: number; readonly bytes: number }>
   readonly close: () => Promise<void>
 }
 
@@ -266,7 +268,9 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
       const answer = (await (await fetch(`${monitor}/varz`)).json()) as { readonly in_msgs: number }
       return answer.in_msgs
     }
-    return { workers, pids, bus, sign, messages, close }
+    const stored = async () =>
+      (await (await fetch(`${monitor}/jsz`)).json()) as { readonly messages: number; readonly bytes: number }
+    return { workers, pids, bus, sign, messages, stored, close }
   } catch (error) {
     await close()
     throw error

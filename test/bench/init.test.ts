@@ -2,6 +2,8 @@
 import { execFile } from "node:child_process"
 import { promisify } from "node:util"
 import { describe, expect, it } from "vitest"
+import type { InitResult } from "./init.ts"
+import { plotOf } from "./init-plot.ts"
 
 const count = expect.any(Number)
 const processes = {
@@ -24,7 +26,43 @@ const round = {
   peak_rss_mb: count,
 }
 
+const sizes = { rss_mb: processes, stored_messages: count, stored_bytes: count }
+const steady = {
+  seconds: count,
+  renewals: count,
+  control_plane_cores: count,
+  cores: processes,
+  bus_messages_per_s: count,
+  sizes: [sizes, sizes],
+}
+
 describe("bench init", () => {
+  it("draws what an edge costs in each phase and in all, for each size", () => {
+    const of = (nodes: number): InitResult => ({
+      nodes,
+      topology: "chain",
+      edges: nodes - 1,
+      seconds: 1,
+      cold_seconds: 1,
+      ms_per_edge: 1_000 / (nodes - 1),
+      cpu_ms_per_edge: 2_000 / (nodes - 1),
+      phases: { hello: 0.2, evidence: 0.2, appraisal: 0.2, release: 0.2, install: 0.2 },
+      first_packets: { edges: nodes - 1, seconds: 1 },
+      peak_rss_mb: 1,
+      cpu_s: 2,
+      cpu_by_process: {},
+      maps: "preallocated",
+      processes: "",
+      rounds: [],
+      machine: { kernel: "", node: "", cpu: "", cores: 2, load: [0, 0, 0] },
+    })
+    const svg = plotOf([of(11), of(101)])
+    expect(svg).toContain("chain 11")
+    expect(svg).toContain("chain 101")
+    expect(svg.match(/<rect /g)).toHaveLength(1 + 7 + 2 * 7)
+    expect(svg).toContain(">200<")
+  })
+
   it("brings up a chain of four nodes and says what it cost", async () => {
     const args = [
       "test/bench/main.ts",
@@ -35,6 +73,8 @@ describe("bench init", () => {
       "chain",
       "--rounds",
       "1",
+      "--renewals",
+      "40",
       "--json",
     ]
     const { stdout } = await promisify(execFile)(process.execPath, args)
@@ -54,7 +94,7 @@ describe("bench init", () => {
       cpu_by_process: processes,
       maps: "preallocated",
       processes: expect.any(String),
-      rounds: [round],
+      rounds: [{ ...round, steady }],
       machine: {
         kernel: expect.any(String),
         node: expect.any(String),
@@ -67,5 +107,5 @@ describe("bench init", () => {
     const sum = Object.values<number>(result.phases).reduce((total, each) => total + each, 0)
     expect(Math.abs(sum - result.seconds)).toBeLessThan(0.01)
     expect(result.seconds).toBeGreaterThan(0)
-  }, 60_000)
+  }, 120_000)
 })

@@ -3,8 +3,8 @@
  * control plane's real services over a real NATS server. A round is a new version of the workflow: a new term, new
  * sessions, new maps. The first round meets code that no one has run yet.
  */
-import { mkdirSync, readFileSync } from "node:fs"
-import { join } from "node:path"
+import { mkdirSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
 import { parseArgs } from "node:util"
 import { Context, Effect, Layer, Logger } from "effect"
 import { DOMAIN } from "../../infra/lab/domain.ts"
@@ -13,6 +13,8 @@ import { Bus } from "../../services/common/bus/bus.ts"
 import { measureObject } from "../../services/common/kernel/measure.ts"
 import { type Lab, openLab } from "./init-lab.ts"
 import type { NodeTimes } from "./init-messages.ts"
+import { plotOf, plottedSizes, type Size } from "./init-plot.ts"
+import { cpuOf, peakMbOf, type Steady, steadyLines, watchSteady } from "./init-steady.ts"
 import { pairsOf, type Topology, topologies } from "./init-topology.ts"
 import { machine, quantile } from "./machine.ts"
 import { wholeOption } from "./numbers.ts"
@@ -21,20 +23,11 @@ import { table } from "./table.ts"
 const OBJECT = join(CHECKOUT, "bpf/build/vouchsafe.bpf.o")
 /** Beyond this, hash maps that take all their memory at once (as the product's do) don't fit a machine of 16 GiB. */
 const PREALLOCATED_NODES_MAX = 200
-const TICKS_PER_SECOND = 100
+/** So that many renewals don't take long. */
+const SHORT_LEASE_SECONDS = 3
 
 const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6
 const rounded = (value: number, digits = 3): number => Number(value.toFixed(digits))
-
-/** User and system time of a process so far, in seconds. */
-const cpuOf = (pid: number): number => {
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? []
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
-}
-
-/** Since the process began: setting up is in it. */
-const peakMbOf = (pid: number): number =>
-  Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1_024
 
 const phases = ["hello", "evidence", "appraisal", "release", "install"] as const
 type Phase = (typeof phases)[number]
@@ -48,15 +41,6 @@ const phasesOf = (times: readonly NodeTimes[], from: number): Record<Phase, numb
   return Object.fromEntries(
     phases.map((phase, i) => [phase, rounded(((ends[i] ?? 0) - (starts[i] ?? 0)) / 1_000)]),
   ) as Record<Phase, number>
-}
-
-/** While nothing happens but renewals, statistics and looks at the stored workflow. */
-export interface Steady {
-  /** Of the control plane's processes together; the bus is not in it. */
-  readonly control_plane_cores: number
-  readonly cores: Readonly<Record<string, number>>
-  /** That clients send the server. */
-  readonly bus_messages_per_s: number
 }
 
 export interface Round {
@@ -80,32 +64,6 @@ const within = <A>(what: string, ms: number, promise: Promise<A>): Promise<A> =>
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
 
-const CONTROL_PLANE = ["attester", "verifier", "key-releaser"]
-
-/** What everything takes once nodes do all that they do when all is well, after a pause for what the start left to do. */
-const watchSteady = async (lab: Lab, seconds: number): Promise<Steady> => {
-  const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
-  for (const worker of lab.workers) worker.send({ kind: "steady" })
-  await pause(5_000)
-  const processes = [...lab.pids]
-  const before = processes.map(([, pid]) => cpuOf(pid))
-  const messages = await lab.messages()
-  const from = nowMs()
-  await pause(seconds * 1_000)
-  const elapsed = (nowMs() - from) / 1_000
-  const cores = Object.fromEntries(
-    processes.map(([who, pid], i) => [who, rounded((cpuOf(pid) - (before[i] ?? 0)) / elapsed, 4)]),
-  )
-  return {
-    control_plane_cores: rounded(
-      CONTROL_PLANE.reduce((sum, who) => sum + (cores[who] ?? 0), 0),
-      4,
-    ),
-    cores,
-    bus_messages_per_s: rounded(((await lab.messages()) - messages) / elapsed, 1),
-  }
-}
-
 /** A packet that isn't let through ends the bench. The time is that of one set of programs in each process, shared. */
 const sendFirst = async ({ workers }: Lab): Promise<Round["first_packets"]> => {
   const from = nowMs()
@@ -117,7 +75,11 @@ const sendFirst = async ({ workers }: Lab): Promise<Round["first_packets"]> => {
   return { edges: packets.length, seconds: rounded((nowMs() - from) / 1_000) }
 }
 
-const playRound = async (lab: Lab, timeoutMs: number, steadySeconds = 0): Promise<Round> => {
+const playRound = async (
+  lab: Lab,
+  timeoutMs: number,
+  watch?: (lab: Lab) => Promise<Steady>,
+): Promise<Round> => {
   const processes = [...lab.pids]
   for (const worker of lab.workers) worker.send({ kind: "prepare" })
   await Promise.all(lab.workers.map((worker) => worker.next("prepared")))
@@ -140,7 +102,7 @@ const playRound = async (lab: Lab, timeoutMs: number, steadySeconds = 0): Promis
     first_packets: await sendFirst(lab),
     peak_rss_mb: Math.round(processes.reduce((sum, [, pid]) => sum + peakMbOf(pid), 0)),
   }
-  const steady = steadySeconds === 0 ? undefined : await watchSteady(lab, steadySeconds)
+  const steady = await watch?.(lab)
   for (const worker of lab.workers) worker.send({ kind: "rest" })
   await Promise.all(lab.workers.map((worker) => worker.next("rested")))
   return steady === undefined ? round : { ...round, steady }
@@ -183,6 +145,17 @@ export interface InitOptions {
   readonly profile: string | undefined
   /** How long to watch the renewals after the last round. */
   readonly steadySeconds: number
+  /** How many renewals to watch, of short leases; instead of the time. */
+  readonly renewals: number
+}
+
+/** How long the leases are, and what comes after the last round. */
+const afterwards = ({ nodes, steadySeconds, renewals }: InitOptions) => {
+  const leaseSeconds = renewals > 0 ? SHORT_LEASE_SECONDS : steadySeconds > 0 ? 30 : 120
+  const perSecond = (3 * nodes) / leaseSeconds
+  const seconds = renewals > 0 ? renewals / perSecond : steadySeconds
+  const watch = seconds > 0 ? (lab: Lab) => watchSteady(lab, perSecond, seconds) : undefined
+  return { leaseSeconds, watch }
 }
 
 const measureInit = async (options: InitOptions): Promise<InitResult> => {
@@ -190,6 +163,7 @@ const measureInit = async (options: InitOptions): Promise<InitResult> => {
   const pairs = pairsOf(topology, nodes)
   const mapsOnDemand = nodes > PREALLOCATED_NODES_MAX
   const load = machine()
+  const { leaseSeconds, watch } = afterwards(options)
   if (options.profile !== undefined) mkdirSync(options.profile, { recursive: true })
   const lab = await openLab({
     nodes,
@@ -198,7 +172,7 @@ const measureInit = async (options: InitOptions): Promise<InitResult> => {
     object: OBJECT,
     dataplane: Buffer.from(measureObject(OBJECT).digest).toString("hex"),
     mapsOnDemand,
-    leaseSeconds: options.steadySeconds > 0 ? 30 : 120,
+    leaseSeconds,
     profile: options.profile,
   })
   const program = Effect.gen(function* () {
@@ -215,8 +189,8 @@ const measureInit = async (options: InitOptions): Promise<InitResult> => {
     const rounds: Round[] = []
     for (let version = 1; version <= options.rounds; version++) {
       yield* apply(lab, bus, version)
-      const steady = version === options.rounds ? options.steadySeconds : 0
-      rounds.push(yield* Effect.promise(() => playRound(lab, 120_000 + 100 * nodes, steady)))
+      const after = version === options.rounds ? watch : undefined
+      rounds.push(yield* Effect.promise(() => playRound(lab, 120_000 + 100 * nodes, after)))
     }
     return rounds
   })
@@ -254,8 +228,6 @@ const measureInit = async (options: InitOptions): Promise<InitResult> => {
 
 const isTopology = (text: string): text is Topology => (topologies as readonly string[]).includes(text)
 
-const percent = (part: number): string => `${(100 * part).toFixed(2)} %`
-
 const linesOf = (result: InitResult): readonly string[] => [
   `${result.nodes} nodes, ${result.topology}, ${result.edges} pairs: ${result.seconds} s (first round ${result.cold_seconds} s), ${result.cpu_s} s of CPU, ${result.peak_rss_mb} MB at most, load ${result.machine.load.join(" ")}`,
   ...table(
@@ -270,14 +242,7 @@ const linesOf = (result: InitResult): readonly string[] => [
     ]),
   ),
   `first packets: ${result.first_packets.edges} edges in ${result.first_packets.seconds} s`,
-  ...result.rounds.flatMap(({ steady }) =>
-    steady === undefined
-      ? []
-      : [
-          `steady: control plane ${percent(steady.control_plane_cores)} of a core, ${steady.bus_messages_per_s} messages/s on the bus`,
-          ...Object.entries(steady.cores).map(([who, cores]) => `steady: ${who} ${percent(cores)} of a core`),
-        ],
-  ),
+  ...result.rounds.flatMap(({ steady }) => (steady === undefined ? [] : steadyLines(steady))),
 ]
 
 export const benchInit = async (args: readonly string[]): Promise<void> => {
@@ -290,20 +255,33 @@ export const benchInit = async (args: readonly string[]): Promise<void> => {
       workers: { type: "string", default: "2" },
       profile: { type: "string" },
       steady: { type: "string", default: "0" },
+      renewals: { type: "string", default: "0" },
+      plot: { type: "string" },
       json: { type: "boolean", default: false },
     },
   })
-  const { topology } = values
+  const { topology, plot } = values
   if (!isTopology(topology)) throw new RangeError(`--topology: one of ${topologies.join(", ")}`)
-  const result = await measureInit({
-    nodes: wholeOption("nodes", values.nodes, 2, 10_000),
-    topology,
-    rounds: wholeOption("rounds", values.rounds, 1, 1_000),
-    workers: wholeOption("workers", values.workers, 1, 64),
-    profile: values.profile,
-    steadySeconds: wholeOption("steady", values.steady, 0, 86_400),
-  })
-  process.stdout.write(
-    values.json ? `${JSON.stringify(result, null, 2)}\n` : `${linesOf(result).join("\n")}\n`,
-  )
+  const measured = (size: Size): Promise<InitResult> =>
+    measureInit({
+      ...size,
+      rounds: wholeOption("rounds", values.rounds, 1, 1_000),
+      workers: wholeOption("workers", values.workers, 1, 64),
+      profile: values.profile,
+      steadySeconds: wholeOption("steady", values.steady, 0, 86_400),
+      renewals: wholeOption("renewals", values.renewals, 0, 1_000_000),
+    })
+  const sizes =
+    plot === undefined ? [{ topology, nodes: wholeOption("nodes", values.nodes, 2, 10_000) }] : plottedSizes
+  const results: InitResult[] = []
+  for (const size of sizes) {
+    const result = await measured(size)
+    results.push(result)
+    if (!values.json) process.stdout.write(`${linesOf(result).join("\n")}\n`)
+  }
+  if (values.json)
+    process.stdout.write(`${JSON.stringify(plot === undefined ? results[0] : results, null, 2)}\n`)
+  if (plot === undefined) return
+  mkdirSync(dirname(plot), { recursive: true })
+  writeFileSync(plot, plotOf(results))
 }
