@@ -33,7 +33,7 @@ const runs = (from: number, to: number): Promise<Told> =>
   new Promise((resolve, reject) => {
     const given = ["--from", `${from}`, "--to", `${to}`]
     const flags = [
-      "--max-semi-space-size=32",
+      "--max-semi-space-size=64",
       "--import",
       path("adversary-hooks.ts"),
       path("adversary-run.ts"),
