@@ -131,7 +131,7 @@ const daysOf = (rule: SevSnp["tcb"] | Tdx["tcb"] | undefined): ReadonlyArray<num
 }
 
 /**
- * The next time that a verdict names itself: the end of what it rests on, of grace, of an advisory that is accepted. What
+ * The next time that a verdict names itself: the end of what it rests on, of grace, of an advisory that is accepted, of a value that the stage takes for a time. What
  * no verdict says (until when a certificate, or grace from the day of Intel's fix) `REVIEW_MS` finds.
  * @returns ms since 1970, Infinity when there is none
  */
@@ -141,6 +141,7 @@ export const nextChange = ({ document }: VerifiedWorkflow, verdict: Verdict, at:
     ...(verdict.appraisal?.collateral ?? []).map(({ expires }) => expires.getTime()),
     ...daysOf(stage?.sev_snp?.tcb),
     ...daysOf(stage?.tdx?.tcb),
+    ...Object.values(stage?.until ?? {}).map((end) => Date.parse(end)),
   ]
   return Math.min(...times.filter((time) => time > at.getTime()), Number.POSITIVE_INFINITY)
 }

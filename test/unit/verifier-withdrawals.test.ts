@@ -397,6 +397,18 @@ describe("what is held", () => {
     )
   })
 
+  it("is due when a value of its stage isn't taken any more", () => {
+    const { verdict } = accepted(3, 0x11)
+    const { document } = workflow
+    const { source } = document.stages
+    if (source === undefined) throw new Error("no source")
+    const end = new Date(now.getTime() + 60_000).toISOString().replace(/\.\d+Z$/, "Z")
+    const stages = { source: { ...source, until: { ["00".repeat(48)]: end } } }
+    const windowed = { ...workflow, document: { ...document, stages } }
+    expect(nextChange(windowed, verdict, now)).toBe(Date.parse(end))
+    expect(nextChange(windowed, verdict, new Date(end))).toBeGreaterThan(Date.parse(end))
+  })
+
   it("is dropped when no lease can rest on it, and never more than nodes", () => {
     const held = new HeldResults()
     held.keep(accepted(3, 0x11), 0)
