@@ -24,21 +24,26 @@ export const helloLeaf = (role: string, nodeId: string, nonce: Uint8Array): Uint
   return encodeFields(labels.helloLeaf, role, nodeId, nonce)
 }
 
-const prefixed = (prefix: 0 | 1, ...parts: ReadonlyArray<Uint8Array>): Uint8Array => {
-  const out = new Uint8Array(1 + parts.reduce((sum, part) => sum + part.length, 0))
-  out[0] = prefix
-  let at = 1
-  for (const part of parts) {
-    out.set(part, at)
-    at += part.length
-  }
-  return out
-}
+const HASH_BYTES = 32
+/** Two hashes behind their prefix, put together in one place: making room for each pair costs as much as hashing it. */
+const pair = new Uint8Array(1 + 2 * HASH_BYTES)
+pair[0] = 1
 
 /** 32 bytes. */
-export const hashLeaf = (crypto: Crypto, leaf: Uint8Array): Uint8Array => crypto.sha256(prefixed(0, leaf))
-const hashNode = (crypto: Crypto, left: Uint8Array, right: Uint8Array): Uint8Array =>
-  crypto.sha256(prefixed(1, left, right))
+export const hashLeaf = (crypto: Crypto, leaf: Uint8Array): Uint8Array => {
+  const prefixed = new Uint8Array(1 + leaf.length)
+  prefixed.set(leaf, 1)
+  return crypto.sha256(prefixed)
+}
+
+/** @throws MakeError MALFORMED unless both have 32 bytes: of a shorter one's place something would be left */
+const hashNode = (crypto: Crypto, left: Uint8Array, right: Uint8Array): Uint8Array => {
+  expectBytes("merkle.hash", left, HASH_BYTES)
+  expectBytes("merkle.hash", right, HASH_BYTES)
+  pair.set(left, 1)
+  pair.set(right, 1 + HASH_BYTES)
+  return crypto.sha256(pair)
+}
 
 const expectSize = (size: number): void => {
   if (!Number.isInteger(size) || size < 1 || size > limits.batchLeaves)
@@ -104,7 +109,7 @@ export const buildTree = (crypto: Crypto, leaves: ReadonlyArray<Uint8Array>): Tr
 /**
  * The root over leaves that are hashed already, in their order.
  * @param hashed 1..4,096 of 32 bytes
- * @throws MakeError LIMIT for none or more
+ * @throws MakeError LIMIT for none or more, MALFORMED for a hash of another length
  */
 export const rootOf = (crypto: Crypto, hashed: ReadonlyArray<Uint8Array>): Uint8Array => {
   const root = levels(crypto, hashed).at(-1)?.[0]

@@ -2,7 +2,14 @@ import { describe, expect, it } from "vitest"
 import { limits } from "../../schemas/limits.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import { MakeError } from "../../services/make/errors.ts"
-import { buildTree, helloLeaf, PATH_MAX, verifyInclusion } from "../../services/make/merkle.ts"
+import {
+  buildTree,
+  hashLeaf,
+  helloLeaf,
+  PATH_MAX,
+  rootOf,
+  verifyInclusion,
+} from "../../services/make/merkle.ts"
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
 const leavesOf = (count: number) => Array.from({ length: count }, (_, i) => Uint8Array.of(i >> 8, i & 0xff))
@@ -101,6 +108,27 @@ describe("Merkle tree", () => {
     expect(last.path).toHaveLength(PATH_MAX)
     expect(verifyInclusion(crypto, tree.root, leaves.at(-1) ?? new Uint8Array(), last)).toBe(true)
     for (const index of [-1, 4_096, 0.5]) expect(() => tree.inclusion(index)).toThrow(MakeError)
+  })
+})
+
+describe("a root over hashed leaves", () => {
+  it("is that over the leaves themselves", () => {
+    for (const count of [1, 2, 3, 7, 100]) {
+      const leaves = leavesOf(count)
+      const hashed = leaves.map((leaf) => hashLeaf(crypto, leaf))
+      expect(hex(rootOf(crypto, hashed))).toBe(hex(naiveRoot(leaves)))
+    }
+  })
+
+  it("is of whole hashes only: of a shorter one's place nothing is made up", () => {
+    const [a, b] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)]
+    rootOf(crypto, [a, b])
+    for (const length of [0, 31, 33])
+      for (const hashed of [
+        [a, new Uint8Array(length)],
+        [new Uint8Array(length), b],
+      ])
+        expect(() => rootOf(crypto, hashed)).toThrow(MakeError)
   })
 })
 
