@@ -4,6 +4,7 @@ import { closeAll } from "./closing.ts"
 import { benchInit } from "./init.ts"
 import { benchInSitu } from "./insitu.ts"
 import { benchPath } from "./path.ts"
+import { benchPeerEvidence } from "./peer-evidence.ts"
 import { benchVerify } from "./verify.ts"
 
 const benches: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
@@ -11,6 +12,7 @@ const benches: Readonly<Record<string, (args: readonly string[]) => Promise<void
   init: benchInit,
   insitu: benchInSitu,
   path: benchPath,
+  "peer-evidence": benchPeerEvidence,
   verify: benchVerify,
 }
 
@@ -20,10 +22,11 @@ const usage = `npm run bench -- NAME [--json] [OPTIONS]
   path                                 throughput, latency, CPU and connections, beside other systems
   insitu                               what the programs cost a packet where they run, as the kernel counts it
   verify                               milliseconds of a verification of each kind of evidence
+  peer-evidence [--peers N]            what it costs a node to appraise a peer's raw Evidence itself
   init [--nodes N] [--topology mesh|chain|tree|random-8]
                                        from nothing to every edge's keys confirmed at both ends
 
-  Root is needed for all but verify. --plot FILE: where aead and path put their picture.
+  Root is needed for all but verify and peer-evidence. --plot FILE: where aead and path put their picture.
 `
 
 let ending = false
