@@ -18,7 +18,7 @@ step() { say "set-up $(printf '%3d' $(($(date +%s) - began))) s  $*"; }
 # What Vouchsafe itself runs on. libatomic1: the pinned Node needs it and Debian's minimal system lacks it.
 packages='libatomic1 nats-server clang-16 llvm-16 libbpf1 libbpf-dev linux-libc-dev iproute2 ethtool netcat-openbsd'
 # Independent judges of the wire format, the evidence and the protocol's model, and the guest with the oldest kernel that is supported.
-test_packages='swtpm swtpm-tools tpm2-tools gnutls-bin tcpdump python3-scapy python3-cryptography openssl socat qemu-system-x86 busybox-static cpio xz-utils kmod spin gcc libc6-dev libclang-rt-16-dev ovmf systemd-boot-efi binutils'
+test_packages='swtpm swtpm-tools tpm2-tools gnutls-bin tcpdump python3-scapy python3-cryptography python3-jwt openssl socat qemu-system-x86 busybox-static cpio xz-utils kmod spin gcc libc6-dev libclang-rt-16-dev ovmf systemd-boot-efi binutils'
 
 case $mode in
   run) ;;
