@@ -28,6 +28,8 @@ const tell = (message: FromWorker): void => void process.send?.(message)
 /** CLOCK_MONOTONIC in ms: the same in all processes of a machine. */
 const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6
 
+/** A round is short. */
+const PROFILE_INTERVAL_US = 200
 const ESP_PORT = 4_500
 const NO_ADDRESS = 0xff_ff_ff_ff
 
@@ -270,6 +272,7 @@ const run = (order: WorkerOrder) =>
       })
     profiler?.connect()
     profiler?.post("Profiler.enable")
+    profiler?.post("Profiler.setSamplingInterval", { interval: PROFILE_INTERVAL_US })
 
     const context = yield* Effect.context<Scope.Scope>()
     return yield* Effect.callback<void>((resume) => {
