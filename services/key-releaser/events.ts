@@ -78,35 +78,36 @@ export const sentEvents = (releases: ReadonlyArray<Sent>): ReadonlyArray<EventDr
   )
 }
 
-/** Gathers for `gatherMs` what happened and what was sent; the scope's end keeps nothing back. */
-export const makeRecord = Effect.fn("makeRecord")(function* (bus: BusShape, gatherMs: number) {
-  let events: Array<ReleaserEvent> = []
-  let releases: Array<Sent> = []
-  const any = yield* Latch.make(false)
-  const tell = Effect.suspend(() => {
-    const drafts = [...eventsOf(events), ...sentEvents(releases)]
-    events = []
-    releases = []
-    any.closeUnsafe()
-    return Effect.forEach(drafts, bus.event, { discard: true })
+/** Each kind waits for more of it, for its number of ms; the scope's end keeps nothing back. */
+export const makeRecord = Effect.fn("makeRecord")(function* (
+  bus: Pick<BusShape, "event">,
+  gatherMs: { readonly happened: number; readonly sent: number },
+) {
+  const gathered = Effect.fnUntraced(function* <A>(
+    ms: number,
+    drafts: (items: ReadonlyArray<A>) => ReadonlyArray<EventDraft>,
+  ) {
+    let items: Array<A> = []
+    const any = yield* Latch.make(false)
+    const tell = Effect.suspend(() => {
+      const told = drafts(items)
+      items = []
+      any.closeUnsafe()
+      return Effect.forEach(told, bus.event, { discard: true })
+    }).pipe(Effect.uninterruptible)
+    yield* Effect.addFinalizer(() => tell)
+    yield* Effect.forkScoped(
+      any.await.pipe(Effect.andThen(Effect.sleep(ms)), Effect.andThen(tell), Effect.forever),
+    )
+    return (item: A): void => {
+      items.push(item)
+      any.openUnsafe()
+    }
   })
-  yield* Effect.addFinalizer(() => tell)
-  yield* Effect.forkScoped(
-    any.await.pipe(Effect.andThen(Effect.sleep(gatherMs)), Effect.andThen(tell), Effect.forever),
-  )
+  const sent = yield* gathered(gatherMs.sent, sentEvents)
   return {
-    happened: (event: ReleaserEvent): void => {
-      events.push(event)
-      any.openUnsafe()
-    },
-    sent: ({ node, header, payload }: ReleaseOutput): void => {
-      releases.push({
-        node,
-        term: header.term,
-        sequence: header.sequence,
-        epochs: payload.edges.length,
-      })
-      any.openUnsafe()
-    },
+    happened: yield* gathered(gatherMs.happened, eventsOf),
+    sent: ({ node, header: { term, sequence }, payload }: ReleaseOutput): void =>
+      sent({ node, term, sequence, epochs: payload.edges.length }),
   }
 })

@@ -41,8 +41,8 @@ const TICK_MS = 250
 /** How often it is looked whether more releases are ready, while some wait, and how many are made before the bus has its turn. */
 const LOOK_MS = 5
 const AT_ONCE = 4
-/** What is put on record waits so long for more of its kind. */
-const RECORD_MS = 50
+/** What happens, and what is sent, is put on record together with what happens, and is sent, so long after it. */
+const RECORD_MS = { happened: 50, sent: 1_000 }
 /** Of one verifier. */
 const WITHDRAWALS_WAITING = 64
 const nowMs = () => performance.now()

@@ -1,8 +1,10 @@
+import { Effect } from "effect"
 import { describe, expect, it } from "vitest"
 import { EVENT_LIST_MAX, Event } from "../../schemas/messages/event.ts"
+import type { EventDraft } from "../../services/common/bus/types.ts"
 import { encode } from "../../services/common/codec/index.ts"
-import { eventsOf, sentEvents } from "../../services/key-releaser/events.ts"
-import type { ReleaserEvent } from "../../services/make/releaser.ts"
+import { eventsOf, makeRecord, sentEvents } from "../../services/key-releaser/events.ts"
+import type { ReleaseOutput, ReleaserEvent } from "../../services/make/releaser.ts"
 import { attest, filled, newReleaser, releasesIn } from "../support/make-lab.ts"
 
 const active = (count: number, term = 5n): ReadonlyArray<ReleaserEvent> =>
@@ -12,6 +14,18 @@ const active = (count: number, term = 5n): ReadonlyArray<ReleaserEvent> =>
     instance: `e:a${i}:b${i}`,
     epoch: { term, n: BigInt(i + 1) },
   }))
+
+const releaseTo = (node: string): ReleaseOutput => {
+  const releaser = newReleaser()
+  const { result, kemSecret } = attest(node, releaser.beacon(0))
+  releaser.accept(result, 0)
+  const nonce = filled(32, 0)
+  nonce[7] = 1
+  const request = { node, session: result.claims.session, nonce, kem_key: kemSecret.publicKey }
+  const [release] = releasesIn(releaser.pull(request, 1))
+  if (release === undefined) throw new Error("no release")
+  return release
+}
 
 const asEvent = (draft: ReturnType<typeof eventsOf>[number]) =>
   encode(Event, { v: 1, specversion: "1.0", id: "x", source: "/x", time: "now", ...draft })
@@ -51,19 +65,7 @@ describe("what the releaser puts on record", () => {
   })
 
   it("names the nodes of many releases with their numbers", () => {
-    const releaser = newReleaser()
-    const alpha = attest("alpha", releaser.beacon(0))
-    releaser.accept(alpha.result, 0)
-    const nonce = filled(32, 0)
-    nonce[7] = 1
-    const pull = {
-      node: "alpha",
-      session: alpha.result.claims.session,
-      nonce,
-      kem_key: alpha.kemSecret.publicKey,
-    }
-    const [release] = releasesIn(releaser.pull(pull, 1))
-    if (release === undefined) throw new Error("no release")
+    const release = releaseTo("alpha")
     const { node, header, payload } = release
     const sent = { node, term: header.term, sequence: header.sequence, epochs: payload.edges.length }
     expect(sentEvents([sent])).toEqual([
@@ -78,5 +80,30 @@ describe("what the releaser puts on record", () => {
     expect(together?.data.releases).toHaveLength(20)
     expect(together?.data.releases?.[0]).toEqual({ node: "alpha", sequence: 1n, epochs: 0 })
     expect(together === undefined ? 0 : asEvent(together).length).toBeGreaterThan(0)
+  })
+
+  it("waits a moment for more of its kind, and is told to the last when the service ends", async () => {
+    const told: Array<EventDraft> = []
+    const event = (draft: EventDraft) => Effect.sync(() => void told.push(draft))
+    const release = releaseTo("alpha")
+    const typesAfter = (ms: number, gatherMs: { happened: number; sent: number }) =>
+      Effect.gen(function* () {
+        const record = yield* makeRecord({ event }, gatherMs)
+        for (const one of active(20)) record.happened(one)
+        record.sent(release)
+        record.sent(release)
+        yield* Effect.sleep(ms)
+        return told.splice(0).map(({ type }) => type)
+      }).pipe(Effect.scoped, Effect.runPromise)
+    // In the end, what is left.
+    expect(await typesAfter(0, { happened: 60_000, sent: 60_000 })).toEqual([])
+    expect(
+      told
+        .splice(0)
+        .map(({ type }) => type)
+        .sort(),
+    ).toEqual(["vouchsafe.edge.active", "vouchsafe.release.sent", "vouchsafe.release.sent"])
+    expect(await typesAfter(500, { happened: 5, sent: 60_000 })).toEqual(["vouchsafe.edge.active"])
+    expect(told.splice(0)).toHaveLength(2)
   })
 })
