@@ -146,7 +146,7 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
     if (attempts >= ATTEMPTS_MAX || nowMs < notBeforeMs) return
     // Counted before it is made: one that is cut off was one.
     const pauseMs = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** attempts)
-    failures.set(nameOf(wanted), { attempts: attempts + 1, notBeforeMs: nowMs + pauseMs })
+    failures.set(nameOf(wanted), { attempts: attempts + 1, notBeforeMs: nowMs + PROVE_MS + pauseMs })
     const began = performance.now()
     const found = yield* Effect.result(appraise(workflow, wanted))
     if (Result.isFailure(found)) return yield* refused(wanted, found.failure, nowMs)
