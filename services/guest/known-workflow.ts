@@ -11,11 +11,11 @@ import { toHex } from "../common/hex.ts"
 import { surviving } from "../common/process/defects.ts"
 import { isInForce, type VerifiedWorkflow, verifyWorkflow, WorkflowError } from "../make/workflow-document.ts"
 
-/** While there is none, what is stored is asked for this often: whoever runs the bus may have hidden it. */
-const NONE_LOOK_MS = 3_000
-/** Control planes are few, and nodes can't tell them: how often they ask for what is stored. */
-export const CONTROL_LOOK_MS = 4_000
-/** Doubts are looked into this often at the most: anybody on the bus can raise them. */
+/** While there is none, how long until what is stored is asked for again: whoever runs the bus may have hidden it. */
+const NONE_LOOK_MS = 2_000
+/** Control planes are few, and nodes can't tell them: how long until they ask for what is stored again. */
+export const CONTROL_LOOK_MS = 1_000
+/** Rest after each look, beside that: anybody on the bus can raise doubts. */
 const DOUBT_MS = 1_000
 
 export interface KnownWorkflow {
