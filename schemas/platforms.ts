@@ -20,7 +20,7 @@ const keyOfRoot = { key_digest: hex(32), emulated: Schema.Boolean } as const
 /**
  * Whose signatures count: a key by the SHA-256 of its SubjectPublicKeyInfo. `emulated` must be said aloud. For AMD, Intel
  * and AWS only the vendor's own key can be genuine. For a TPM it is the operator's word: the key of an issuer that
- * certifies attestation keys, or one attestation key itself.
+ * certifies attestation keys, or one attestation key itself, or an endorsement key.
  */
 export const HardwareRoot = Schema.Union([
   Schema.Struct({
@@ -30,7 +30,11 @@ export const HardwareRoot = Schema.Union([
   }),
   Schema.Struct({ vendor: Schema.Literal("intel"), ...keyOfRoot }),
   Schema.Struct({ vendor: Schema.Literal("aws"), ...keyOfRoot }),
-  Schema.Struct({ vendor: Schema.Literal("tpm"), use: Schema.Literals(["issuer", "ak"]), ...keyOfRoot }),
+  Schema.Struct({
+    vendor: Schema.Literal("tpm"),
+    use: Schema.Literals(["issuer", "ak", "ek"]),
+    ...keyOfRoot,
+  }),
 ])
 export type HardwareRoot = typeof HardwareRoot.Type
 
@@ -197,13 +201,14 @@ export type Demands = typeof Demands.Type
 
 /**
  * Which machine it must be, by each kind of evidence that it brings: SNP's chip id (64 bytes), TDX's PPID (16), the
- * SHA-256 of the TPM's attestation key (SubjectPublicKeyInfo), Nitro's module id or the instance at its beginning. `any`
+ * SHA-256 of the TPM's attestation key (SubjectPublicKeyInfo) or of its endorsement key, or both, Nitro's module id or the instance at its beginning. `any`
  * gives identity up.
  */
 export const Chip = Schema.Struct({
   sev_snp: Schema.optionalKey(hex(64)),
   tdx: Schema.optionalKey(hex(16)),
   tpm: Schema.optionalKey(hex(32)),
+  tpm_ek: Schema.optionalKey(hex(32)),
   nitro: Schema.optionalKey(Schema.String.check(Schema.isPattern(/^[A-Za-z0-9._:-]{1,64}$/))),
 })
 export type Chip = typeof Chip.Type
@@ -226,7 +231,9 @@ export const identities = { "sev-snp": "sev_snp", tdx: "tdx", tpm: "tpm", nitro:
 export const canBeOne = (chip: Chip, platforms: ReadonlyArray<Platform>): boolean =>
   platforms.some((platform) =>
     partsOf(platform).every(
-      (part) => chip[identities[part]] !== undefined || (part === "tpm" && platform !== "tpm"),
+      (part) =>
+        chip[identities[part]] !== undefined ||
+        (part === "tpm" && (platform !== "tpm" || chip.tpm_ek !== undefined)),
     ),
   )
 

@@ -230,6 +230,7 @@ export const messages = {
     session: bytes(16, 18),
     nonce: bytes(32, 16),
     term: 3_687_000_000_000_001n,
+    endorsement: { ek: bytes(24, 80), ak: bytes(24, 81) },
   }),
   "hello-reply": message(attestation.HelloReply, offer),
   challenge: message(attestation.Challenge, {
@@ -241,6 +242,7 @@ export const messages = {
     verifier_nonce: bytes(32, 13),
     beacon: bytes(32, 14),
     workflow: bytes(32, 9),
+    credential: { blob: bytes(24, 82), secret: bytes(24, 83) },
   }),
   "attest-control": message(attestation.AttestControl, {
     v: 1,

@@ -24,6 +24,19 @@ import { limits } from "../limits.ts"
 import { Assurance, Evidence, Refusal, Signed } from "./common.ts"
 import { SignedResult } from "./result.ts"
 
+/** Of a node's TPM, each a TPMT_PUBLIC: its endorsement key, and the attestation key that is said to live beside it. */
+export const Endorsement = Schema.Struct({ ek: bytesMax(1_024), ak: bytesMax(1_024) })
+export type Endorsement = typeof Endorsement.Type
+
+/** What only the TPM with that endorsement key can open, if that attestation key is loaded in it. */
+export const Credential = Schema.Struct({
+  /** TPM2B_ID_OBJECT. */
+  blob: bytesMax(256),
+  /** TPM2B_ENCRYPTED_SECRET. */
+  secret: bytesMax(1_024),
+})
+export type Credential = typeof Credential.Type
+
 /**
  * A node asks to be attested; `nonce` must come back inside the control plane's Evidence. `term` is the highest that it has
  * followed, 0 when it has followed none: a hint for a releaser that would otherwise stay below it.
@@ -35,6 +48,8 @@ export const Hello = Schema.Struct({
   session: Session,
   nonce: Nonce,
   term: U64,
+  /** Where an endorsement key is to be proven. */
+  endorsement: Schema.optionalKey(Endorsement),
 })
 export type Hello = typeof Hello.Type
 
@@ -84,6 +99,8 @@ export const Challenge = Schema.Struct({
   verifier_nonce: Nonce,
   beacon: Nonce,
   workflow: Digest,
+  /** For the endorsement of the hello. */
+  credential: Schema.optionalKey(Credential),
 })
 export type Challenge = typeof Challenge.Type
 
@@ -140,6 +157,8 @@ export const NodeEvidence = Schema.Struct({
   beacon: Nonce,
   claims: NodeClaims,
   evidence: Evidence,
+  /** That the challenge's credential was opened: see `services/make/activation.ts`. */
+  activation: Schema.optionalKey(Digest),
 })
 export type NodeEvidence = typeof NodeEvidence.Type
 

@@ -38,7 +38,15 @@ const NodeSubject = Schema.Struct({
   kind: Schema.Literal("node"),
   evidence: NodeEvidence,
   asked: Schema.optionalKey(
-    Schema.Struct({ node: Token, session: Session, nonce: Nonce, challenge: Digest, control: Digest }),
+    Schema.Struct({
+      node: Token,
+      session: Session,
+      nonce: Nonce,
+      challenge: Digest,
+      control: Digest,
+      /** The credential's secret, spent, and what it was made for: SHA-256 of the endorsement key, name of the other. */
+      activation: Schema.optionalKey(Schema.Struct({ secret: bytes(32), ek: Digest, ak_name: bytesMax(66) })),
+    }),
   ),
 })
 

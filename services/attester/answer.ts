@@ -12,6 +12,7 @@ import type { Trust } from "../common/config/anchors.ts"
 import { readNodeKeys, readReleaserKey, readVerifierKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { type ControlCheckOptions, controlCheck, controlTrust } from "../guest/control-check.ts"
+import { activationProof } from "../make/activation.ts"
 import { controlBinding } from "../make/control-plane.ts"
 import { acceptOffer } from "../make/offer.ts"
 import { controlReportData, nodeReportData } from "../make/transcript.ts"
@@ -111,6 +112,10 @@ export const answerNode = async (
     dataplane,
     bootId: boot,
   })
+  const { credential } = accepted.challenge
+  const secret = credential && (await guest.device.activate(credential))
+  const activation = secret && activationProof(crypto, secret, reportData)
+  secret?.fill(0)
   const evidence = await guest.device.attest(reportData)
   return {
     v: 1,
@@ -133,5 +138,6 @@ export const answerNode = async (
       boot,
     },
     evidence,
+    ...(activation && { activation }),
   }
 }

@@ -7,6 +7,7 @@ import {
   type ProviderOptions,
   parseAkSource,
   parseCertificateSources,
+  parseEkSource,
   parseLogChoice,
   parseProviderChoice,
   parseSelection,
@@ -60,6 +61,7 @@ export const attesterConfig = Config.all({
   nsmDevice: pathConfig("VOUCHSAFE_NSM_DEVICE").pipe(Config.withDefault(nsmPath)),
   tpmDevice: pathConfig("VOUCHSAFE_TPM_DEVICE").pipe(Config.withDefault(tpmPath)),
   ak: read("VOUCHSAFE_TPM_AK", "", orNothing(parseAkSource)),
+  ek: read("VOUCHSAFE_TPM_EK", "", orNothing(parseEkSource)),
   akCertificates: read("VOUCHSAFE_TPM_AK_CERTIFICATES", "", parseCertificateSources),
   pcrs: read("VOUCHSAFE_TPM_PCRS", "sha256:0-23", parseSelection),
   /** Where the data plane is attached; only looked at in the role of a node. */
@@ -86,6 +88,10 @@ export const attesterVariables: ReadonlyArray<readonly [name: string, meaning: s
   [
     "VOUCHSAFE_TPM_AK",
     "attestation key: ecdsa-p256, rsassa-2048, rsapss-2048, a persistent handle 0x81..., or template:0x01... (ecdsa-p256; for azure-vtpm 0x81000003)",
+  ],
+  [
+    "VOUCHSAFE_TPM_EK",
+    "node only: endorsement key to prove, for a node that is pinned to it (tpm_ek): rsa-2048, ecc-p256, or a persistent handle 0x81... (none)",
   ],
   [
     "VOUCHSAFE_TPM_AK_CERTIFICATES",
@@ -119,6 +125,7 @@ export const providerOf = (
       logs: own.logs,
       timeoutMs: own.timeoutSeconds * 1_000,
       ...(own.ak !== undefined && { ak: own.ak }),
+      ...(own.ek !== undefined && { ek: own.ek }),
     },
     nsm: { device: own.nsmDevice },
   },

@@ -3,6 +3,7 @@
  * wait in a short queue, are spaced, and get an error when the time is over. While a call that was given up has not come
  * back, nothing more is asked: each would hold one of this process's few threads for files.
  */
+import type { Credential } from "../../schemas/messages/attestation.ts"
 import type { Evidence } from "../../schemas/messages/common.ts"
 import { type AttestationProvider, ProviderError } from "../evidence/providers/index.ts"
 
@@ -15,9 +16,9 @@ export interface DeviceQueueOptions {
 }
 
 interface Waiting {
-  readonly reportData: Uint8Array
   readonly since: number
-  readonly resolve: (evidence: Evidence) => void
+  /** Asks the device; what it gives tells whoever waits. A device that throws at once is one that rejects. */
+  readonly ask: () => Promise<() => void>
   readonly reject: (error: unknown) => void
 }
 
@@ -44,18 +45,36 @@ export class DeviceQueue {
    * @throws ProviderError QUEUE_FULL, TIMEOUT, WEDGED, or what the provider throws
    */
   attest(reportData: Uint8Array): Promise<Evidence> {
+    return this.#queued(async () => ({ pieces: [...(await this.provider.attest(reportData))] }))
+  }
+
+  /**
+   * Opens a credential of a challenge.
+   * @throws as `attest`; ProviderError ABSENT without an endorsement key
+   */
+  activate(credential: Credential): Promise<Uint8Array> {
+    const { endorsement } = this.provider
+    if (endorsement === undefined) return Promise.reject(this.#error("ABSENT", "none", "an endorsement key"))
+    return this.#queued(() => endorsement.activate(credential))
+  }
+
+  #queued<A>(ask: () => Promise<A>): Promise<A> {
     if (this.#wedgedAt !== undefined) return Promise.reject(this.#wedged())
     if (this.#waiting.length >= this.#waitingMost)
       return Promise.reject(
         this.#error("QUEUE_FULL", `${this.#waiting.length} that wait`, `fewer than ${this.#waitingMost}`),
       )
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ reportData, since: performance.now(), resolve, reject })
+      const asked = async () => {
+        const answer = await ask()
+        return () => resolve(answer)
+      }
+      this.#waiting.push({ ask: asked, since: performance.now(), reject })
       this.#next()
     })
   }
 
-  #error(code: "QUEUE_FULL" | "TIMEOUT" | "WEDGED", found: string, wanted: string): ProviderError {
+  #error(code: "ABSENT" | "QUEUE_FULL" | "TIMEOUT" | "WEDGED", found: string, wanted: string): ProviderError {
     return new ProviderError(code, this.provider.platform, found, wanted)
   }
 
@@ -89,15 +108,10 @@ export class DeviceQueue {
       this.#wedgedAt = undefined
       this.#done()
     }
-    this.#ask(job.reportData).then(
-      (evidence) => settle(() => job.resolve(evidence)),
+    job.ask().then(
+      (tell) => settle(tell),
       (error: unknown) => settle(() => job.reject(error)),
     )
-  }
-
-  /** A provider that throws at once is one that rejects. */
-  async #ask(reportData: Uint8Array): Promise<Evidence> {
-    return { pieces: [...(await this.provider.attest(reportData))] }
   }
 
   #giveUp(job: Waiting): void {

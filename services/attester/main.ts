@@ -1,7 +1,7 @@
 import { Config, Effect } from "effect"
 import { Bus, busConfig } from "../common/bus/bus.ts"
 import { loadTrust } from "../common/config/anchors.ts"
-import { openRunDirectory } from "../common/config/guest-keys.ts"
+import { openRunDirectory, writeEndorsement } from "../common/config/guest-keys.ts"
 import { crypto } from "../common/crypto/index.ts"
 import { bootId } from "../common/kernel/clock.ts"
 import { measureAttached } from "../common/kernel/measure.ts"
@@ -28,6 +28,7 @@ const roleOf = Effect.fnUntraced(function* (config: AttesterConfig, device: Devi
   }
   if (role === "control-plane") return { role, guest: own } satisfies Role
   const collateral = yield* controlCollateral(trust, config.collateral)
+  writeEndorsement(guest.runDirectory, device.provider.endorsement?.keys)
   const measureDataplane = () =>
     measureAttached({ wireIfindex: ifIndex(wireDevice), innerIfindex: ifIndex(innerDevice) }).digest
   return { role, guest: { ...own, measureDataplane, bootId, collateral } } satisfies Role

@@ -59,6 +59,7 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
         session: session.id,
         nonce: session.nonce,
         term: options.term ?? 0n,
+        ...(session.endorsement && { endorsement: session.endorsement }),
       },
       { timeoutMs },
     )

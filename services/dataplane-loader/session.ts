@@ -2,7 +2,8 @@
  * One session of a node: fresh keys, attested once. The signing, DH and KEM keys live in memory only and end with the
  * session; the public halves go to the attester through the guest's own directory.
  */
-import { type NodeKeys, writeNodeKeys } from "../common/config/guest-keys.ts"
+import type { Endorsement } from "../../schemas/messages/attestation.ts"
+import { type NodeKeys, readEndorsement, writeNodeKeys } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
 import type { AcceptedControl } from "../make/control-plane.ts"
@@ -20,6 +21,8 @@ export interface Session {
   readonly dh: SecretKey
   /** ML-KEM-768: the other half. */
   readonly kem: SecretKey
+  /** Of the own attester's TPM, where its endorsement key is to be proven. */
+  readonly endorsement?: Endorsement | undefined
 }
 
 /** A session that a verifier has vouched for, and the control plane that this node has believed for it. */
@@ -40,6 +43,7 @@ export const beginSession = (crypto: Crypto, node: string, runDirectory: string)
     signing: crypto.ed25519.generate(),
     dh,
     kem,
+    endorsement: readEndorsement(runDirectory),
   }
   writeNodeKeys(runDirectory, publicKeysOf(session))
   return session

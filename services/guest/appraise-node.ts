@@ -31,6 +31,7 @@ import {
 } from "../evidence/appraisal/verify-pieces.ts"
 import { EvidenceError } from "../evidence/error.ts"
 import { recordLookup } from "../evidence/record/index.ts"
+import { type AskedActivation, activationProof } from "../make/activation.ts"
 import type { Challenge } from "../make/challenge.ts"
 import { MakeError } from "../make/errors.ts"
 import { expectSealable } from "../make/release.ts"
@@ -46,6 +47,8 @@ export interface Outstanding extends Challenge {
   /** N, that the node said hello with. */
   readonly nonce: Uint8Array
   readonly controlDigest: Uint8Array
+  /** Where the hello named an endorsement key. */
+  readonly activation?: AskedActivation | undefined
 }
 
 export interface Verifier {
@@ -144,6 +147,23 @@ const chipCheck = (machine: Machine | undefined): Check => {
   }
 }
 
+/** The secret is of this challenge, which is used up: there is no second try. */
+const activationCheck = (
+  crypto: Crypto,
+  { activation }: NodeEvidence,
+  asked: Outstanding,
+  reportData: Uint8Array,
+): Check => {
+  const wanted = "proof that the TPM with this endorsement key has opened the credential"
+  const name = "activation"
+  if (asked.activation === undefined)
+    return { name, result: "not-applicable", found: "not asked for", wanted }
+  if (activation === undefined) return { name, result: "failed", found: "none", wanted }
+  const { secret, ek } = asked.activation
+  const isRight = crypto.equalConstantTime(activation, activationProof(crypto, secret, reportData))
+  return { name, result: isRight ? "passed" : "failed", found: isRight ? toHex(ek) : "another proof", wanted }
+}
+
 /** Old evidence of a genuine machine says nothing of who asks now. */
 const isAnswer = (checks: ReadonlyArray<Check>): boolean =>
   ["report-data", "tpm-report-data", "challenge", "nonce", "session", "node"].every(
@@ -227,12 +247,14 @@ export const appraiseNode = (
     dataplane: claims.dataplane,
     bootId: claims.boot,
   })
+  const activation = activationCheck(crypto, evidence, asked, reportData)
   const recorder = verifier.collateral && recordLookup(verifier.collateral(now))
   const pieces = verifyPieces(evidence.evidence, {
     roots,
     now,
     crypto,
     caches: verifier.caches,
+    ...(activation.result === "passed" && { activated: asked.activation }),
     ...(recorder && { collateral: recorder.lookup }),
   })
   const machine = machineOf(pieces)
@@ -249,6 +271,7 @@ export const appraiseNode = (
   const checks = [
     ...claimChecks(crypto, evidence, asked),
     chipCheck(machine),
+    ...(asked.activation === undefined ? [] : [activation]),
     ...revokedChecks(asked.workflow.document, machine),
     ...appraisal.checks,
   ]

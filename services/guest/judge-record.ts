@@ -78,6 +78,11 @@ const judgeNode = (
     controlDigest: asked?.control ?? claims.control,
     verifierNonce: evidence.verifier_nonce,
     beacon: evidence.beacon,
+    activation: asked?.activation && {
+      secret: asked.activation.secret,
+      ek: asked.activation.ek,
+      akName: asked.activation.ak_name,
+    },
     workflow: isOther ? { ...workflow, digest: claims.workflow } : workflow,
   }
   const verdict = appraiseNode(
@@ -150,6 +155,13 @@ export const nodeRecord = (
       nonce: asked.nonce,
       challenge: asked.value,
       control: asked.controlDigest,
+      ...(asked.activation && {
+        activation: {
+          secret: asked.activation.secret,
+          ek: asked.activation.ek,
+          ak_name: asked.activation.akName,
+        },
+      }),
     },
   },
   consulted: verdict.consulted ?? [],

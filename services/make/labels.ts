@@ -20,6 +20,7 @@ export const labels = {
   nodeReportData: "vouchsafe/v1/node-report-data",
   helloLeaf: "vouchsafe/v1/hello-leaf",
   challenge: "vouchsafe/v1/challenge",
+  activation: "vouchsafe/v1/activation",
 
   // Keys.
   resultPair: "vouchsafe/v1/result-pair",

@@ -156,6 +156,7 @@ const bound = [
   "chip-id",
   "binding",
   "launch",
+  "activation",
 ]
 /** What can fail because the bus took an unsigned part away, a log or a whole piece: no word of the node's either. */
 const strippable = ["platform", "secure-boot", "tpm-secure-boot", "tpm-images"]

@@ -208,13 +208,14 @@ export class AppraisalPool {
 
   #give(thread: Thread, waiting: Waiting): void {
     const { evidence, now } = waiting
-    const { workflow, nodeId, session, verifierNonce, beacon, value, nonce, controlDigest } = waiting.asked
+    const { workflow, nodeId, session, verifierNonce, beacon, value, nonce, controlDigest, activation } =
+      waiting.asked
     const snapshot = this.#options.snapshot?.()
     const id = ++this.#jobs
     const job: Job = {
       id,
       evidence,
-      asked: { nodeId, session, verifierNonce, beacon, value, nonce, controlDigest },
+      asked: { nodeId, session, verifierNonce, beacon, value, nonce, controlDigest, activation },
       atMs: now.getTime(),
       ...(workflow !== thread.workflow && { workflow }),
       ...(snapshot !== undefined && snapshot !== thread.snapshot && { snapshot }),

@@ -29,6 +29,7 @@ import { MakeError } from "../make/errors.ts"
 import { labels } from "../make/labels.ts"
 import { LaunchBook } from "../make/launch.ts"
 import { resultDigest } from "../make/result.ts"
+import { askActivation } from "./ask-activation.ts"
 import { makeHelloBatch } from "./hello-batch.ts"
 import { type Leader, Leaders } from "./leaders.ts"
 import { makePeerProofs } from "./peer-proofs.ts"
@@ -199,6 +200,8 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     told.hear(hello.term, Date.now(), Date.parse(workflow.document.not_after), monotonicMs())
     if (leaders.inOrder(monotonicMs()).length === 0)
       return yield* refuse("NO_BEACON", "releaser", "no key-releaser has been heard lately")
+    const { endorsement } = hello
+    const asks = endorsement && (yield* attempt(() => askActivation(crypto, endorsement)))
     proofs.heard(node, hello.nonce)
     const { control: evidence, releaser, inclusion, leaves } = yield* quoted(node, hello.nonce)
     const fresh = leaders.newest(releaser)
@@ -212,9 +215,11 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       workflow,
       nonce: hello.nonce,
       controlDigest,
+      activation: asks?.activation,
       issuedMs: monotonicMs(),
     })
     const body = encode(Challenge, {
+      ...(asks && { credential: asks.credential }),
       v: 1,
       domain: trust.domain,
       node,

@@ -2,15 +2,18 @@
  * The public keys that a guest's own services leave for its attester, in a directory that only root can enter. They are
  * what Evidence binds, so they come from inside the guest and never over the bus.
  */
-import { lstatSync, mkdirSync } from "node:fs"
+import { lstatSync, mkdirSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { Schema } from "effect"
 import { TOKEN } from "../../../schemas/fields.ts"
 import { limits } from "../../../schemas/limits.ts"
+import type { Endorsement } from "../../../schemas/messages/attestation.ts"
 import { toHex } from "../hex.ts"
 import { FileError, readJson, writeJson } from "./files.ts"
 
 const Hex = (bytes: number) => Schema.String.check(Schema.isPattern(new RegExp(`^[0-9a-f]{${bytes * 2}}$`)))
+const HexUpTo = (bytes: number) =>
+  Schema.String.check(Schema.isPattern(/^([0-9a-f]{2})+$/)).check(Schema.isMaxLength(bytes * 2))
 const Id = Schema.String.check(Schema.isPattern(TOKEN))
 
 /** What a loader wants attested: its session's keys and the nonce that the control plane must answer. */
@@ -23,6 +26,8 @@ const NodeFile = Schema.Struct({
   kem_key: Schema.String.check(Schema.isPattern(/^([0-9a-f]{2368})?$/)),
   suites: Schema.Array(Schema.String.check(Schema.isMaxLength(64))).check(Schema.isMaxLength(8)),
 })
+/** TPMT_PUBLICs of the TPM that the attester holds: what a loader says in its hello. */
+const EndorsementFile = Schema.Struct({ ek: HexUpTo(1_024), ak: HexUpTo(1_024) })
 const VerifierFile = Schema.Struct({ instance: Id, key: Hex(32) })
 const ReleaserFile = Schema.Struct({
   instance: Id,
@@ -91,6 +96,22 @@ export const readNodeKeys = (runDirectory: string): NodeKeys => {
     kemKey: unhex(file.kem_key),
     suites: file.suites,
   }
+}
+
+/** Of a TPM's two keys, or none: nothing of an earlier start is left. */
+export const writeEndorsement = (runDirectory: string, keys: Endorsement | undefined): void => {
+  const path = join(runDirectory, "endorsement.json")
+  if (keys === undefined) rmSync(path, { force: true })
+  else writeJson(path, { ek: toHex(keys.ek), ak: toHex(keys.ak) })
+}
+
+/** @returns undefined where the attester has left none. @throws FileError */
+export const readEndorsement = (runDirectory: string): Endorsement | undefined => {
+  checkRunDirectory(runDirectory)
+  const path = join(runDirectory, "endorsement.json")
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return undefined
+  const file = readJson(EndorsementFile, path, { secret: true })
+  return { ek: unhex(file.ek), ak: unhex(file.ak) }
 }
 
 export const writeVerifierKey = (runDirectory: string, key: VerifierKey): void =>

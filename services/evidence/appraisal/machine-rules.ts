@@ -61,13 +61,14 @@ export const identitiesOf = ({
   sev_snp: snp?.chip.id,
   tdx: tdx && toHex(tdx.platform.ppid),
   tpm: tpm?.quote.ak.digest,
+  tpm_ek: tpm?.ek,
   nitro: nitro?.document.moduleId,
 })
 
 /** What results carry: the hardware's identity, or the TPM's where it is alone; at most 64 bytes. */
 export const chipBytesOf = (machine: Machine): Uint8Array | undefined => {
-  const { sev_snp, tdx, tpm, nitro } = identitiesOf(machine)
-  const id = sev_snp ?? tdx ?? (machine.platform === "tpm" ? tpm : undefined)
+  const { sev_snp, tdx, tpm, tpm_ek, nitro } = identitiesOf(machine)
+  const id = sev_snp ?? tdx ?? (machine.platform === "tpm" ? (tpm_ek ?? tpm) : undefined)
   const bytes = id === undefined ? Buffer.from(nitro ?? "") : Buffer.from(id, "hex")
   return bytes.length === 0 || bytes.length > 64 ? undefined : Uint8Array.from(bytes)
 }
@@ -159,11 +160,15 @@ const describeChip = (chip: Chip): string =>
 const judgeChip = (machine: Machine, { policy: { chips } }: Asked): Finding => {
   const ids = identitiesOf(machine)
   const parts = partsOf(machine.platform).map((part) => identities[part])
-  const found = parts.map((part) => `${part} ${ids[part] ?? "unknown: masked by the host"}`).join(" and ")
+  const shown = [...parts, ...(ids.tpm_ek === undefined ? [] : (["tpm_ek"] as const))]
+  const found = shown.map((part) => `${part} ${ids[part] ?? "unknown: masked by the host"}`).join(" and ")
   if (chips === "any") return finding(true, found, "any chip")
   const isOne = (chip: Chip): boolean =>
     parts.every((part) => {
       const [wanted, own] = [chip[part], ids[part]]
+      // Where both keys of a TPM are named, both must be right.
+      if (part === "tpm" && chip.tpm_ek !== undefined)
+        return ids.tpm_ek === chip.tpm_ek && (wanted === undefined || own === wanted)
       if (wanted === undefined) return part === "tpm" && isNamedByHardware(machine)
       return own !== undefined && (own === wanted || (part === "nitro" && instanceOf(own) === wanted))
     })

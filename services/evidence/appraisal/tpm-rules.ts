@@ -40,6 +40,8 @@ const describeBinding = (binding: Binding): string => {
       return `certified by ${binding.chain.issuer.name}`
     case "activated-credential":
       return `beside an endorsement key of ${binding.chain.issuer.name}`
+    case "named-ek":
+      return `beside an endorsement key that is named: ${binding.keyDigest}`
     case "named-key":
       return `named: ${binding.keyDigest}`
   }

@@ -51,12 +51,16 @@ export interface VerifyEvidenceOptions {
   readonly collateral?: CollateralLookup
   readonly caches?: EvidenceCaches
   readonly crypto?: Crypto
+  /** By credential activation: an endorsement key, and the TPM name of the attestation key beside it. */
+  readonly activated?: { readonly ek: Uint8Array; readonly akName: Uint8Array } | undefined
 }
 
 /** A genuine quote; what says whose it is, and the log beside it, are judged apart. */
 export interface VerifiedTpm {
   readonly kind: "tpm"
   readonly quote: VerifiedQuote
+  /** SHA-256 of the endorsement key, hex, where it has proven to be of the TPM that made the quote. */
+  readonly ek?: string
   readonly binding: Binding | TpmError
   /** The root that vouches for the key alone is a lab's. */
   readonly emulated: boolean
@@ -194,9 +198,16 @@ const verifyTpm = (
 ): VerifiedTpm | TpmError => {
   const quote = genuineQuote(piece, options.crypto)
   if (quote instanceof TpmError) return quote
-  const binding = bindPiece(piece, quote, options, hardware)
-  return { kind: "tpm", quote, ...binding, bootLog: readLog(piece.boot_log) }
+  const ek = activatedEk(quote, options)
+  const binding = bindPiece(piece, quote, options, hardware, ek)
+  return { kind: "tpm", quote, ...(ek !== undefined && { ek }), ...binding, bootLog: readLog(piece.boot_log) }
 }
+
+/** Only of the key that made the quote: another one in the same TPM proves nothing of it. */
+const activatedEk = ({ ak }: VerifiedQuote, { activated }: VerifyEvidenceOptions): string | undefined =>
+  activated !== undefined && ak.public !== undefined && Buffer.compare(ak.public.name, activated.akName) === 0
+    ? Buffer.from(activated.ek).toString("hex")
+    : undefined
 
 /** The quote's own extraData and selection stand for what was asked: whether they are right, rules of the appraisal say. */
 const genuineQuote = (piece: TpmPiece, crypto: Crypto | undefined): VerifiedQuote | TpmError => {
@@ -232,6 +243,7 @@ const bindPiece = (
   quote: VerifiedQuote,
   { roots, now, caches }: VerifyEvidenceOptions,
   hardware: VerifiedHardware | undefined,
+  ek: string | undefined,
 ): Pick<VerifiedTpm, "binding" | "emulated"> => {
   const named = rootsOf(roots, "tpm")
   const isEmulated = (digest: string): boolean =>
@@ -257,6 +269,8 @@ const bindPiece = (
     const root = "kind" in binding && binding.kind === "certified-ak" ? binding.chain.issuer.name : ""
     return { binding, emulated: isEmulated(root) }
   }
+  if (ek !== undefined && named.some((root) => root.use === "ek" && root.key_digest === ek))
+    return { binding: { kind: "named-ek", keyDigest: ek }, emulated: isEmulated(ek) }
   const keyDigests = named.filter(({ use }) => use === "ak").map(({ key_digest }) => key_digest)
   return {
     binding: bindQuote(quote, { kind: "named-key", keyDigests }),

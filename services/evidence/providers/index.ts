@@ -20,6 +20,7 @@ export {
   type CertificateSource,
   parseAkSource,
   parseCertificateSources,
+  parseEkSource,
   parseSelection,
 } from "./tpm-settings.ts"
 export { type TsmOptions, tsmRoot } from "./tsm.ts"

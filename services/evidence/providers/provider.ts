@@ -1,6 +1,7 @@
 /** Where this machine's Evidence comes from. */
 
 import { limits } from "../../../schemas/limits.ts"
+import type { Credential, Endorsement } from "../../../schemas/messages/attestation.ts"
 import type { Piece } from "../../../schemas/messages/common.ts"
 import { ProviderError } from "./error.ts"
 
@@ -18,7 +19,19 @@ export interface AttestationProvider {
    * @throws ProviderError; TpmError for what a TPM refused
    */
   readonly attest: (reportData: Uint8Array, room?: number) => Promise<readonly Piece[]>
+  /** Where a TPM's endorsement key is to be proven beside its quotes. */
+  readonly endorsement?: EndorsementProvider
   readonly close: () => Promise<void>
+}
+
+export interface EndorsementProvider {
+  /** TPMT_PUBLICs. */
+  readonly keys: Endorsement
+  /**
+   * Opens what was made for these keys. One call at a time, also beside `attest`.
+   * @throws TpmError DEVICE_REFUSED for what was made for others
+   */
+  readonly activate: (credential: Credential) => Promise<Uint8Array>
 }
 
 /** All bytes of the pieces, as the limit on Evidence counts them. */
@@ -37,6 +50,11 @@ export const expectRoom = (field: string, bytes: number, room: number, instead: 
     throw new ProviderError("TOO_LARGE", field, `${bytes} bytes`, `at most ${room} bytes${instead}`)
 }
 
+const endorsedBy = (parts: readonly AttestationProvider[]): Pick<AttestationProvider, "endorsement"> => {
+  const found = parts.find(({ endorsement }) => endorsement !== undefined)?.endorsement
+  return found === undefined ? {} : { endorsement: found }
+}
+
 /**
  * Several providers of one machine as one: every one of them attests the same report data, one after another, and they
  * share the room. That they belong to one machine is for a verifier to find out.
@@ -45,6 +63,7 @@ export const combined = (parts: readonly AttestationProvider[]): AttestationProv
   platform: parts.map(({ platform }) => platform).join("+"),
   emulated: parts.some(({ emulated }) => emulated),
   about: parts.map(({ about }) => about).join(", and "),
+  ...endorsedBy(parts),
   attest: async (reportData, room = limits.evidenceBytes) => {
     const pieces: Piece[] = []
     for (const part of parts) pieces.push(...(await part.attest(reportData, room - bytesOf(pieces))))

@@ -1,6 +1,6 @@
 /** What a guest's configuration says of its TPM. */
 import type { Bank } from "../eventlog/bank.ts"
-import type { AkKind, Selection } from "../tpm/index.ts"
+import type { AkKind, EkKind, Selection } from "../tpm/index.ts"
 import { ProviderError } from "./error.ts"
 
 /** Where the attestation key comes from. */
@@ -11,6 +11,11 @@ export type AkSource =
   | { readonly from: "handle"; readonly handle: number }
   /** Made from the template in this NV index, 0x01xxxxxx, as Compute Engine keeps it. */
   | { readonly from: "template"; readonly index: number }
+
+/** The endorsement key: of the TCG's default templates, or a persistent one. */
+export type EkSource =
+  | { readonly from: "seed"; readonly kind: EkKind }
+  | { readonly from: "handle"; readonly handle: number }
 
 /** Where certificates come from: an NV index, or a file with PEM or DER. */
 export type CertificateSource =
@@ -41,6 +46,17 @@ export const parseAkSource = (field: string, text: string): AkSource => {
   const index = text.startsWith("template:") ? handleOf(text.slice(9), "01") : undefined
   if (index !== undefined) return { from: "template", index }
   throw bad(field, text, `${kinds.join(", ")}, a handle (0x81000003), or template:0x01c10001`)
+}
+
+/**
+ * @param text `rsa-2048`, `ecc-p256` or `0x81...`
+ * @throws ProviderError INPUT
+ */
+export const parseEkSource = (field: string, text: string): EkSource => {
+  if (text === "rsa-2048" || text === "ecc-p256") return { from: "seed", kind: text }
+  const handle = handleOf(text, "81")
+  if (handle !== undefined) return { from: "handle", handle }
+  throw bad(field, text, "rsa-2048, ecc-p256, or a handle (0x81010001)")
 }
 
 /**

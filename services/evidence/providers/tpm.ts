@@ -8,6 +8,7 @@
 import { createPublicKey, X509Certificate } from "node:crypto"
 import { open, stat } from "node:fs/promises"
 import { limits } from "../../../schemas/limits.ts"
+import type { Credential } from "../../../schemas/messages/attestation.ts"
 import type { PcrValue, TpmPiece } from "../../../schemas/messages/common.ts"
 import { tpmExtraData } from "../appraisal/report-data.ts"
 import type { Bank } from "../eventlog/bank.ts"
@@ -28,13 +29,21 @@ import { withoutPadding } from "./certificate-table.ts"
 import { errnoOf, ProviderError } from "./error.ts"
 import { defaultLogs, fittingLog, type LogChoice } from "./logs.ts"
 import { type AttestationProvider, bytesOf, expectRoom } from "./provider.ts"
-import { type AkSource, allPcrs, type CertificateSource, isQuotedBank } from "./tpm-settings.ts"
+import {
+  type AkSource,
+  allPcrs,
+  type CertificateSource,
+  type EkSource,
+  isQuotedBank,
+} from "./tpm-settings.ts"
 
 export interface TpmOptions {
   /** A character device, or the socket of a software TPM. Default /dev/tpmrm0. */
   readonly device?: string
   /** Default: ECDSA P-256 under the endorsement hierarchy. */
   readonly ak?: AkSource
+  /** Default: no endorsement key is proven. */
+  readonly ek?: EkSource
   /** Of the attestation key, leaf first. Default: none. */
   readonly certificates?: readonly CertificateSource[]
   /** NV index of Azure's HCL report, which names the key and is hashed in the hardware's report. Default: none. */
@@ -53,6 +62,8 @@ export const tpmPath = "/dev/tpmrm0"
 interface Session {
   readonly device: TpmDevice
   readonly ak: TpmObject
+  /** Only where it is to be proven. */
+  readonly ek?: TpmObject
   readonly certificates: readonly Uint8Array[]
   readonly hclReport?: Uint8Array
 }
@@ -82,6 +93,9 @@ const loadAk = async (device: TpmDevice, source: AkSource): Promise<TpmObject> =
   if (source.from === "handle") return device.readPublic(source.handle)
   return device.createAkOf(await requiredNv(device, source.index))
 }
+
+const loadEk = (device: TpmDevice, source: EkSource): Promise<TpmObject> =>
+  source.from === "seed" ? device.createEk(source.kind) : device.readPublic(source.handle)
 
 const requiredNv = async (device: TpmDevice, index: number): Promise<Uint8Array> => {
   const content = await device.readNv(index)
@@ -138,13 +152,14 @@ const expectOfKey = (leaf: Uint8Array, ak: TpmObject): void => {
 const begin = async (to: TpmTransport, options: TpmOptions): Promise<Session> => {
   const device = new TpmDevice(to)
   const ak = await loadAk(device, options.ak ?? { from: "seed", kind: "ecdsa-p256" })
+  const ek = options.ek && (await loadEk(device, options.ek))
   const certificates: Uint8Array[] = []
   for (const source of options.certificates ?? [])
     certificates.push(...(await readCertificates(device, source)))
   const [leaf] = certificates
   if (leaf !== undefined) expectOfKey(leaf, ak)
   const hclReport = options.hclIndex === undefined ? undefined : await requiredNv(device, options.hclIndex)
-  return { device, ak, certificates, ...(hclReport && { hclReport }) }
+  return { device, ak, certificates, ...(ek && { ek }), ...(hclReport && { hclReport }) }
 }
 
 const listPcrs = (values: PcrValues): PcrValue[] =>
@@ -196,8 +211,9 @@ class Connection {
 
   /** Without a resource manager the key would stay in the TPM, which has room for three. */
   async end(): Promise<void> {
-    const { device, ak } = this.#session ?? {}
-    if (ak !== undefined && isTransient(ak.handle)) await device?.flush(ak.handle).catch(() => undefined)
+    const { device, ak, ek } = this.#session ?? {}
+    for (const key of [ak, ek])
+      if (key !== undefined && isTransient(key.handle)) await device?.flush(key.handle).catch(() => undefined)
     this.drop()
   }
 
@@ -263,7 +279,7 @@ const isForgotten = (error: unknown): boolean =>
 export const tpm = async (options: TpmOptions = {}): Promise<AttestationProvider> => {
   const { device = tpmPath, selection = allPcrs } = options
   const connection = new Connection(options)
-  const { ak } = await connection.session()
+  const { ak, ek } = await connection.session()
   const attempt = async (reportData: Uint8Array, room: number): Promise<TpmPiece> => {
     try {
       return await withLogs(await quote(await connection.session(), reportData, selection), options, room)
@@ -271,6 +287,14 @@ export const tpm = async (options: TpmOptions = {}): Promise<AttestationProvider
       if (error instanceof TpmError) connection.drop()
       throw error
     }
+  }
+  const activate = async ({ blob, secret }: Credential): Promise<Uint8Array> => {
+    const session = await connection.session()
+    if (session.ek === undefined) throw new ProviderError("ABSENT", "ek", "none", "an endorsement key")
+    return session.device.activateCredential(session.ak, session.ek, {
+      credentialBlob: blob,
+      encryptedSecret: secret,
+    })
   }
   return {
     platform: "tpm",
@@ -285,6 +309,24 @@ export const tpm = async (options: TpmOptions = {}): Promise<AttestationProvider
         return [await attempt(reportData, room)]
       }
     },
+    ...(ek && {
+      endorsement: {
+        keys: { ek: Uint8Array.from(ek.public.raw), ak: Uint8Array.from(ak.public.raw) },
+        activate: async (credential) => {
+          try {
+            return await activate(credential)
+          } catch (error) {
+            if (!(error instanceof TpmError)) throw error
+            // What a stranger had made for other keys is refused too: that must not fill the TPM with ours.
+            if (error.code === "DEVICE_REFUSED") await connection.end()
+            else connection.drop()
+            if (!isForgotten(error)) throw error
+            await connection.settled(1_000)
+            return activate(credential)
+          }
+        },
+      },
+    }),
     close: async () => {
       await connection.end()
       await connection.settled(1_000)

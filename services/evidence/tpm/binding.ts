@@ -5,6 +5,7 @@
  *    then part of the confidential machine that the hardware measured;
  *  - `certified-ak`: an issuer that the operator named certified the attestation key;
  *  - `activated-credential`: the TPM showed that the key lives beside an EK that a named issuer certified;
+ *  - `named-ek`: it showed the same for an EK that the operator named;
  *  - `named-key`: the operator named the key itself.
  */
 import { crypto } from "../../common/crypto/index.ts"
@@ -62,6 +63,7 @@ export type Binding =
     }
   | { readonly kind: "certified-ak"; readonly chain: TpmChain }
   | { readonly kind: "activated-credential"; readonly chain: TpmChain }
+  | { readonly kind: "named-ek"; readonly keyDigest: string }
   | { readonly kind: "named-key"; readonly keyDigest: string }
 
 /** @returns which binding holds, or why it doesn't */
