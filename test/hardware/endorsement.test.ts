@@ -35,6 +35,8 @@ describe.runIf(haveSoftwareTpm)("a node that is pinned to an endorsement key", (
   let foreign: Endorsement
   /** Whose TPM the node's attester asks. */
   let current: AttestationProvider
+  /** Another one that opens credentials, if not the same. */
+  let opener: AttestationProvider | undefined
 
   const open = async (kind: "rsa-2048" | "ecc-p256"): Promise<AttestationProvider> => {
     const machine = await startSoftwareTpm()
@@ -98,7 +100,7 @@ describe.runIf(haveSoftwareTpm)("a node that is pinned to an endorsement key", (
       endorsement: {
         keys: own,
         activate: (credential) => {
-          const { endorsement } = current
+          const { endorsement } = opener ?? current
           if (endorsement === undefined) throw new Error("no endorsement key")
           return endorsement.activate(credential)
         },
@@ -161,8 +163,12 @@ describe.runIf(haveSoftwareTpm)("a node that is pinned to an endorsement key", (
     expect(await tried({ ek: own.ek, ak: foreign.ak }, other)).toBe("DEVICE_TPM_REFUSED device")
     // Nor does the node's TPM open it for a key that isn't its own.
     expect(await tried({ ek: own.ek, ak: foreign.ak })).toBe("DEVICE_TPM_REFUSED device")
-    // It can open this, and the quote is not of the key that it was made for.
+    // Nor another for a key that isn't in it.
     expect(await tried({ ek: foreign.ek, ak: own.ak }, other)).toBe("DEVICE_TPM_REFUSED device")
+    // The node's TPM opens it, and another one makes the quote.
+    opener = providers[0]
+    expect(await tried(own, other)).toBe("CHIP_ID chip-id")
+    opener = undefined
     expect(await tried(own)).toBe(digestOf(own))
   })
 
