@@ -8,9 +8,9 @@ import {
   type EmulatedRoot,
   launchGuest,
 } from "../../services/evidence/index.ts"
+import { Hierarchy } from "../support/tdx-lab.ts"
 import { checkOf, judge, makeTpm, outcome, policyOf, tdxPiece, tpmPiece } from "./appraisal-support.ts"
 import { hexOf, makeChip, makeRoot, measurement, now, reportData } from "./evidence-support.ts"
-import { Hierarchy } from "./evidence-tdx-support.ts"
 
 let root: EmulatedRoot
 let chip: EmulatedChip

@@ -19,8 +19,8 @@ import {
 } from "../../services/evidence/index.ts"
 import { bodyAt } from "../../services/evidence/tdx/td-report.ts"
 import { parseWorkflow } from "../../services/make/workflow-document.ts"
+import type { Hierarchy } from "../support/tdx-lab.ts"
 import { dataplane, reportData } from "./evidence-support.ts"
-import type { Hierarchy } from "./evidence-tdx-support.ts"
 
 /** One stage and one node of it, written as YAML and read back with every check of the document. */
 export const policyOf = (

@@ -12,6 +12,17 @@ import {
 } from "../../services/evidence/index.ts"
 import { bodyAt } from "../../services/evidence/tdx/td-report.ts"
 import {
+  days,
+  Hierarchy,
+  level,
+  moduleOf,
+  now,
+  plainComponents,
+  plainQeIdentity,
+  plainTcbInfo,
+  svnLevel,
+} from "../support/tdx-lab.ts"
+import {
   checkOf,
   claims,
   judge,
@@ -24,17 +35,6 @@ import {
   tdxPiece,
 } from "./appraisal-support.ts"
 import { hexOf } from "./evidence-support.ts"
-import {
-  days,
-  Hierarchy,
-  level,
-  moduleOf,
-  now,
-  plainComponents,
-  plainQeIdentity,
-  plainTcbInfo,
-  svnLevel,
-} from "./evidence-tdx-support.ts"
 
 const lab = new Hierarchy()
 const { root } = lab

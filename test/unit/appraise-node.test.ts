@@ -24,10 +24,10 @@ import {
 import { challengeValue } from "../../services/make/challenge.ts"
 import { nodeReportData } from "../../services/make/transcript.ts"
 import { parseWorkflow } from "../../services/make/workflow-document.ts"
+import { Hierarchy } from "../support/tdx-lab.ts"
 import { makeTpm, tdxPiece, tpmPiece } from "./appraisal-support.ts"
 import { documentOf, makeNitroLab, madeAt as nitroMadeAt } from "./evidence-nitro-support.ts"
 import { dataplane, hexOf, makeChip, makeRoot, measurement, now as plainNow } from "./evidence-support.ts"
-import { Hierarchy } from "./evidence-tdx-support.ts"
 
 const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
 const bytesOf = (hex: string) => Uint8Array.from(Buffer.from(hex, "hex"))

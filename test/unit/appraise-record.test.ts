@@ -22,6 +22,7 @@ import {
 import { TdxError } from "../../services/evidence/tdx/index.ts"
 import { judgeSubject, nodeRecord } from "../../services/guest/judge-record.ts"
 import { signResults } from "../../services/make/result.ts"
+import { Hierarchy } from "../support/tdx-lab.ts"
 import { tdxPiece } from "./appraisal-support.ts"
 import {
   attested,
@@ -34,7 +35,6 @@ import {
   vouchsafe,
 } from "./appraise-support.ts"
 import { hexOf, now, reportData } from "./evidence-support.ts"
-import { Hierarchy } from "./evidence-tdx-support.ts"
 
 let folder: string
 let fleet: Fleet

@@ -7,7 +7,7 @@ import { type CollateralSettings, makeCollateralCache } from "../../services/gue
 import { withBuses } from "../support/buses.ts"
 import { type Mirror, startMirror } from "../support/mirror.ts"
 import { startNats, type TestNats } from "../support/nats.ts"
-import { Hierarchy } from "./evidence-tdx-support.ts"
+import { Hierarchy } from "../support/tdx-lab.ts"
 
 let nats: TestNats
 let mirror: Mirror

@@ -11,8 +11,8 @@ import { requestsOf } from "../../services/evidence/collateral/mirror.ts"
 import { TdxError, verifyQuote } from "../../services/evidence/tdx/index.ts"
 import { fetchCollateral, readMirrorUrl } from "../../services/guest/collateral-mirror.ts"
 import { type Fault, type Mirror, startMirror } from "../support/mirror.ts"
+import { days, Hierarchy, isoOf, now, pemOf } from "../support/tdx-lab.ts"
 import { haveVectors, readVector } from "./evidence-support.ts"
-import { days, Hierarchy, isoOf, now, pemOf } from "./evidence-tdx-support.ts"
 
 let mirror: Mirror
 const lab = new Hierarchy()

@@ -9,9 +9,9 @@ import { bodyAt } from "../../services/evidence/tdx/td-report.ts"
 import { controlCheck } from "../../services/guest/control-check.ts"
 import { asksForCollateral } from "../../services/guest/control-collateral.ts"
 import { MakeError } from "../../services/make/errors.ts"
+import { Hierarchy, now } from "../support/tdx-lab.ts"
 import { makeTpm, tdxPiece, tpmPiece } from "./appraisal-support.ts"
 import { reportData } from "./evidence-support.ts"
-import { Hierarchy, now } from "./evidence-tdx-support.ts"
 
 const intel = new Hierarchy()
 const tpm = makeTpm()

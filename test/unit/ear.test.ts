@@ -29,10 +29,10 @@ import { values } from "../../services/evidence/ear/vector.ts"
 import { type CollateralLookup, tpmExtraData } from "../../services/evidence/index.ts"
 import { packRecord, packVerdict, RecordError } from "../../services/evidence/record/index.ts"
 import { judgeSubject, nodeRecord } from "../../services/guest/judge-record.ts"
+import { Hierarchy } from "../support/tdx-lab.ts"
 import { makeTpm, pcr, tdxPiece, tpmPiece } from "./appraisal-support.ts"
 import { attested, documentOf, type Fleet, known, makeFleet, vouchsafe } from "./appraise-support.ts"
 import { dataplane, hexOf, now, reportData } from "./evidence-support.ts"
-import { Hierarchy } from "./evidence-tdx-support.ts"
 
 let fleet: Fleet
 let folder: string

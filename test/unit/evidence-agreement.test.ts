@@ -16,6 +16,7 @@ import { parseReport } from "../../services/evidence/snp/report.ts"
 import { parseQuote, TdxCache, verifyQuoteSignatures } from "../../services/evidence/tdx/index.ts"
 import { splitCertificates } from "../../services/evidence/tdx/pem.ts"
 import { verifyQuote as verifyTpmQuote } from "../../services/evidence/tpm/index.ts"
+import { Hierarchy } from "../support/tdx-lab.ts"
 import { Random } from "./crypto-support.ts"
 import { documentOf, makeNitroLab } from "./evidence-nitro-support.ts"
 import {
@@ -28,7 +29,6 @@ import {
   reportData,
   vectorsDir,
 } from "./evidence-support.ts"
-import { Hierarchy } from "./evidence-tdx-support.ts"
 import { evidenceOf, quotes, requestOf } from "./evidence-tpm-support.ts"
 
 const total = Number(process.env.VOUCHSAFE_AGREEMENT_COUNT ?? 10_000)

@@ -27,9 +27,9 @@ import {
   readKey,
   verifyQuote as verifyTpmQuote,
 } from "../../services/evidence/tpm/index.ts"
+import { Hierarchy, level, moduleOf, now, svnLevel } from "../support/tdx-lab.ts"
 import { documentOf, makeNitroLab } from "./evidence-nitro-support.ts"
 import { SnpHierarchy } from "./evidence-snp-support.ts"
-import { Hierarchy, level, moduleOf, now, svnLevel } from "./evidence-tdx-support.ts"
 
 const largest: number = limits.evidenceBytes
 const fill = (unit: Uint8Array, size = largest): Uint8Array =>

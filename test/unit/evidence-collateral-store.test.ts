@@ -21,10 +21,10 @@ import {
 import type { CrlContent } from "../../services/evidence/emulated/certificates.ts"
 import { SnpError, verifyReport } from "../../services/evidence/index.ts"
 import { TdxError, verifyQuote } from "../../services/evidence/tdx/index.ts"
+import { days, Hierarchy, isoOf, now, pemOf } from "../support/tdx-lab.ts"
 import { Random } from "./crypto-support.ts"
 import { SnpHierarchy, serials } from "./evidence-snp-support.ts"
 import { flippedAt, haveVectors, readVector, vectorsDir } from "./evidence-support.ts"
-import { days, Hierarchy, isoOf, now, pemOf } from "./evidence-tdx-support.ts"
 
 let amd: SnpHierarchy
 const intel = new Hierarchy()

@@ -22,9 +22,9 @@ import {
 } from "../../services/evidence/tdx/index.ts"
 import { splitCertificates } from "../../services/evidence/tdx/pem.ts"
 import { splitSignedJson } from "../../services/evidence/tdx/signed-json.ts"
+import { Hierarchy, now as labTime } from "../support/tdx-lab.ts"
 import { Random } from "./crypto-support.ts"
 import { flippedAt, haveVectors, readVector, vectorsDir } from "./evidence-support.ts"
-import { Hierarchy, now as labTime } from "./evidence-tdx-support.ts"
 
 interface Case {
   readonly name: string

@@ -6,8 +6,8 @@ import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
 import { parseQuote } from "../../services/evidence/tdx/index.ts"
 import { splitCertificates } from "../../services/evidence/tdx/pem.ts"
+import { days, Hierarchy, now, pemOf } from "../support/tdx-lab.ts"
 import { haveVectors, readVector, readVectorJson, vectorsDir } from "./evidence-support.ts"
-import { days, Hierarchy, now, pemOf } from "./evidence-tdx-support.ts"
 
 const haveOpenssl = spawnSync("openssl", ["version"]).status === 0
 if (!haveOpenssl) console.warn("NOT COMPARED WITH OPENSSL: all chains skipped, for there is no openssl here")

@@ -13,7 +13,6 @@ import {
   verifyQuoteSignatures,
 } from "../../services/evidence/tdx/index.ts"
 import { bodyAt } from "../../services/evidence/tdx/td-report.ts"
-import { hexOf } from "./evidence-support.ts"
 import {
   type CertificateContent,
   type CrlContent,
@@ -30,7 +29,8 @@ import {
   type QuoteContent,
   serials,
   svnLevel,
-} from "./evidence-tdx-support.ts"
+} from "../support/tdx-lab.ts"
+import { hexOf } from "./evidence-support.ts"
 
 const lab = new Hierarchy()
 const roots = [lab.root]

@@ -6,9 +6,9 @@ import type { Outstanding } from "../../services/guest/appraise-node.ts"
 import { challengeValue } from "../../services/make/challenge.ts"
 import { nodeReportData } from "../../services/make/transcript.ts"
 import { parseWorkflow, type VerifiedWorkflow } from "../../services/make/workflow-document.ts"
+import { Hierarchy, serials } from "../support/tdx-lab.ts"
 import { tdxPiece } from "./appraisal-support.ts"
 import { dataplane } from "./evidence-support.ts"
-import { Hierarchy, serials } from "./evidence-tdx-support.ts"
 
 export const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
 export const intel = new Hierarchy()

@@ -16,10 +16,11 @@ import { authority, extension } from "../../services/evidence/emulated/certifica
 import type { IntelRoot, TdxCollateral } from "../../services/evidence/tdx/index.ts"
 import { sgxExtensionOid } from "../../services/evidence/tdx/sgx-extension.ts"
 import { bodyAt, tdReportBytes } from "../../services/evidence/tdx/td-report.ts"
-import { hexOf } from "./evidence-support.ts"
 
+/** The time that all is dated by, unless a test's hierarchy has another. */
 export const now = new Date("2026-07-01T00:00:00Z")
-export const days = (count: number): Date => new Date(now.getTime() + count * 86_400_000)
+export const days = (count: number, from = now): Date => new Date(from.getTime() + count * 86_400_000)
+const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex")
 
 export interface Key {
   readonly privateKey: KeyObject
@@ -55,8 +56,8 @@ export interface CertificateContent {
   readonly subject: string
   readonly key: Key
   readonly extensions: readonly Uint8Array[]
-  readonly notBefore?: Date
-  readonly notAfter?: Date
+  readonly notBefore: Date
+  readonly notAfter: Date
 }
 
 const makeCertificate = (content: CertificateContent, issuerKey: Key): Uint8Array =>
@@ -67,7 +68,7 @@ const makeCertificate = (content: CertificateContent, issuerKey: Key): Uint8Arra
       writeInteger(content.serial),
       ecdsaSha256,
       nameOf(content.issuer),
-      sequence(writeTime(content.notBefore ?? days(-30)), writeTime(content.notAfter ?? days(365))),
+      sequence(writeTime(content.notBefore), writeTime(content.notAfter)),
       nameOf(content.subject),
       content.key.spki,
       write(0xa3, sequence(...content.extensions)),
@@ -83,21 +84,23 @@ export const endEntity = (): Uint8Array[] => [
 export interface CrlContent {
   readonly issuer: string
   readonly revoked?: readonly number[]
-  readonly thisUpdate?: Date
-  readonly nextUpdate?: Date
+  readonly thisUpdate: Date
+  readonly nextUpdate: Date
   readonly extensions?: readonly Uint8Array[]
 }
 
 const makeCrl = (content: CrlContent, issuerKey: Key): Uint8Array => {
-  const entries = (content.revoked ?? []).map((serial) => sequence(writeInteger(serial), writeTime(days(-2))))
+  const entries = (content.revoked ?? []).map((serial) =>
+    sequence(writeInteger(serial), writeTime(days(-2, content.thisUpdate))),
+  )
   return signed(
     issuerKey,
     sequence(
       writeInteger(1),
       ecdsaSha256,
       nameOf(content.issuer),
-      writeTime(content.thisUpdate ?? days(-1)),
-      writeTime(content.nextUpdate ?? days(29)),
+      writeTime(content.thisUpdate),
+      writeTime(content.nextUpdate),
       ...(entries.length > 0 ? [sequence(...entries)] : []),
       ...(content.extensions ? [write(0xa0, sequence(...content.extensions))] : []),
     ),
@@ -150,14 +153,19 @@ export const names = {
 
 export const serials = { root: 1, ca: 2, tcbSigning: 3, pck: 4 } as const
 
-/** A root, what it signs, and one platform with its attestation key. */
+/** A root, what it signs, and one platform with its attestation key. All of it is good for a month around `at`. */
 export class Hierarchy {
+  readonly at: Date
   readonly keys = {
     root: makeKey(),
     ca: makeKey(),
     pck: makeKey(),
     tcbSigning: makeKey(),
     attestation: makeKey(),
+  }
+
+  constructor(at: Date = now) {
+    this.at = at
   }
 
   get root(): IntelRoot {
@@ -178,6 +186,8 @@ export class Hierarchy {
         issuer: names[issuer],
         subject: names[role],
         key: this.keys[role],
+        notBefore: days(-30, this.at),
+        notAfter: days(365, this.at),
         extensions: isIssuer
           ? authority()
           : role === "pck"
@@ -194,7 +204,8 @@ export class Hierarchy {
   }
 
   crl(issuer: "root" | "ca", change: Partial<CrlContent> = {}): Uint8Array {
-    return makeCrl({ issuer: names[issuer], ...change }, this.keys[issuer])
+    const dates = { thisUpdate: days(-1, this.at), nextUpdate: days(29, this.at) }
+    return makeCrl({ issuer: names[issuer], ...dates, ...change }, this.keys[issuer])
   }
 
   signJson(member: string, content: object): Uint8Array {
@@ -204,9 +215,10 @@ export class Hierarchy {
   }
 
   collateral(change: { tcbInfo?: object; qeIdentity?: object } = {}): Required<TdxCollateral> {
+    const dates = datesOf(this.at)
     return {
-      tcbInfo: this.signJson("tcbInfo", { ...plainTcbInfo, ...change.tcbInfo }),
-      qeIdentity: this.signJson("enclaveIdentity", { ...plainQeIdentity, ...change.qeIdentity }),
+      tcbInfo: this.signJson("tcbInfo", { ...plainTcbInfo, ...dates, ...change.tcbInfo }),
+      qeIdentity: this.signJson("enclaveIdentity", { ...plainQeIdentity, ...dates, ...change.qeIdentity }),
       rootCrl: this.crl("root"),
       pckCrl: this.crl("ca"),
       tcbSigningChain: this.certificate("tcbSigning"),
@@ -338,7 +350,8 @@ export const moduleOf = (id: string, levels: readonly object[], change: object =
   ...change,
 })
 
-const dated = { issueDate: isoOf(days(-1)), nextUpdate: isoOf(days(29)), tcbEvaluationDataNumber: 18 }
+const datesOf = (at: Date) => ({ issueDate: isoOf(days(-1, at)), nextUpdate: isoOf(days(29, at)) })
+const dated = { ...datesOf(now), tcbEvaluationDataNumber: 18 }
 
 export const plainTcbInfo = {
   id: "TDX",
