@@ -21,14 +21,27 @@ export interface Shown {
 
 interface Known {
   readonly boot: Uint8Array
+  /** All parts that were ever shown, each as it was last. */
   readonly launch: Launch
-  readonly atMs: number
+  /** When the TPM's part was. */
+  readonly tpmAtMs: number
 }
 
 const BOOTS_REMEMBERED = 16
 
 /** `restarts` may be shifted by a secret of the TPM's (part 1, 36.7): it is a number modulo 2^32. */
 const wentBack = (before: number, now: number): boolean => (now - before) >>> 0 >= 2 ** 31
+
+/**
+ * A machine with both kinds may show one of them alone where its stage takes that: nothing binds a node's pieces together, and
+ * the bus can take one away. What isn't there contradicts nothing then; else one message less would be a node's last.
+ */
+const isApart = (before: Launch, now: Launch): boolean => {
+  const isTpmAlone = ({ report_id, tpm }: Launch) => report_id === undefined && tpm !== undefined
+  return (
+    (isTpmAlone(now) && before.report_id !== undefined) || (isTpmAlone(before) && now.report_id !== undefined)
+  )
+}
 
 export class LaunchBook {
   readonly #crypto: Crypto
@@ -47,16 +60,24 @@ export class LaunchBook {
   expect({ node, boot, launch }: Shown, askedMs: number): void {
     const known = this.#known.get(node)?.find((one) => this.#same(one.boot, boot))
     if (known === undefined) return
-    for (const part of ["report_id", "report_id_ma"] as const)
-      this.#expectSame(boot, part, known.launch[part], launch[part])
+    if (!isApart(known.launch, launch))
+      for (const part of ["report_id", "report_id_ma"] as const)
+        this.#expectSame(boot, part, known.launch[part], launch[part])
     this.#expectLater(known, launch, askedMs)
   }
 
   /** Holds for all that comes after it. What was expected only. */
   know({ node, boot, launch }: Shown, nowMs: number): void {
-    const others = (this.#known.get(node) ?? []).filter((one) => !this.#same(one.boot, boot))
+    const all = this.#known.get(node) ?? []
+    const before = all.find((one) => this.#same(one.boot, boot))
+    const others = all.filter((one) => one !== before)
+    const newest = {
+      boot,
+      launch: { ...before?.launch, ...launch },
+      tpmAtMs: launch.tpm === undefined ? (before?.tpmAtMs ?? nowMs) : nowMs,
+    }
     this.#known.delete(node)
-    this.#known.set(node, [{ boot, launch, atMs: nowMs }, ...others].slice(0, BOOTS_REMEMBERED))
+    this.#known.set(node, [newest, ...others].slice(0, BOOTS_REMEMBERED))
     const [oldest] = this.#known.keys()
     if (this.#known.size > limits.nodes && oldest !== undefined) this.#known.delete(oldest)
   }
@@ -72,15 +93,19 @@ export class LaunchBook {
     throw contradiction("CLONED", boot, part, before && toHex(before), now && toHex(now))
   }
 
-  #expectLater({ boot, launch: { tpm: before }, atMs }: Known, { tpm: now }: Launch, askedMs: number): void {
-    if (before === undefined && now === undefined) return
-    if (before === undefined || now === undefined || before.resets !== now.resets)
+  #expectLater(
+    { boot, launch: { tpm: before }, tpmAtMs }: Known,
+    { tpm: now }: Launch,
+    askedMs: number,
+  ): void {
+    if (before === undefined || now === undefined) return
+    if (before.resets !== now.resets)
       throw contradiction("CLONED", boot, "tpm.resets", describe(before), describe(now))
     const isBack = now.clock_ms < before.clock_ms
     if (!isBack && !wentBack(before.restarts, now.restarts)) return
     const field = isBack ? "tpm.clock_ms" : "tpm.restarts"
     // Evidence that the bus held back for long enough shows an earlier moment too, and nobody is to blame for that.
-    const code = askedMs >= atMs ? "ROLLED_BACK" : "STALE"
+    const code = askedMs >= tpmAtMs ? "ROLLED_BACK" : "STALE"
     throw contradiction(code, boot, field, describe(before), describe(now))
   }
 
@@ -89,8 +114,7 @@ export class LaunchBook {
   }
 }
 
-const describe = (run: TpmRun | undefined): string | undefined =>
-  run &&
+const describe = (run: TpmRun): string =>
   `${run.resets} resets, ${run.restarts} restarts, clock ${run.clock_ms}${run.safe ? "" : " (not safe)"}`
 
 /** With both values: whoever reads the record has to find out which of two machines is the node. */

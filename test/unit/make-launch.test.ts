@@ -37,8 +37,34 @@ describe("the launch of a machine", () => {
     expect(take({ ...snp, report_id: filled(32, 4) }, 100)).toBe("CLONED launch.report_id")
     expect(take({ ...snp, report_id_ma: filled(32, 4) }, 100)).toBe("CLONED launch.report_id_ma")
     expect(take({}, 100)).toBe("CLONED launch.report_id")
-    expect(take({ ...snp, tpm: run }, 100)).toBe("CLONED launch.tpm.resets")
     expect(take(snp, 100)).toBe("taken")
+  })
+
+  it("may lack a part that the bus took away where the stage takes the rest: that locks nobody out", () => {
+    const { take } = bookOf()
+    // A TPM's part that comes later, or not, is no sign of another machine.
+    for (const launch of [snp, { ...snp, tpm: run }, snp, { ...snp, tpm: run }])
+      expect(take(launch, 100)).toBe("taken")
+    // TPM alone, then all of it; on a machine without a report id (TDX) too.
+    for (const launch of [{ tpm: run }, { ...snp, tpm: run }, { tpm: run }])
+      expect(take(launch, 200)).toBe("taken")
+    for (const launch of [{}, { tpm: run }, {}, { tpm: run }])
+      expect(take(launch, 300, { node: "n2" })).toBe("taken")
+    expect(take({ tpm: run }, 300, { node: "n3" })).toBe("taken")
+    expect(take(snp, 300, { node: "n3" })).toBe("taken")
+  })
+
+  it("is remembered by all the parts that were ever shown", () => {
+    const { take } = bookOf()
+    take({ ...snp, tpm: run }, 0)
+    take(snp, 100)
+    expect(take({ ...snp, tpm: { ...run, resets: 5 } }, 200)).toBe("CLONED launch.tpm.resets")
+    // Asked for after the TPM's part came, though before what came without one.
+    expect(take({ ...snp, tpm: { ...run, clock_ms: 9_999n } }, 50)).toBe("ROLLED_BACK launch.tpm.clock_ms")
+    take({ tpm: run }, 200)
+    expect(take({ ...snp, report_id: filled(32, 4), tpm: run }, 300)).toBe("CLONED launch.report_id")
+    expect(take({ ...snp, report_id: filled(32, 4) }, 300)).toBe("CLONED launch.report_id")
+    expect(take({ ...snp, tpm: run }, 300)).toBe("taken")
   })
 
   it("says both values when it does", () => {
