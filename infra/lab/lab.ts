@@ -119,6 +119,10 @@ export interface LabVariation {
   readonly edges?: Workflow["edges"]
   /** Nodes whose loader isn't started with the others. */
   readonly heldBack?: ReadonlyArray<string>
+  /** Other demands, machines or edges than the example's. */
+  readonly adapt?: (workflow: Workflow) => Workflow
+  /** More settings of a service, or others, by its identity. */
+  readonly settings?: Readonly<Record<string, Readonly<Record<string, string>>>>
 }
 
 export interface LabOrder {
@@ -174,13 +178,13 @@ const createHardware = (names: RunNames, dataplane: string, variation: LabVariat
     dataplane,
     notAfter: new Date(Date.now() + 30 * 86_400_000),
   })
-  const { leaseSeconds = example.lease_seconds, edges = [], peers } = variation
-  const workflow: Workflow = {
+  const { leaseSeconds = example.lease_seconds, edges = [], peers, adapt = (same) => same } = variation
+  const workflow = adapt({
     ...example,
     lease_seconds: leaseSeconds,
     ...(peers && { peers }),
     edges: [...example.edges, ...edges],
-  }
+  })
   return { nodes, anchors, workflow, operator }
 }
 
@@ -287,7 +291,7 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
       nodeAttester(context, node),
       nodeLoader(context, node, tampered.has(node.id) ? altered : OBJECT),
     ]),
-  ]
+  ].map((one) => ({ ...one, env: { ...one.env, ...variation.settings?.[one.name] } }))
   // With another guest standing by, the end of one is what people want to see.
   const spare = new Set(variation.controlPlanes === 2 ? control.map(({ name }) => name) : [])
   processes.onUnexpectedEnd((process, how) =>

@@ -25,6 +25,7 @@ import {
   type StaleRules,
 } from "../evidence/collateral/index.ts"
 import { productNames, type SnpProduct } from "../evidence/snp/product.ts"
+import type { IntelRoot } from "../evidence/tdx/index.ts"
 import { fetchCollateral, readMirrorUrl } from "./collateral-mirror.ts"
 import { pathConfig } from "./config.ts"
 
@@ -32,6 +33,11 @@ export interface CollateralSettings {
   readonly folder?: string
   readonly wants: MirrorWants
   readonly stale: StaleRules
+  /**
+   * A lab's roots in Intel's place: what they have signed is kept too. Whether they may vouch for a machine is the workflow's
+   * to say. One piece of each kind is kept, so that a lab's may be in the way of Intel's: for labs only.
+   */
+  readonly emulated?: readonly IntelRoot[]
 }
 
 export const collateralVariables: ReadonlyArray<readonly [name: string, meaning: string]> = [
@@ -44,6 +50,10 @@ export const collateralVariables: ReadonlyArray<readonly [name: string, meaning:
     "Intel's platform families to ask for, 12 hex digits each, with commas (none)",
   ],
   ["VOUCHSAFE_COLLATERAL_HOURS", "for how many hours collateral counts that no source has confirmed (168)"],
+  [
+    "VOUCHSAFE_COLLATERAL_EMULATED",
+    "labs only: SHA-256 of the keys of emulated Intel roots whose collateral is kept too, 64 hex digits each, with commas (none)",
+  ],
 ]
 
 const optional = <T>(name: string, read: (text: string) => T): Config.Config<Option.Option<T>> =>
@@ -78,6 +88,16 @@ export const readProducts = (text: string) =>
   list(text, productNames.length, isProduct, "Milan, Genoa or Turin")
 export const readFmspcs = (text: string) => list(text.toLowerCase(), 64, isFmspc, "families of 12 hex digits")
 
+const isDigest = (text: string): text is string => /^[0-9a-f]{64}$/.test(text)
+
+/** Intel's own key can't be called emulated. */
+export const readEmulatedRoots = (text: string): readonly IntelRoot[] =>
+  list(text.toLowerCase(), 8, isDigest, "digests of keys, 64 hex digits each").map((key_digest) => {
+    if (genuineRoots.intel.some((one) => one.key_digest === key_digest))
+      throw new Error(`names ${key_digest}, which is Intel's own key`)
+    return { vendor: "intel", key_digest, emulated: true }
+  })
+
 const readHours = (text: string): number => {
   if (!/^\d{1,4}$/.test(text) || Number(text) === 0)
     throw new Error("must be a whole number of hours, 1 to 9999")
@@ -91,9 +111,10 @@ export const collateralConfig: Config.Config<CollateralSettings> = Config.all({
   products: optional("VOUCHSAFE_COLLATERAL_PRODUCTS", readProducts),
   fmspcs: optional("VOUCHSAFE_COLLATERAL_FMSPCS", readFmspcs),
   hours: optional("VOUCHSAFE_COLLATERAL_HOURS", readHours),
+  emulated: optional("VOUCHSAFE_COLLATERAL_EMULATED", readEmulatedRoots),
 }).pipe(
   Config.map(
-    ({ folder, amd, intel, products, fmspcs, hours }): CollateralSettings => ({
+    ({ folder, amd, intel, products, fmspcs, hours, emulated }): CollateralSettings => ({
       ...(Option.isSome(folder) && { folder: folder.value }),
       wants: {
         ...(Option.isSome(amd) && { amd: amd.value }),
@@ -103,6 +124,7 @@ export const collateralConfig: Config.Config<CollateralSettings> = Config.all({
         cas: ["platform", "processor"],
       },
       stale: Option.isSome(hours) ? { unconfirmedMs: hours.value * 3_600_000 } : plainStaleRules,
+      ...(Option.isSome(emulated) && { emulated: emulated.value }),
     }),
   ),
 )
@@ -115,7 +137,7 @@ export interface CollateralCache {
 
 export interface CacheOptions {
   readonly settings: CollateralSettings
-  /** AMD's and Intel's own when left out. */
+  /** AMD's and Intel's own when left out, and the emulated ones of the settings. */
   readonly roots?: CollateralRoots
   /** For mirrors; folder and bucket cost nothing and are looked at more often. */
   readonly schedule?: ScheduleRules
@@ -132,7 +154,11 @@ const stepSize = 8
  * closes. A source that fails is asked again, slower and slower; what it gave before stays in use.
  */
 export const makeCollateralCache = Effect.fn("makeCollateralCache")(function* (options: CacheOptions) {
-  const { settings, roots = genuineRoots, schedule = plainSchedule, nearby = nearbySchedule } = options
+  const { settings, schedule = plainSchedule, nearby = nearbySchedule } = options
+  const { emulated = [] } = settings
+  const { roots = { ...genuineRoots, intel: [...genuineRoots.intel, ...emulated] } } = options
+  if (emulated.length > 0)
+    yield* Effect.logWarning("keeps collateral of EMULATED Intel roots", { roots: emulated.length })
   const bus = yield* Bus
   let snapshot = emptySnapshot
 

@@ -1,9 +1,17 @@
 /** A service's collateral over time: sources come, go and lie, and what is looked up only ever gets newer. */
-import { Effect } from "effect"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { ConfigProvider, Effect } from "effect"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { Bus } from "../../services/common/bus/bus.ts"
 import { collateralItemsOf } from "../../services/evidence/collateral/index.ts"
-import { type CollateralSettings, makeCollateralCache } from "../../services/guest/collateral-cache.ts"
+import { intelRoots } from "../../services/evidence/tdx/index.ts"
+import {
+  type CollateralSettings,
+  collateralConfig,
+  makeCollateralCache,
+} from "../../services/guest/collateral-cache.ts"
 import { withBuses } from "../support/buses.ts"
 import { type Mirror, startMirror } from "../support/mirror.ts"
 import { startNats, type TestNats } from "../support/nats.ts"
@@ -103,4 +111,36 @@ describe("a service's collateral", () => {
       ),
     120_000,
   )
+
+  it("keeps what a lab's root has signed where the settings name that root, and not otherwise", () =>
+    withBuses(nats, [["verifier", "v1"]], (verifier) =>
+      Effect.gen(function* () {
+        const folder = mkdtempSync(join(tmpdir(), "vouchsafe-collateral-"))
+        yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(folder, { recursive: true })))
+        writeFileSync(join(folder, "root.der"), root)
+        writeFileSync(join(folder, "list.der"), listOf(1))
+        const heldBy = (emulated?: CollateralSettings["emulated"]) =>
+          makeCollateralCache({ settings: settings({ folder, ...(emulated && { emulated }) }) }).pipe(
+            Effect.map((cache) => [...cache.snapshot().held.keys()]),
+            Effect.provideService(Bus, verifier),
+          )
+        expect(yield* heldBy()).toEqual([])
+        expect(yield* heldBy([new Hierarchy().root])).toEqual([])
+        expect((yield* heldBy([lab.root])).sort()).toEqual(["intel-root", "intel-root-crl"])
+      }),
+    ))
+
+  const named = (text: string) =>
+    Effect.runPromise(
+      collateralConfig
+        .parse(ConfigProvider.fromEnv({ env: { VOUCHSAFE_COLLATERAL_EMULATED: text } }))
+        .pipe(Effect.map(({ emulated }) => emulated)),
+    )
+
+  it("may rest on emulated roots that are named by their keys, never on Intel's called emulated", async () => {
+    const { key_digest } = lab.root
+    expect(await named(key_digest)).toEqual([lab.root])
+    for (const wrong of [key_digest.slice(2), `${key_digest},`, `${intelRoots[0]?.key_digest}`])
+      await expect(named(wrong)).rejects.toThrow(/VOUCHSAFE_COLLATERAL_EMULATED/)
+  })
 })
