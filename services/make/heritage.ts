@@ -8,7 +8,7 @@ import type { Workflow as Document } from "../../schemas/workflow.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import type { WithdrawnOf } from "./node-book.ts"
 import type { VouchedResult } from "./result.ts"
-import { forbiddenNodes } from "./standing.ts"
+import { standing } from "./standing.ts"
 
 /** A result that was in force in a term before, and the document that it was appraised against. */
 export interface Inherited {
@@ -47,13 +47,21 @@ export const inherit = (
   ].slice(-INHERITED_MAX)
 }
 
+type Kept = Omit<Inherited, "ended"> & { ended: boolean }
+
 export class Heritage {
   readonly #crypto: Crypto
-  #inherited: ReadonlyArray<Inherited>
+  /** In the order of time. */
+  #inherited: ReadonlyArray<Kept> = []
+  /** The same ones: a verifier's word costs no more than the nodes that it names have results. */
+  #byNode: ReadonlyMap<string, ReadonlyArray<Kept>> = new Map()
+  /** Nodes that something of has ended. */
+  readonly #ended = new Set<string>()
+  #nextEndMs = Number.POSITIVE_INFINITY
 
   constructor(crypto: Crypto, inherited: ReadonlyArray<Inherited> = []) {
     this.#crypto = crypto
-    this.#inherited = inherited
+    this.#take(inherited.map((one) => ({ ...one })))
   }
 
   all(): ReadonlyArray<Inherited> {
@@ -66,9 +74,8 @@ export class Heritage {
    * @returns the nodes
    */
   judge(document: Document, wallMs: number): ReadonlyArray<string> {
-    return this.#end(
-      ({ claims, document: before }) => forbiddenNodes(document, [claims], wallMs, before).length > 0,
-    )
+    const mayStay = standing(document, wallMs)
+    return this.#end(this.#inherited, ({ claims, document: before }) => !mayStay(claims, before))
   }
 
   /**
@@ -77,33 +84,47 @@ export class Heritage {
    */
   withdraw(signer: Uint8Array, { node, result }: WithdrawnOf): ReadonlyArray<string> {
     const same = (a: Uint8Array, b: Uint8Array) => this.#crypto.equalConstantTime(a, b)
-    return this.#end(
-      (one) => one.claims.node === node && same(one.digest, result) && same(one.signer, signer),
-    )
+    return this.#end(this.#of(node), (one) => same(one.digest, result) && same(one.signer, signer))
   }
 
   /** All that any earlier reign has given for the node. */
   end(node: string): ReadonlyArray<string> {
-    return this.#end(({ claims }) => claims.node === node)
-  }
-
-  #end(which: (one: Inherited) => boolean): ReadonlyArray<string> {
-    const gone = new Set<string>()
-    this.#inherited = this.#inherited.map((one) => {
-      if (one.ended || !which(one)) return one
-      gone.add(one.claims.node)
-      return { ...one, ended: true }
-    })
-    return [...gone]
+    return this.#end(this.#of(node), () => true)
   }
 
   /** By node, the newest term of which nothing may stay. */
   ended(nowMs: number): ReadonlyMap<string, bigint> {
+    if (this.#nextEndMs <= nowMs) this.#take(this.#inherited.filter(({ untilMs }) => nowMs < untilMs))
     const terms = new Map<string, bigint>()
-    if (this.#inherited.length === 0) return terms
-    this.#inherited = this.#inherited.filter(({ untilMs }) => nowMs < untilMs)
-    for (const { ended, claims, term } of this.#inherited)
-      if (ended && term > (terms.get(claims.node) ?? 0n)) terms.set(claims.node, term)
+    for (const node of this.#ended)
+      for (const { ended, term } of this.#of(node))
+        if (ended && term > (terms.get(node) ?? 0n)) terms.set(node, term)
     return terms
+  }
+
+  #of(node: string): ReadonlyArray<Kept> {
+    return this.#byNode.get(node) ?? []
+  }
+
+  #take(all: ReadonlyArray<Kept>): void {
+    this.#inherited = all
+    this.#byNode = Map.groupBy(all, ({ claims }) => claims.node)
+    this.#ended.clear()
+    this.#nextEndMs = Number.POSITIVE_INFINITY
+    for (const { claims, ended, untilMs } of all) {
+      if (ended) this.#ended.add(claims.node)
+      this.#nextEndMs = Math.min(this.#nextEndMs, untilMs)
+    }
+  }
+
+  #end(some: ReadonlyArray<Kept>, which: (one: Kept) => boolean): ReadonlyArray<string> {
+    const gone = new Set<string>()
+    for (const one of some) {
+      if (one.ended || !which(one)) continue
+      one.ended = true
+      gone.add(one.claims.node)
+      this.#ended.add(one.claims.node)
+    }
+    return [...gone]
   }
 }

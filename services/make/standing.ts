@@ -49,11 +49,19 @@ export const standingStage = (document: Workflow, stage: Stage, nowMs: number): 
   })
 }
 
+const revokedOf = new WeakMap<Workflow, ReadonlySet<string>>()
+
 /**
  * The nodes that the document revokes: by their id, by the chip that they are pinned to, or because a value was revoked
- * without which their stage takes nobody. Nobody gets or keeps an edge to them.
+ * without which their stage takes nobody. Nobody gets or keeps an edge to them. Found once for each document.
  */
 export const revokedNodes = (document: Workflow): ReadonlySet<string> => {
+  const found = revokedOf.get(document) ?? findRevoked(document)
+  revokedOf.set(document, found)
+  return found
+}
+
+const findRevoked = (document: Workflow): ReadonlySet<string> => {
   const { revoked } = document
   const gone = new Set(revoked?.nodes)
   if (revoked === undefined) return gone
@@ -81,14 +89,42 @@ const takesNobody = (stage: Stage, revoked: ReadonlySet<string>): boolean => {
 const isSame = (kind: string, own: string | undefined, revoked: string): boolean =>
   own === revoked || (kind === "nitro" && own?.startsWith(`${revoked}-`) === true)
 
+type Identities = Readonly<Record<string, string | undefined>>
+
+/** By kind, the identities that are revoked: one look for each machine, however many there are. */
+const chipsOf = new WeakMap<Workflow, ReadonlyMap<string, ReadonlySet<string>>>()
+
+const revokedChips = (document: Workflow): ReadonlyMap<string, ReadonlySet<string>> => {
+  const known = chipsOf.get(document)
+  if (known !== undefined) return known
+  const byKind = new Map<string, Set<string>>()
+  for (const chip of document.revoked?.chips ?? [])
+    for (const [kind, id] of Object.entries(chip)) {
+      if (id === undefined) continue
+      const ids = byKind.get(kind) ?? new Set()
+      byKind.set(kind, ids.add(id))
+    }
+  chipsOf.set(document, byKind)
+  return byKind
+}
+
+/** All that a revoked identity of this kind may be called which means this machine: see `isSame`. */
+const namesOf = (kind: string, own: string): ReadonlyArray<string> => {
+  if (kind !== "nitro") return [own]
+  return [own, ...[...own.matchAll(/-/g)].map(({ index }) => own.slice(0, index))]
+}
+
+const isAmong = (revoked: ReadonlySet<string>, kind: string, own: string): boolean =>
+  namesOf(kind, own).some((name) => revoked.has(name))
+
 /** Whether any of these identities of one machine is revoked. */
-export const isRevokedChip = (
-  { revoked }: Workflow,
-  machine: Readonly<Record<string, string | undefined>>,
-): boolean =>
-  revoked?.chips?.some((chip) =>
-    Object.entries(chip).some(([kind, id]) => id !== undefined && isSame(kind, machine[kind], id)),
-  ) ?? false
+export const isRevokedChip = (document: Workflow, machine: Identities): boolean => {
+  const byKind = revokedChips(document)
+  return Object.entries(machine).some(([kind, own]) => {
+    const revoked = byKind.get(kind)
+    return own !== undefined && revoked !== undefined && isAmong(revoked, kind, own)
+  })
+}
 
 /** What a result in force says of a node. */
 export interface Vouched {
@@ -106,8 +142,7 @@ export interface Vouched {
  */
 const hasLost = (before: unknown, after: unknown, shown: ReadonlySet<string>, depth = 0): boolean => {
   if (Array.isArray(before)) {
-    const left = Array.isArray(after) ? new Set<unknown>(after) : undefined
-    return before.some((value) => shown.has(value) && left?.has(value) === false)
+    return before.some((value) => shown.has(value) && Array.isArray(after) && !after.includes(value))
   }
   if (typeof before !== "object" || before === null) return false
   if (after === undefined) return depth === 1 && valuesOf(before).some((value) => shown.has(value))
@@ -119,8 +154,40 @@ const hasLost = (before: unknown, after: unknown, shown: ReadonlySet<string>, de
 }
 
 /**
- * Of nodes that were vouched for under another document those that this one lets take part no longer, as far as their
- * results tell: gone, revoked, of another stage, on another machine, or by a value or data plane that it doesn't take.
+ * Whether a node that was vouched for under another document may still take part in this one, as far as its result tells: not
+ * when it is gone, revoked, of another stage, on another machine, or there by a value or data plane that isn't taken. What
+ * that needs of the document is found once, for all results.
+ * @param nowMs wall-clock time in ms since the epoch
+ * @returns given what was vouched for, and the document of then
+ */
+export const standing = (
+  document: Workflow,
+  nowMs: number,
+): ((vouched: Vouched, before?: Workflow) => boolean) => {
+  const nodes = new Map(document.nodes.map((node) => [node.id, node]))
+  const revoked = revokedNodes(document)
+  const revokedOnes = revokedValues(document)
+  const machines = [...revokedChips(document)]
+  const stages = new Map(
+    Object.entries(document.stages).map(([id, stage]) => [id, standingStage(document, stage, nowMs)]),
+  )
+  return ({ node: id, stage, chip, dataplane, values = [] }, before) => {
+    const node = nodes.get(id)
+    const taken = stages.get(stage)
+    if (node === undefined || taken === undefined || node.stage !== stage || revoked.has(id)) return false
+    const isIts = (ids: object): boolean =>
+      Object.entries(ids).some(([kind, value]) => isSame(kind, chipText(kind, chip), value))
+    if (node.chip === "pending" || (node.chip !== "any" && !isIts(node.chip))) return false
+    if (machines.some(([kind, ids]) => isAmong(ids, kind, chipText(kind, chip)))) return false
+    const shown = new Set(values.map((value) => Buffer.from(value).toString("hex")))
+    if ([...shown].some((value) => revokedOnes.has(value))) return false
+    if (hasLost(before?.stages[stage], taken, shown)) return false
+    return dataplane === undefined || taken.dataplane.includes(Buffer.from(dataplane).toString("hex"))
+  }
+}
+
+/**
+ * Of nodes that were vouched for under another document those that this one lets take part no longer; see `standing`.
  * @param nowMs wall-clock time in ms since the epoch
  * @param before the document that they were vouched for under
  * @returns ids
@@ -131,26 +198,8 @@ export const forbiddenNodes = (
   nowMs: number,
   before?: Workflow,
 ): ReadonlyArray<string> => {
-  const nodes = new Map(document.nodes.map((node) => [node.id, node]))
-  const revoked = revokedNodes(document)
-  const revokedOnes = revokedValues(document)
-  const stages = new Map(
-    Object.entries(document.stages).map(([id, stage]) => [id, standingStage(document, stage, nowMs)]),
-  )
-  const mayStay = ({ node: id, stage, chip, dataplane, values = [] }: Vouched): boolean => {
-    const node = nodes.get(id)
-    const taken = stages.get(stage)
-    if (node === undefined || taken === undefined || node.stage !== stage || revoked.has(id)) return false
-    const isIts = (ids: object): boolean =>
-      Object.entries(ids).some(([kind, value]) => isSame(kind, chipText(kind, chip), value))
-    if (node.chip === "pending" || (node.chip !== "any" && !isIts(node.chip))) return false
-    if (document.revoked?.chips?.some(isIts)) return false
-    const shown = new Set(values.map((value) => Buffer.from(value).toString("hex")))
-    if ([...shown].some((value) => revokedOnes.has(value))) return false
-    if (hasLost(before?.stages[stage], taken, shown)) return false
-    return dataplane === undefined || taken.dataplane.includes(Buffer.from(dataplane).toString("hex"))
-  }
-  return vouched.filter((one) => !mayStay(one)).map(({ node }) => node)
+  const mayStay = standing(document, nowMs)
+  return vouched.filter((one) => !mayStay(one, before)).map(({ node }) => node)
 }
 
 const chipText = (kind: string, chip: Uint8Array): string =>

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest"
 import type { Stage, Workflow } from "../../schemas/workflow.ts"
+import { crypto } from "../../services/common/crypto/index.ts"
 import { protocolWorkflow } from "../../services/guest/protocol-workflow.ts"
 import { compileNode, compileWorkflow } from "../../services/make/edges.ts"
+import { Heritage } from "../../services/make/heritage.ts"
 import { forbiddenNodes, revokedNodes, standingStage } from "../../services/make/standing.ts"
 import { parseWorkflow } from "../../services/make/workflow-document.ts"
 
@@ -154,6 +156,56 @@ describe("a node whose value the next document doesn't take, while its stage tak
     expect(forbidden({}, [NEW, host], before)).toBe(false)
     const { sev_snp: _, ...rest } = source
     expect(forbidden({ stages: { source: rest as typeof source, sink: either } }, [NEW])).toBe(true)
+  })
+})
+
+describe("a document that revokes many machines", () => {
+  it("has each of them looked at once, however many results are judged by it", () => {
+    let looks = 0
+    const counted = (chip: { sev_snp: string }) =>
+      new Proxy(chip, {
+        ownKeys: (target) => {
+          looks++
+          return Reflect.ownKeys(target)
+        },
+      })
+    const nodes = Array.from({ length: 1_024 }, (_, i) => ({
+      id: `n${i}`,
+      stage: "source",
+      chip: { sev_snp: i.toString(16).padStart(128, "0") },
+      wire: "10.1.0.1",
+    }))
+    const chips = Array.from({ length: 100 }, (_, i) =>
+      counted({ sev_snp: (i * 10).toString(16).padStart(128, "0") }),
+    )
+    const many = document({ nodes, revoked: { chips } })
+    const claims = nodes.map(({ id, chip }) => ({
+      node: id,
+      stage: "source",
+      chip: Uint8Array.from(Buffer.from(chip.sev_snp, "hex")),
+      values: [Uint8Array.from(Buffer.from(NEW, "hex"))],
+    }))
+    const heritage = new Heritage(
+      crypto,
+      [1n, 2n, 3n, 4n].flatMap((term) =>
+        claims.map((one) => ({
+          claims: one as never,
+          digest: new Uint8Array(32),
+          signer: new Uint8Array(32),
+          document: document(),
+          term,
+          untilMs: 1_000,
+          ended: false,
+        })),
+      ),
+    )
+    expect(heritage.judge(many, NOW)).toEqual(Array.from({ length: 100 }, (_, i) => `n${i * 10}`))
+    expect(looks).toBe(100)
+    expect(forbiddenNodes(many, claims, NOW)).toHaveLength(100)
+    expect(revokedNodes(many).size).toBe(100)
+    expect(looks).toBe(100)
+    expect(heritage.all().filter(({ ended }) => ended)).toHaveLength(400)
+    expect(heritage.ended(0).get("n10")).toBe(4n)
   })
 })
 

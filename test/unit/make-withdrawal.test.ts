@@ -338,6 +338,36 @@ describe("what an earlier reign has given", () => {
     expect(inherit(next, [], { document: DOCUMENT, term: 9n }, 1_000 + limits.leaseMsMax)).toEqual([])
   })
 
+  it("is looked through only for the nodes that a verifier names", () => {
+    const next = releaser.heritage(DOCUMENT, 1_000)
+    const [one] = next
+    if (one === undefined) throw new Error("nothing is inherited")
+    let looks = 0
+    const many = Array.from({ length: 4 * limits.nodes }, (_, i) => ({
+      ...one,
+      claims: {
+        ...one.claims,
+        get node() {
+          looks++
+          return `n${i % limits.nodes}`
+        },
+      },
+      digest: filled(32, i >> 10),
+    }))
+    const heritage = new Heritage(crypto, many)
+    const before = heritage.all()
+    looks = 0
+    for (let i = 0; i < 256; i++)
+      expect(heritage.withdraw(one.signer, { node: `n${i}`, result: filled(32, 9) })).toEqual([])
+    expect(heritage.withdraw(one.signer, { node: "nobody", result: filled(32, 0) })).toEqual([])
+    expect(looks).toBe(0)
+    // Nor is the list made anew.
+    expect(heritage.all()).toBe(before)
+    expect(heritage.withdraw(one.signer, { node: "n3", result: filled(32, 0) })).toEqual(["n3"])
+    expect(heritage.all()).toBe(before)
+    expect([...heritage.ended(1_000).keys()]).toEqual(["n3"])
+  })
+
   it("a node takes no word of ends for edges that aren't its own, or for this term", () => {
     const told = releasesIn(pull("beta", 100))[0]
     if (told === undefined) throw new Error("no release")
