@@ -47,6 +47,8 @@ export interface Outstanding extends Challenge {
   /** N, that the node said hello with. */
   readonly nonce: Uint8Array
   readonly controlDigest: Uint8Array
+  /** Whose term the offer was of. */
+  readonly releaser?: string
   /** Where the hello named an endorsement key. */
   readonly activation?: AskedActivation | undefined
 }
@@ -188,17 +190,28 @@ const revokedChecks = (document: Workflow, machine: Machine | undefined): Readon
   ]
 }
 
-/** What a check has found may be a list of several. The data plane's digest has a field of its own. */
-const shownValues = (stage: Stage, checks: ReadonlyArray<Check>): ReadonlyArray<Uint8Array> => {
+/** Of what the stage lists. The data plane's digest has a field of its own. */
+const shownValues = (stage: Stage, { shown }: Appraisal): ReadonlyArray<string> => {
   const listed = new Set(valuesOf(stage))
-  const shown = checks
-    .filter(({ name, result }) => result === "passed" && name !== "dataplane")
-    .flatMap(({ found }) => found.split(", "))
+  const values = shown
+    .filter(({ name }) => name !== "dataplane")
+    .flatMap(({ values }) => values)
     .filter((value) => listed.has(value))
-  return [...new Set(shown)]
-    .slice(0, limits.shownValues)
-    .map((value) => Uint8Array.from(Buffer.from(value, "hex")))
+  return [...new Set(values)]
 }
+
+/** A result that left values out would outlive their revocation: rather none. */
+const valuesChecks = (values: ReadonlyArray<string>): ReadonlyArray<Check> =>
+  values.length <= limits.shownValues
+    ? []
+    : [
+        {
+          name: "shown-values",
+          result: "failed",
+          found: `${values.length} values of the stage's lists`,
+          wanted: `at most ${limits.shownValues}: fewer images or registers`,
+        },
+      ]
 
 /**
  * @param now for certificate dates; also the record's time of issue
@@ -268,12 +281,14 @@ export const appraiseNode = (
     { reportData, extraData: tpmExtraData(reportData), dataplane: toHex(claims.dataplane) },
     now,
   )
+  const values = shownValues(stage, appraisal)
   const checks = [
     ...claimChecks(crypto, evidence, asked),
     chipCheck(machine),
     ...(asked.activation === undefined ? [] : [activation]),
     ...revokedChecks(asked.workflow.document, machine),
     ...appraisal.checks,
+    ...valuesChecks(values),
   ]
   const reason = checks.find(({ result }) => result === "failed")
   const chip = machine && chipBytesOf(machine)
@@ -323,7 +338,7 @@ export const appraiseNode = (
       dh_key: claims.dh_key,
       kem_key_digest: kemKeyDigest(crypto, claims.kem_key),
       dataplane: claims.dataplane,
-      values: shownValues(stage, checks),
+      values: values.map((value) => Uint8Array.from(Buffer.from(value, "hex"))),
       verifier: verifier.instance,
       control: verifier.control,
       verifier_nonce: asked.verifierNonce,

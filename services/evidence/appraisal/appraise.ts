@@ -28,12 +28,14 @@ export const appraise = (
   const machine = machineOf(pieces)
   const asked = { policy, claims, now }
   const collateral = collateralOf(machine)
+  const findings = [...machineRules, ...rulesOf(pieces, policy)].map(
+    ([name, judge]) =>
+      [name, machine === undefined ? notApplicable("no genuine evidence") : judge(machine, asked)] as const,
+  )
   const checks = [
     named("platform", judgePlatform(pieces, policy)),
     ...genuineChecks(pieces),
-    ...[...machineRules, ...rulesOf(pieces, policy)].map(([name, judge]) =>
-      named(name, machine === undefined ? notApplicable("no genuine evidence") : judge(machine, asked)),
-    ),
+    ...findings.map(([name, one]) => named(name, one)),
     ...collateral.map((use) => describeCollateral(use, now)),
   ]
   const reason = checks.find(({ result }) => result === "failed")
@@ -44,6 +46,9 @@ export const appraise = (
     assurance: machine && assuranceOf(machine),
     checks,
     ...(reason && { reason }),
+    shown: findings.flatMap(([name, { result, found, values = [found] }]) =>
+      result === "passed" ? [{ name, values }] : [],
+    ),
     collateral,
   }
 }

@@ -28,13 +28,21 @@ export interface Check {
   readonly wanted: string
 }
 
-export type Finding = Omit<Check, "name">
+export interface Finding extends Omit<Check, "name"> {
+  /** What was found, where it is several values that `found` can't hold in full. */
+  readonly values?: readonly string[]
+}
 
 /** What rules know beside the evidence. */
 export interface Asked {
   readonly policy: AppraisalPolicy
   readonly claims: AppraisalClaims
   readonly now: Date
+}
+
+export interface Shown {
+  readonly name: string
+  readonly values: readonly string[]
 }
 
 export interface Appraisal {
@@ -47,6 +55,8 @@ export interface Appraisal {
   readonly checks: readonly Check[]
   /** The first that failed. */
   readonly reason?: Check
+  /** What each check that has passed has found, in full: `found` of a check is cut to what events carry. */
+  readonly shown: readonly Shown[]
   /** The vendors' own words that the verdict rests on, by digest and dates. */
   readonly collateral: readonly CollateralUse[]
 }

@@ -123,10 +123,13 @@ const judgeImages = (evidence: VerifiedTpm, policy: Tpm): Finding => {
       .filter((one) => !others.has(one))
     const foreign = found.filter((one) => !images.includes(one))
     if (found.length === 0) return finding(false, "no image", wanted)
-    return finding(
-      foreign.length === 0,
-      foreign.length === 0 ? found.join(", ") : `not listed: ${foreign.join(", ")}`,
-      wanted,
-    )
+    return {
+      ...finding(
+        foreign.length === 0,
+        foreign.length === 0 ? found.join(", ") : `not listed: ${foreign.join(", ")}`,
+        wanted,
+      ),
+      values: found,
+    }
   })
 }
