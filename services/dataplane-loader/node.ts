@@ -28,6 +28,7 @@ import type { Drop, Plane } from "./dataplane/plane.ts"
 import { carryOut, heldEpochs, rememberedEpochs } from "./kernel-actions.ts"
 import { LeaderHints } from "./leader-hints.ts"
 import { openSignedRelease } from "./open-release.ts"
+import { Patience } from "./patience.ts"
 import { makePeerProofs, type PeerProofOptions } from "./peer-proofs.ts"
 import type { Rules } from "./rules.ts"
 import { type Attested, beginSession, endSession } from "./session.ts"
@@ -71,8 +72,6 @@ const SESSION_NS = 300_000n * MS
  * there is another verifier. A sixth of the lease leaves time for both ends of an edge to do so before their leases end.
  */
 const unansweredNs = (leaseNs: bigint): bigint => (leaseNs / 6n < 6_000n * MS ? leaseNs / 6n : 6_000n * MS)
-/** Then twice as long and four times: an answer that is late because the machine is slow is no good once the next is asked for. */
-const ASK_AGAIN_MS = 1_000
 const CLAIM_LOOK_MS = 20
 const REFUSED_MS_MAX = 30_000
 /** While it pauses, a node looks this often whether there is another workflow. */
@@ -107,8 +106,9 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   let rules: Rules | undefined
   let state: Stats["state"] = "denied"
   let failures = 0
-  /** Requests in a row without an answer in their time. */
-  let unanswered = 0
+  const patience = new Patience()
+  /** A release has been taken. */
+  const answered = Latch.makeUnsafe(false)
   /** The node has taken its leave. */
   let left = false
   const rekeys = new Map<string, number>()
@@ -196,6 +196,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     const lease = leaseNs(current.workflow)
     current.expectedNs = current.releasedNs + lease / 3n + unansweredNs(lease)
     state = "released"
+    answered.openUnsafe()
     const changed = summaryOf(actions)
     if (changed !== "") yield* Effect.logInfo(changed)
     yield* acknowledge(current)
@@ -312,6 +313,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (before !== undefined) endSession(before.attested.session)
     if (state !== "released") state = "accepted"
     failures = 0
+    patience.follows(attested.control.term)
     return life
   })
 
@@ -327,16 +329,21 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       proofs.due(nowMs()) ||
       now > current.expectedNs
     const present = due ? yield* begin(workflow, compiled) : current
-    yield* ask(present)
+    answered.closeUnsafe()
     const asked = bootNow()
-    const patienceMs = ASK_AGAIN_MS * 2 ** Math.min(unanswered, 2)
-    yield* sleepUnlessWoken(patienceMs)
+    yield* ask(present)
+    yield* woken.await.pipe(
+      Effect.raceFirst(answered.await),
+      Effect.timeoutOption(patience.waitMs(Number((present.expectedNs - asked) / MS))),
+    )
     if (hints.due(memory?.term, nowMs())) return
     woken.closeUnsafe()
-    unanswered = present.releasedNs >= asked ? 0 : unanswered + 1
+    const isAnswered = present.releasedNs >= asked
+    patience.waited(isAnswered)
     // Answered: rest until the lease is a third over, a little earlier or later than the others. Else ask again.
     const third = Number(leaseNs(workflow) / 3n / MS)
-    if (present.releasedNs >= asked) yield* rest(present, third * (0.9 + Math.random() * 0.2) - patienceMs)
+    const elapsed = Number(bootNow() - asked) / 1e6
+    if (isAnswered) yield* rest(present, third * (0.9 + Math.random() * 0.2) - elapsed)
   })
 
   const leaseNs = (workflow: VerifiedWorkflow) =>
