@@ -1,6 +1,5 @@
 /** What a simulated domain is made of before a run: anchors, workflows, machines. Made once in a process: keys cost. */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { existsSync, mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { signWorkflow, workflowText } from "../../infra/lab/domain.ts"
 import { emulatedRoot } from "../../infra/lab/hardware.ts"
@@ -12,6 +11,7 @@ import { native } from "../../services/common/crypto/index.ts"
 import { createEmulatedChip, type EmulatedChip, launchGuest } from "../../services/evidence/index.ts"
 import { at, signedBytes } from "../../services/evidence/snp/report.ts"
 import { defaultSuite } from "../../services/make/suites.ts"
+import { scratchDirectory } from "../support/scratch.ts"
 import { hardwareSignature } from "./adversary-crypto.ts"
 
 /** Guests write their public keys into files, thousands of times. */
@@ -90,8 +90,7 @@ export const createDomain = (name: string): Domain => {
   const chip = () => createEmulatedChip(root, { now: made })
   const controlChips = new Map(guests.map(({ control }) => [control as string, chip()]))
   const chips = new Map(nodes.map(({ id }) => [id as string, chip()]))
-  const directory = mkdtempSync(join(existsSync(MEMORY) ? MEMORY : tmpdir(), "vouchsafe-adversary-"))
-  process.on("exit", () => rmSync(directory, { recursive: true, force: true }))
+  const directory = scratchDirectory("adversary", existsSync(MEMORY) ? MEMORY : undefined)
   const snp = (image: Uint8Array) => ({
     measurements: [hex(image)],
     policy: { debug: false, migration_agent: false, vmpl_max: 0 },

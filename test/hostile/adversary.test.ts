@@ -2,10 +2,10 @@
  * A whole domain on a bus run by somebody hostile, some thousands of times: the services' own code on a simulated clock and
  * bus, see `adversary.ts`. `VOUCHSAFE_SEEDS=20000` for a long run, `VOUCHSAFE_SEED=17` for one again.
  */
-import { spawn } from "node:child_process"
 import { availableParallelism } from "node:os"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
+import { spawnMortal } from "../support/scratch.ts"
 
 const SEEDS = Number(process.env.VOUCHSAFE_SEEDS ?? 2_000)
 const FIRST = Number(process.env.VOUCHSAFE_SEED ?? 1)
@@ -38,12 +38,12 @@ const runs = (from: number, to: number): Promise<Told> =>
       path("adversary-hooks.ts"),
       path("adversary-run.ts"),
     ]
-    const child = spawn(process.execPath, [...flags, ...given], { stdio: ["ignore", "pipe", "pipe"] })
+    const child = spawnMortal(process.execPath, [...flags, ...given], { stdio: ["ignore", "pipe", "pipe"] })
     let [out, err] = ["", ""]
-    child.stdout.on("data", (chunk: Buffer) => {
+    child.stdout?.on("data", (chunk: Buffer) => {
       out += chunk.toString()
     })
-    child.stderr.on("data", (chunk: Buffer) => {
+    child.stderr?.on("data", (chunk: Buffer) => {
       err = (err + chunk.toString()).slice(-4_000)
     })
     child.on("error", reject)

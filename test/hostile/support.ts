@@ -2,9 +2,8 @@
  * A domain under attack: a real server, the control plane's real processes, emulated machines, and a wiretap that may
  * also say anything on the bus. Nodes are played by the services' own code, so that each of their steps can be bent.
  */
-import { type ChildProcess, spawn } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import type { ChildProcess } from "node:child_process"
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { Effect, Exit, Logger, Scope } from "effect"
 import type { Msg } from "nats"
@@ -34,6 +33,7 @@ import { type VerifiedWorkflow, verifyWorkflow } from "../../services/make/workf
 import { openBus } from "../support/buses.ts"
 import { startNats, type TestNats, type TestUser } from "../support/nats.ts"
 import { type Raw, rawUser } from "../support/raw.ts"
+import { scratchDirectory, spawnMortal } from "../support/scratch.ts"
 
 export { crypto }
 
@@ -285,7 +285,42 @@ const answersHellos = async ({ bus, run }: World, node: string): Promise<void> =
   )
 }
 
+type Undo = () => unknown
+
+/** All of what was made, the last first, whatever fails; again is safe. */
+const undoAll = async (made: Undo[]): Promise<void> => {
+  const failures: unknown[] = []
+  for (const undo of made.splice(0).reverse()) {
+    try {
+      await undo()
+    } catch (error) {
+      failures.push(error)
+    }
+  }
+  if (failures.length > 0) throw failures[0]
+}
+
+const endChild = async (child: ChildProcess): Promise<void> => {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const ended = new Promise((resolve) => child.once("exit", resolve))
+  child.kill("SIGTERM")
+  const late = setTimeout(() => child.kill("SIGKILL"), 3_000)
+  await ended
+  clearTimeout(late)
+}
+
+/** When it fails half-way, what was made is gone again. */
 export const startWorld = async (options: WorldOptions): Promise<World> => {
+  const made: Undo[] = []
+  try {
+    return await makeWorld(options, made)
+  } catch (error) {
+    await undoAll(made)
+    throw error
+  }
+}
+
+const makeWorld = async (options: WorldOptions, made: Undo[]): Promise<World> => {
   const root = emulatedRoot()
   const operator = crypto.ed25519.generate()
   const controlChip = chipOf(root)
@@ -305,13 +340,16 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
       { role: "attester", instance },
     ]),
   ])
-  const directory = mkdtempSync(join(tmpdir(), "vouchsafe-hostile-"))
+  made.push(() => nats.stop())
+  const directory = scratchDirectory("hostile")
+  made.push(() => rmSync(directory, { recursive: true, force: true }))
   const newDirectory = (name: string): string => {
     const path = join(directory, name)
     mkdirSync(path, { mode: 0o700 })
     return path
   }
   const wire = await addSuperuser(nats)
+  made.push(() => wire.close())
   const captured = await wire.listen(">")
 
   const anchorsPath = join(directory, "anchors.json")
@@ -332,7 +370,12 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
   const signed = signWorkflow(workflowText(document), operator)
   const workflow = verifyWorkflow(crypto, signed, trust, Date.now())
 
+  const children: Array<{ name: string; child: ChildProcess }> = []
+  made.push(async () => {
+    for (const { child } of children) await endChild(child)
+  })
   const scope = Scope.makeUnsafe()
+  made.push(() => Effect.runPromise(Scope.close(scope, Exit.void)))
   const run: World["run"] = (effect) =>
     Effect.runPromise(effect.pipe(Scope.provide(scope), Effect.provide(Logger.layer([]))))
   const url = (await options.between?.(nats.url)) ?? nats.url
@@ -348,7 +391,6 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
   const controlDirectory = newDirectory("cp")
   const stateFile = join(controlDirectory, "snp-guest.json")
   writeState(stateFile, encodeGuest(launchGuest(controlChip, { measurement: CONTROL_IMAGE })))
-  const children: Array<{ name: string; child: ChildProcess }> = []
   const recipes = new Map<string, () => void>()
   let log = ""
   const start = (
@@ -362,7 +404,7 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
     writeFileSync(seedPath, nats.seed(role, instance), { mode: 0o600 })
     const name = `${role}-${instance}`
     recipes.set(name, () => start(service, role, instance, env, runDirectory))
-    const child = spawn(process.execPath, [join(CHECKOUT, "services", service, "main.ts")], {
+    const child = spawnMortal(process.execPath, [join(CHECKOUT, "services", service, "main.ts")], {
       env: {
         PATH: process.env.PATH,
         VOUCHSAFE_NATS_URL: url,
@@ -430,21 +472,6 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
       .filter(({ subject, reply }) => subject === `${DEFAULT_PREFIX}.${at}` && reply !== OURS)
       .map(({ data }) => data)
 
-  const stop = async (): Promise<void> => {
-    await Effect.runPromise(Scope.close(scope, Exit.void))
-    for (const { child } of children) {
-      if (child.exitCode !== null || child.signalCode !== null) continue
-      const ended = new Promise((resolve) => child.once("exit", resolve))
-      child.kill("SIGTERM")
-      const late = setTimeout(() => child.kill("SIGKILL"), 3_000)
-      await ended
-      clearTimeout(late)
-    }
-    await wire.close()
-    await nats.stop()
-    rmSync(directory, { recursive: true, force: true })
-  }
-
   const world: World = {
     nats,
     root,
@@ -480,7 +507,7 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
     kill,
     again: (role, instance) => recipes.get(`${role}-${instance}`)?.(),
     allRun,
-    stop,
+    stop: () => undoAll(made),
   }
   try {
     const everybody = [...CONTROL, ...second].filter(({ role }) => role !== "operator" && role !== "auditor")
@@ -489,7 +516,6 @@ export const startWorld = async (options: WorldOptions): Promise<World> => {
     await answersHellos(world, ids[0] ?? "")
     return world
   } catch (error) {
-    await stop()
     throw new Error(`${(error as Error).message}\n${log}`, { cause: error })
   }
 }

@@ -1,12 +1,12 @@
 /** A real nats-server for one test file: its own free port, its own store, gone when it is stopped. */
-import { type ChildProcess, spawn } from "node:child_process"
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import type { ChildProcess } from "node:child_process"
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { Redacted } from "effect"
 import { type NatsUser, serverConfig } from "../../schemas/generate/permissions.ts"
 import { DEFAULT_PREFIX, type Role } from "../../schemas/subjects.ts"
 import { type BusConfig, identity, newUser } from "../../services/common/bus/bus.ts"
+import { scratchDirectory, spawnMortal } from "./scratch.ts"
 
 export interface TestUser {
   readonly role: Role
@@ -44,7 +44,7 @@ const launch = async (
   directory: string,
   configPath: string,
 ): Promise<{ child: ChildProcess; url: string }> => {
-  const child = spawn(BINARY, ["-c", configPath, "--ports_file_dir", directory], {
+  const child = spawnMortal(BINARY, ["-c", configPath, "--ports_file_dir", directory], {
     stdio: ["ignore", "ignore", "pipe"],
   })
   let log = ""
@@ -58,6 +58,9 @@ const launch = async (
   for (let i = 0; i < 500; i++) {
     if (broken !== undefined)
       throw new Error(`nats-server does not start: ${broken.message} (apt-get install nats-server)`)
+    // `setpriv`, which starts it, says 127 when there is no such program.
+    if (child.exitCode === 127)
+      throw new Error(`nats-server is missing (apt-get install nats-server):\n${log}`)
     if (child.exitCode !== null) throw new Error(`nats-server ended:\n${log}`)
     const file = readdirSync(directory).find((name) => name === `nats-server_${child.pid}.ports`)
     if (file !== undefined) {
@@ -82,7 +85,7 @@ export const startNats = async (
   users: ReadonlyArray<TestUser>,
   { prefix = DEFAULT_PREFIX, domain = "lab" }: { readonly prefix?: string; readonly domain?: string } = {},
 ): Promise<TestNats> => {
-  const directory = mkdtempSync(join(tmpdir(), "vouchsafe-nats-"))
+  const directory = scratchDirectory("nats")
   const seeds = new Map<string, Uint8Array>()
   const identities: NatsUser[] = users.map(({ role, instance }) => {
     const keys = newUser()
