@@ -17,6 +17,29 @@ describe("records are drafted in one place", () => {
     expect(records.encodeEdge(edge).subarray(16)).toEqual(new Uint8Array(32))
   })
 
+  it("and none is larger than it says", () => {
+    expect(() => records.record(8, (view) => view.setBigUint64(1, 1n))).toThrow(RangeError)
+    expect(() => records.record(8, (_, bytes) => bytes.set([1, 1], 7))).toThrow(RangeError)
+    expect(() => records.record(8, (view) => view.setUint8(8, 1))).toThrow(RangeError)
+    expect(records.record(512, () => {})).toEqual(new Uint8Array(512))
+  })
+
+  it("and of a key nothing is left in either place", () => {
+    const encoded = records.encodeSaIn(1, 0, secret)
+    expect(records.decodeSaIn(encoded)).toEqual({ edge: 1, lane: 0, ...secret })
+    expect(records.decodeSaOut(records.encodeSaOut(secret))).toEqual({ sequence: 0n, ...secret })
+    let draft: Uint8Array = new Uint8Array(0)
+    records.record(8, (view) => {
+      draft = new Uint8Array(view.buffer)
+    })
+    const reader = new Uint8Array(records.reading(new Uint8Array(8), 8, "it").buffer)
+    expect([draft.length, reader.length]).toEqual([512, 512])
+    for (const place of [draft, reader]) {
+      expect(place.includes(0xaa)).toBe(false)
+      expect(place.includes(0xbb)).toBe(false)
+    }
+  })
+
   it("each is its own", () => {
     const [first, second] = [records.indexKey(7), records.indexKey(8)]
     expect(first).toEqual(Uint8Array.of(7, 0, 0, 0))

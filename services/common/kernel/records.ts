@@ -83,31 +83,60 @@ const sized = (bytes: Uint8Array, size: number, what: string): Uint8Array => {
 
 /** Only tables that one looks at now and then are larger. */
 const DRAFT_SIZE = 512
-const draft = new Uint8Array(DRAFT_SIZE)
-const draftView = new DataView(draft.buffer)
+
+interface Place {
+  readonly view: DataView
+  readonly bytes: Uint8Array
+}
+
+/** One place for records of all sizes: whoever is given it for one size can't reach past that. */
+const newPlaces = (): ((size: number) => Place) => {
+  const memory = new ArrayBuffer(DRAFT_SIZE)
+  const places = new Map<number, Place>()
+  return (size) => {
+    const known = places.get(size)
+    if (known !== undefined) return known
+    const made = { view: new DataView(memory, 0, size), bytes: new Uint8Array(memory, 0, size) }
+    places.set(size, made)
+    return made
+  }
+}
+
+const draftOf = newPlaces()
+const readerOf = newPlaces()
 
 /**
  * A record of `size` bytes, zero but for what `write` sets. It is drafted in one place and copied: a view of small bytes of
  * their own costs far more. Nothing stays in the draft, which may be a key.
+ * @throws RangeError when `write` goes past the end
  */
 export const record = (size: number, write: (view: DataView, bytes: Uint8Array) => void): Uint8Array => {
+  const { view, bytes } = draftOf(size)
   try {
-    write(draftView, draft)
-    return draft.slice(0, size)
+    write(view, bytes)
+    return bytes.slice()
   } finally {
-    draft.fill(0, 0, size)
+    bytes.fill(0)
   }
 }
 
-const reader = new Uint8Array(DRAFT_SIZE)
-const readerView = new DataView(reader.buffer)
-
-/** A view of a record, until the next call. */
-export const reading = (bytes: Uint8Array, size: number, what: string): DataView => {
+const checkSize = (bytes: Uint8Array, size: number, what: string): void => {
   if (bytes.length !== size) throw invalid("decode", what, `has ${bytes.length} bytes, expected ${size}`)
+}
+
+/** A view of a record that is no secret, until the next call. */
+export const reading = (bytes: Uint8Array, size: number, what: string): DataView => {
+  checkSize(bytes, size, what)
   if (size > DRAFT_SIZE) return new DataView(bytes.buffer, bytes.byteOffset, size)
-  reader.set(bytes)
-  return readerView
+  const { view, bytes: copy } = readerOf(size)
+  copy.set(bytes)
+  return view
+}
+
+/** A view of a record that holds a key: of its own bytes, so that none is left elsewhere. */
+const readingSecret = (bytes: Uint8Array, size: number, what: string): DataView => {
+  checkSize(bytes, size, what)
+  return new DataView(bytes.buffer, bytes.byteOffset, size)
 }
 
 const IPV6_SIZE = 16
@@ -352,14 +381,14 @@ export const encodeSaIn = (edge: number, lane: number, secret: SaSecret): Uint8A
 
 /** Tests read SA records back to hold them against the C layout; the product never does. */
 export const decodeSaOut = (bytes: Uint8Array): SaSecret & { readonly sequence: bigint } => {
-  const v = reading(bytes, shapes.sa_out.valueSize, "outbound SA")
+  const v = readingSecret(bytes, shapes.sa_out.valueSize, "outbound SA")
   return { sequence: v.getBigUint64(0, true), ...secretOf(v, bytes) }
 }
 
 export const decodeSaIn = (
   bytes: Uint8Array,
 ): SaSecret & { readonly edge: number; readonly lane: number } => {
-  const v = reading(bytes, shapes.sa_in.valueSize, "inbound SA")
+  const v = readingSecret(bytes, shapes.sa_in.valueSize, "inbound SA")
   return { edge: v.getUint32(0, true), lane: v.getUint32(4, true), ...secretOf(v, bytes) }
 }
 
