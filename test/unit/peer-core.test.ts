@@ -1,7 +1,7 @@
 /** Edges whose ends appraise each other, in the node's core and at its edges: what is not proven gets no keys, and no time. */
 
 import { Effect } from "effect"
-import { describe, expect, it } from "vitest"
+import { describe, expect, it, vi } from "vitest"
 import type { Bus } from "../../services/common/bus/bus.ts"
 import type { EventDraft } from "../../services/common/bus/types.ts"
 import { AskedRenewals } from "../../services/dataplane-loader/asked-renewals.ts"
@@ -239,30 +239,46 @@ describe("a loader that can't prove a peer", () => {
     const proofs = makePeerProofs(bus, { crypto, node: "alpha" })
     const node = nodeWith(proofs.expect)
     const release = releaseOf(alpha, node.ask(bootNs(1_000)), 1n, [entry(), bulk])
-    const prepare = () => Effect.runPromise(proofs.prepare(verified, node, release))
+    /** At this time by the clock that attempts are paced by, which stands still meanwhile. */
+    const prepare = async (atMs: number): Promise<OpenedRelease> => {
+      const clock = vi.spyOn(performance, "now").mockReturnValue(BEGAN_MS + atMs)
+      try {
+        return await Effect.runPromise(proofs.prepare(verified, node, release))
+      } finally {
+        clock.mockRestore()
+      }
+    }
     return { events, asked: () => asked, node, release, prepare }
   }
+  const BEGAN_MS = 5_000
 
   it("takes the rest of the release, says why, and asks again at a bounded rate", async () => {
     const { events, asked, node, release, prepare } = loader(() => Effect.succeed(undefined))
-    const began = performance.now()
-    const taken = await prepare()
+    const taken = await prepare(0)
     expect(taken.payload.edges.map(({ instance }) => instance)).toEqual(["bulk:alpha:beta"])
     expect(refusal(() => node.accept(release, vouch))).toBe("NOT_VOUCHED peers")
     expect(refusal(() => node.accept(taken, vouch))).toBe("accepted")
-    for (let i = 0; i < 20; i++) await prepare()
-    // A second later at the soonest, whoever else wants the cores.
-    expect(asked()).toBeLessThanOrEqual(1 + Math.floor((performance.now() - began) / 1_000))
-    expect(events.slice(0, 1).map(({ type, data }) => [type, data.peer, data.code])).toEqual([
-      ["vouchsafe.peer.refused", "beta", "MISSING"],
-    ])
+    for (let i = 0; i < 20; i++) await prepare(0)
+    await prepare(1_049)
+    expect(asked()).toBe(1)
+    // The time that an attempt may take, and a pause that doubles: 250 ms, then 500.
+    await prepare(1_050)
+    await prepare(2_349)
+    expect(asked()).toBe(2)
+    await prepare(2_350)
+    expect(asked()).toBe(3)
+    expect(events.map(({ type, data }) => [type, data.peer, data.code])).toEqual(
+      Array.from({ length: 3 }, () => ["vouchsafe.peer.refused", "beta", "MISSING"]),
+    )
   })
   it("waits no longer than a moment for a bus that doesn't answer, and counts that too", async () => {
     const { asked, prepare } = loader(() => Effect.never)
     const began = performance.now()
-    expect((await prepare()).payload.edges.length).toBe(1)
+    expect((await prepare(0)).payload.edges.length).toBe(1)
     expect(performance.now() - began).toBeGreaterThan(700)
-    await prepare()
-    expect(asked()).toBeLessThanOrEqual(1 + Math.floor((performance.now() - began) / 1_000))
+    await prepare(1_049)
+    expect(asked()).toBe(1)
+    await prepare(1_050)
+    expect(asked()).toBe(2)
   })
 })
