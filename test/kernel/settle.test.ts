@@ -107,8 +107,11 @@ describe.each<HookKind>(["tcx", "clsact"])("%s", (kind) => {
     installSmall(plane)
   })
   afterEach(() => {
-    space.inside(() => plane.teardown())
-    space.remove()
+    try {
+      space.inside(() => plane.teardown())
+    } finally {
+      space.remove()
+    }
   })
 
   test("an upgrade is finished or taken back, also when that dies; keys stay, nothing is mixed", {
