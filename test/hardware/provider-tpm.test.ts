@@ -429,10 +429,13 @@ describe.runIf(haveSoftwareTpm)("attester --check", () => {
   it("fails where there is nothing, and doesn't make up for it", () => {
     const { status, stderr, stdout } = check({
       VOUCHSAFE_TSM_DIRECTORY: "/proc/nonexistent/report",
+      VOUCHSAFE_NSM_DEVICE: "/proc/nonexistent/nsm",
       VOUCHSAFE_TPM_DEVICE: "/proc/nonexistent/tpmrm0",
     })
     expect(status).toBe(1)
-    expect(stderr).toContain("/proc/nonexistent/report ENOENT; /proc/nonexistent/tpmrm0 ENOENT")
+    expect(stderr).toContain(
+      "/proc/nonexistent/report ENOENT; /proc/nonexistent/nsm ENOENT; /proc/nonexistent/tpmrm0 ENOENT",
+    )
     expect(stdout).not.toContain("platform")
   })
 
