@@ -73,6 +73,8 @@ export type Verdict = (
       readonly emulated: boolean
       /** Which machine it is, where the evidence is genuine and answers this very challenge: an operator may enrol it. */
       readonly chip?: Chip
+      /** The same machine as results name it. */
+      readonly machine?: Uint8Array
       readonly platform?: string
     }
 ) & {
@@ -313,6 +315,7 @@ export const appraiseNode = (
       stage: node.stage,
       emulated: appraisal.assurance === "emulated",
       ...(machine && isAnswer(checks) && { chip: chipOf(machine), platform: describeMachine(machine) }),
+      ...(chip && isAnswer(checks) && { machine: chip }),
       appraisal,
       consulted,
     }

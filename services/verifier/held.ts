@@ -33,6 +33,8 @@ export interface Held {
   readonly evidence: NodeEvidence
   readonly asked: Outstanding
   readonly stage: string
+  /** The machine that its last result names. */
+  readonly chip: Uint8Array
   /** Newest first. */
   readonly results: ReadonlyArray<SignedFor>
   /** When it is to be looked at again: by the monotonic clock, and at a time that its verdict names. */
@@ -80,6 +82,7 @@ export class HeldResults {
       evidence,
       asked,
       stage: verdict.result.stage,
+      chip: verdict.result.chip,
       results: [{ session: asked.session, digest, atMs: nowMs }, ...earlier].slice(0, RESULTS_MOST),
       reviewMs: nowMs + REVIEW_MS,
       changes: nextChange(workflow, verdict, at),
@@ -176,6 +179,19 @@ export const speaksOfNode = ({ checks }: Verdict): boolean => {
     checks.every(({ name, result }) => result !== "failed" || ![...bound, ...strippable].includes(name))
   )
 }
+
+/**
+ * Whether refused Evidence is of a machine whose word counts for the node: the one that it is pinned to, which `chip-id` has
+ * looked at; under `chip: any` only the one that a result in force names. Whoever has any one genuine machine could end a
+ * node otherwise.
+ */
+export const isItsMachine = (
+  { nodeId, workflow: { document } }: Outstanding,
+  { machine }: Verdict & { readonly accepted: false },
+  before: Held | undefined,
+): boolean =>
+  document.nodes.find(({ id }) => id === nodeId)?.chip !== "any" ||
+  (machine !== undefined && before !== undefined && Buffer.compare(machine, before.chip) === 0)
 
 /** Names the content of a snapshot: what was confirmed again, or given by another source, is no news. */
 export const contentOf = ({ held }: CollateralSnapshot): string =>

@@ -17,7 +17,7 @@ import type { Outstanding, Verdict } from "../guest/appraise-node.ts"
 import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
-import { contentOf, type Held, HeldResults, type NewlyHeld, speaksOfNode } from "./held.ts"
+import { contentOf, type Held, HeldResults, isItsMachine, type NewlyHeld, speaksOfNode } from "./held.ts"
 
 const LOOK_MS = 250
 const AGAIN_MS = 5_000
@@ -223,7 +223,7 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
      */
     refused: Effect.fnUntraced(function* (asked: Outstanding, verdict: Refusal) {
       const before = held.get(asked.nodeId)
-      if (speaksOfNode(verdict))
+      if (speaksOfNode(verdict) && isItsMachine(asked, verdict, before))
         yield* say(before === undefined ? tellOthers(asked, verdict) : yield* takeBack(before, verdict))
       else if (before !== undefined) before.reviewMs = Number.NEGATIVE_INFINITY
     }),
