@@ -115,6 +115,8 @@ export interface LabVariation {
   readonly leaseSeconds?: number
   readonly peers?: Workflow["peers"]
   readonly controlPlanes?: ControlPlanes
+  /** Somebody looks on, and may kill what another guest stands by for. */
+  readonly attended?: boolean
   /** In addition to the example's. */
   readonly edges?: Workflow["edges"]
   /** Nodes whose loader isn't started with the others. */
@@ -141,6 +143,10 @@ const createRunDirectory = (names: RunNames, cleanup: Cleanup): void => {
   mkdirSync(join(names.directory, "log"), { mode: 0o700 })
   mkdirSync(join(names.directory, "guests"), { mode: 0o700 })
 }
+
+/** With another guest standing by, the end of one is what people want to see; without anybody who kills, it is a crash. */
+export const mayBeKilled = ({ controlPlanes, attended }: LabVariation): boolean =>
+  controlPlanes === 2 && attended === true
 
 const controlGuests = ({ controlPlanes = 1 }: LabVariation) => CONTROL_PLANES.slice(0, controlPlanes)
 
@@ -292,8 +298,7 @@ export const startLab = async (order: LabOrder): Promise<Lab> => {
       nodeLoader(context, node, tampered.has(node.id) ? altered : OBJECT),
     ]),
   ].map((one) => ({ ...one, env: { ...one.env, ...variation.settings?.[one.name] } }))
-  // With another guest standing by, the end of one is what people want to see.
-  const spare = new Set(variation.controlPlanes === 2 ? control.map(({ name }) => name) : [])
+  const spare = mayBeKilled(variation) ? new Set(control.map(({ name }) => name)) : new Set<string>()
   processes.onUnexpectedEnd((process, how) =>
     spare.has(process.name) ? say(obituary(process, how)) : watch.fail(new Error(obituary(process, how))),
   )

@@ -115,6 +115,7 @@ const main = async (options: Options, machine: Machine, interruption: Interrupti
         underlay: options.underlay,
         peers: options.peers,
         controlPlanes: options.controlPlanes,
+        attended: !options.once,
       },
       onEvent: ({ identity, event }) => {
         const line = news(identity, event)

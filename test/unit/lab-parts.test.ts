@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest"
 import { payloadChecksum } from "../../infra/lab/checksum.ts"
 import { createCleanup } from "../../infra/lab/cleanup.ts"
 import { plain, sealedLooking } from "../../infra/lab/intruder.ts"
+import { mayBeKilled } from "../../infra/lab/lab.ts"
 import { nodePlace, runNames } from "../../infra/lab/names.ts"
 import { planNetwork } from "../../infra/lab/network.ts"
 import { parseOptions } from "../../infra/lab/options.ts"
@@ -11,6 +12,15 @@ import { createNews, describeEvent } from "../../infra/lab/progress.ts"
 import { ownerText, startTime } from "../../infra/lab/sweep.ts"
 import { formatIpv6 } from "../../schemas/address.ts"
 import type { Event } from "../../schemas/messages/event.ts"
+
+describe("a service of the control plane that ends", () => {
+  it("is no failure only where another stands by and somebody looks on", () => {
+    expect(mayBeKilled({ controlPlanes: 2, attended: true })).toBe(true)
+    expect(mayBeKilled({ controlPlanes: 2, attended: false })).toBe(false)
+    expect(mayBeKilled({ controlPlanes: 2 })).toBe(false)
+    expect(mayBeKilled({ controlPlanes: 1, attended: true })).toBe(false)
+  })
+})
 
 describe("parseOptions", () => {
   it("takes its options in any order", () => {
