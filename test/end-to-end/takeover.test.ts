@@ -1,7 +1,10 @@
 /** A lab with two control planes: the leading one is killed while ordinary programs move a file tree through the workflow. */
+import { statSync } from "node:fs"
+import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { moveData, untilReleased } from "../../infra/lab/job.ts"
-import { endTestLab, LAB_START_MS, sleep, startTestLab, type TestLab } from "./support.ts"
+import type { SeenEvent } from "../../infra/lab/watch.ts"
+import { endTestLab, LAB_START_MS, sleep, startTestLab, type TestLab, until } from "./support.ts"
 
 let lab: TestLab
 beforeAll(async () => {
@@ -22,6 +25,15 @@ const leader = (): { readonly identity: string; readonly term: bigint } => {
   if (last === undefined) throw new Error("nobody leads")
   return last
 }
+
+const CONTROL = ["attester-cp", "verifier-v1", "releaser-r1", "attester-cp2", "verifier-v2", "releaser-r2"]
+
+const isReady = (events: ReadonlyArray<SeenEvent>, name: string): boolean =>
+  events.some(({ identity, event }) => identity === name && event.type === "vouchsafe.service.ready")
+
+/** What the sink has, of data that is compressed. */
+const arrivedBytes = (): number =>
+  statSync(join(lab.names.directory, "arrived.gz"), { throwIfNoEntry: false })?.size ?? 0
 
 /** The term that every end of every edge tells of; undefined while they differ. */
 const inUse = (): bigint | undefined => {
@@ -46,13 +58,19 @@ describe("with two control planes", () => {
   it("the pipeline's data arrives while the leading key-releaser, and then all of a guest, is killed", {
     timeout: 150_000,
   }, async () => {
-    // Both releasers have appraised both verifiers.
-    await sleep(3_000)
+    await lab.watch.until(
+      () => "both guests of the control plane",
+      30_000,
+      ({ events }) => (CONTROL.every((name) => isReady(events, name)) ? true : undefined),
+    )
     const first = leader()
     const moving = moveData(lab, lab.machine.netcat)
-    await sleep(200)
+    // What fails before the data arrives is told where it is waited for.
+    moving.catch(() => undefined)
+    await until("data that arrives", 30_000, () => (arrivedBytes() > 0 ? true : undefined))
     await lab.kill(first.identity)
     const killedMs = performance.now()
+    const arrivedWhenKilled = arrivedBytes()
     const since = (): number => Math.round(performance.now() - killedMs)
     const [[moved, movedMs], [term, termMs]] = await Promise.all([
       moving.then((result) => [result, since()] as const),
@@ -60,8 +78,10 @@ describe("with two control planes", () => {
     ])
     expect(moved.sha256).toBe(moved.sha256_local)
     expect(moved.bytes).toBeGreaterThan(1 << 20)
+    // It was under way then.
+    expect(arrivedWhenKilled).toBeLessThan(moved.compressed)
     console.info(
-      `every edge told of the new term ${termMs} ms after the kill; the data had arrived after ${movedMs} ms`,
+      `every edge told of the new term ${termMs} ms after the kill; of ${moved.compressed} bytes ${arrivedWhenKilled} had arrived before it, all after ${movedMs} ms`,
     )
     const second = leader()
     expect(second.identity).not.toBe(first.identity)
