@@ -4,7 +4,7 @@
  * `adversary.test.ts` look deeper; this one is about the real client, the real processes and the real wire.
  */
 import { Effect } from "effect"
-import { afterEach, describe, expect, it } from "vitest"
+import { afterAll, afterEach, describe, expect, it } from "vitest"
 import { bootNow } from "../../services/common/kernel/clock.ts"
 import { compileRules } from "../../services/dataplane-loader/rules.ts"
 import { ModelPlane, sendsOnAll } from "./adversary-plane.ts"
@@ -17,6 +17,12 @@ import { crypto, pause, startWorld, until, type World } from "./support.ts"
 
 const IDS = ["n1", "n2", "n3"] as const
 const EDGES: Readonly<Record<string, number>> = { n1: 1, n2: 2, n3: 1 }
+const NODES = [
+  { id: "n1", stage: "source" },
+  { id: "n2", stage: "transform" },
+  { id: "n3", stage: "sink" },
+  { id: "n4", stage: "vault" },
+] as const
 const LEASE_S = 9
 const HOSTILE_MS = 4_000
 /** A machine that does much else at the same time is slow; on one that does not, it takes a third of a lease. */
@@ -59,20 +65,18 @@ const newStage = async (): Promise<Stage> => {
     })
     return proxy.url
   }
-  const world = await startWorld({
-    between,
-    leaseSeconds: LEASE_S,
-    nodes: [
-      { id: "n1", stage: "source" },
-      { id: "n2", stage: "transform" },
-      { id: "n3", stage: "sink" },
-      { id: "n4", stage: "vault" },
-    ],
-  })
-  if (proxy === undefined) throw new Error("nobody stands between")
-  const nodes = new Map<string, PlayedNode>()
-  for (const id of IDS) nodes.set(id, await playNode(world, id))
-  return { world, proxy, watch, nodes, planes, lives: new Map(), spies: [], adversary }
+  let world: World | undefined
+  try {
+    world = await startWorld({ between, leaseSeconds: LEASE_S, nodes: NODES })
+    if (proxy === undefined) throw new Error("nobody stands between")
+    const nodes = new Map<string, PlayedNode>()
+    for (const id of IDS) nodes.set(id, await playNode(world, id))
+    return { world, proxy, watch, nodes, planes, lives: new Map(), spies: [], adversary }
+  } catch (error) {
+    await world?.stop()
+    await proxy?.close()
+    throw error
+  }
 }
 
 /** A machine that starts anew has an empty kernel, and another boot id. */
@@ -189,8 +193,11 @@ const wholeAgain = (at: Stage, sinceNs: bigint): Promise<true> =>
 const endStage = async (): Promise<void> => {
   const ending = stage
   stage = undefined
-  await ending?.world.stop()
-  await ending?.proxy.close()
+  try {
+    await ending?.world.stop()
+  } finally {
+    await ending?.proxy.close()
+  }
 }
 
 let looking: ReturnType<typeof setInterval> | undefined
@@ -198,7 +205,8 @@ let looking: ReturnType<typeof setInterval> | undefined
 afterEach(async () => {
   clearInterval(looking)
   if (stage !== undefined && stage.watch.broken.size > 0) await endStage()
-})
+}, 60_000)
+afterAll(endStage, 60_000)
 
 describe("real services behind somebody hostile", () => {
   it.each(SEEDS)(
@@ -237,7 +245,6 @@ describe("real services behind somebody hostile", () => {
       )
       expect([...at.watch.broken]).toEqual([])
       expect([...adversary.deeds.values()].reduce((sum, one) => sum + one, 0)).toBeGreaterThan(20)
-      if (seed === SEEDS.at(-1)) await endStage()
     },
   )
 })
