@@ -4,7 +4,7 @@
  */
 import { Result, Schema } from "effect"
 import { parseDocument } from "yaml"
-import { canBeOne, demandsProblem } from "../../schemas/platforms.ts"
+import { canBeOne, demandsProblem, partsOf } from "../../schemas/platforms.ts"
 import { type SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { PORTS } from "./edges.ts"
@@ -139,6 +139,30 @@ const checkUnique = (field: string, values: ReadonlyArray<string>): void => {
   }
 }
 
+/**
+ * A verifier proves an endorsement key by a credential that the TPM opens for it; a peer, which has only the Evidence, can't
+ * ask, and would take keys for no edge.
+ */
+const checkProvable = (w: Workflow): void => {
+  for (const edge of w.edges) {
+    if ((edge.peers ?? w.peers) !== "evidence") continue
+    const isEnd = ({ id, stage }: Workflow["nodes"][number]): boolean =>
+      edge.pairs === undefined ? stage === edge.from || stage === edge.to : edge.pairs.flat().includes(id)
+    const pinned = w.nodes.find(
+      (node) =>
+        isEnd(node) &&
+        typeof node.chip !== "string" &&
+        node.chip.tpm_ek !== undefined &&
+        w.stages[node.stage]?.platforms.some((platform) => partsOf(platform).includes("tpm")),
+    )
+    if (pinned !== undefined)
+      throw inconsistent(
+        `nodes.${pinned.id}.chip.tpm_ek`,
+        `peers of edge "${edge.id}" can't prove an endorsement key (peers: evidence); pin the node by "tpm" alone, or let the edge take results`,
+      )
+  }
+}
+
 const checkConsistency = (w: Workflow): void => {
   checkUnique(
     "nodes.id",
@@ -189,6 +213,7 @@ const checkConsistency = (w: Workflow): void => {
       )
     }
   }
+  checkProvable(w)
   for (const [id, stage] of Object.entries(w.stages)) {
     const problem = demandsProblem(stage, w.roots)
     if (problem !== undefined) throw inconsistent(`stages.${id}.${problem.field}`, problem.message)

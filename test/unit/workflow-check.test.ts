@@ -81,4 +81,28 @@ describe("workflow check", () => {
     expect(failure).toMatch(/edges\.raw: n1 has workflow addresses of IPv4 only/)
     expect(lines).toBeUndefined()
   })
+
+  it("refuses by name an endorsement key that peers can't have proven to them", () => {
+    const [first, ...others] = example.nodes
+    const { source } = example.stages
+    if (first === undefined || source === undefined) throw new Error("no source")
+    const sev_snp = `0${"0".repeat(127)}`
+    const endorsed: Workflow = {
+      ...example,
+      roots: [...example.roots, { vendor: "tpm", use: "ek", key_digest: "08".repeat(32), emulated: false }],
+      stages: {
+        ...example.stages,
+        source: {
+          ...source,
+          platforms: ["sev-snp", "sev-snp+tpm"],
+          tpm: { bank: "sha256", pcrs: { 7: ["07".repeat(32)] } },
+        },
+      },
+      nodes: [{ ...first, chip: { sev_snp, tpm_ek: "08".repeat(32) } }, ...others],
+    }
+    expect(check(endorsed).failure).toBe("")
+    const { failure, lines } = check({ ...endorsed, peers: "evidence" })
+    expect(failure).toMatch(/nodes\.n1\.chip\.tpm_ek: peers of edge "raw" can't prove an endorsement key/)
+    expect(lines).toBeUndefined()
+  })
 })

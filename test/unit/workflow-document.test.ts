@@ -60,6 +60,44 @@ const refusal = (run: () => unknown): string => {
   return "accepted"
 }
 
+describe("an endorsement key that peers are to appraise themselves", () => {
+  const endorsed = (change: { readonly peers?: string; readonly edge?: object; readonly chip?: object }) =>
+    text((d) => {
+      stageOf(d, {
+        assurance: "tpm-only",
+        platforms: ["tpm"],
+        tpm: plainTpm,
+      })
+      Object.assign(d, {
+        roots: [...d.roots, { vendor: "tpm", use: "ek", key_digest: hex(32, "08"), emulated: false }, akRoot],
+        ...(change.peers && { peers: change.peers }),
+      })
+      Object.assign(d.nodes[0] ?? {}, { chip: change.chip ?? { tpm_ek: hex(32, "08") } })
+      Object.assign(d.edges[0] ?? {}, change.edge)
+    })
+  const name = "INCONSISTENT nodes.n1.chip.tpm_ek"
+
+  it("is refused by name: they can't ask for the proof, and would never have keys", () => {
+    expect(refusal(() => parseWorkflow(endorsed({ peers: "evidence" })))).toBe(name)
+    expect(refusal(() => parseWorkflow(endorsed({ edge: { peers: "evidence" } })))).toBe(name)
+    const both = { tpm_ek: hex(32, "08"), tpm: hex(32, "07") }
+    expect(refusal(() => parseWorkflow(endorsed({ peers: "evidence", chip: both })))).toBe(name)
+    const pairs = [["n1", "n2"]]
+    expect(refusal(() => parseWorkflow(endorsed({ edge: { peers: "evidence", pairs } })))).toBe(name)
+  })
+
+  it("is taken where a verifier proves it, or the node is at no such edge", () => {
+    expect(refusal(() => parseWorkflow(endorsed({})))).toBe("accepted")
+    expect(refusal(() => parseWorkflow(endorsed({ peers: "evidence", edge: { peers: "results" } })))).toBe(
+      "accepted",
+    )
+    const chip = { tpm: hex(32, "07") }
+    expect(refusal(() => parseWorkflow(endorsed({ peers: "evidence", chip })))).toBe("accepted")
+    const pairs = [["n3", "n2"]]
+    expect(refusal(() => parseWorkflow(endorsed({ edge: { peers: "evidence", pairs } })))).toBe("accepted")
+  })
+})
+
 describe("parseWorkflow", () => {
   it("takes a sound document as it is", () => {
     expect(parseWorkflow(text())).toEqual(document)
