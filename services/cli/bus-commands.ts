@@ -9,6 +9,7 @@ import { toHex } from "../common/hex.ts"
 import { workflowDigest } from "../make/transcript.ts"
 import { parseWorkflow, workflowSigningBytes } from "../make/workflow-document.ts"
 import { readDocument } from "./document-file.ts"
+import { warnOfEarlierEnd } from "./earlier-end.ts"
 import { readOperatorKey } from "./operator-key.ts"
 import type { Output } from "./output.ts"
 
@@ -31,7 +32,10 @@ export const applyWorkflow = async (out: Output, path: string, keyPath: string):
   const signature = crypto.ed25519.sign(workflowSigningBytes(document), key)
   const signed = { v: 1 as const, document, signatures: [{ key: key.publicKey, signature }] }
   const revision = await onBus((bus) =>
-    bus.ensureStreams.pipe(Effect.andThen(bus.workflows.put(parsed.domain, signed))),
+    bus.ensureStreams.pipe(
+      Effect.andThen(warnOfEarlierEnd(bus, parsed)),
+      Effect.andThen(bus.workflows.put(parsed.domain, signed)),
+    ),
   )
   const digest = toHex(workflowDigest(crypto, document))
   out.result({ workflow: parsed.workflow, version: parsed.version, digest, revision }, [

@@ -14,6 +14,7 @@ import { workflowDigest } from "../make/transcript.ts"
 import { parseWorkflow, verifyWorkflow, workflowSigningBytes } from "../make/workflow-document.ts"
 import { onBus } from "./bus-commands.ts"
 import { readDocument } from "./document-file.ts"
+import { warnOfEarlierEnd } from "./earlier-end.ts"
 import { domainOf, keyFilesOf, type LifecycleValues } from "./lifecycle-options.ts"
 import { readOperatorKey } from "./operator-key.ts"
 import type { Output } from "./output.ts"
@@ -81,6 +82,7 @@ export const revise = async (
     const { text, workflow, diff } = reviseText(await baseOf(keys, values), edit)
     if (workflow.domain !== domainOf(values)) throw new Error(`the document is of domain ${workflow.domain}`)
     for (const line of diff) process.stderr.write(`${line}\n`)
+    await onBus((bus) => warnOfEarlierEnd(bus, workflow))
     if (!values.yes && !(await agreed(`Sign ${workflow.workflow} version ${workflow.version}?`)))
       throw new Error("nothing was signed")
     const document = new TextEncoder().encode(text)

@@ -21,6 +21,11 @@ const DOUBT_MS = 1_000
 export interface KnownWorkflow {
   /** Undefined before the first, and when the end of the newest has come. */
   readonly current: () => VerifiedWorkflow | undefined
+  /**
+   * The latest end of all that were ever in force here, ms since 1970; undefined before the first. A releaser may have reigned
+   * until then, so that nodes may follow such a term, whatever end the newest has.
+   */
+  readonly latestEndMs: () => number | undefined
   /** Waits for the first. */
   readonly first: Effect.Effect<VerifiedWorkflow>
   /** Somebody may know another one: what is stored is asked for soon. */
@@ -43,6 +48,7 @@ export const knowWorkflow = Effect.fn("knowWorkflow")(function* (
   const bus = yield* Bus
   const first = yield* Deferred.make<VerifiedWorkflow>()
   let current: VerifiedWorkflow | undefined
+  let latestEndMs: number | undefined
   const oneByOne = yield* Semaphore.make(1)
   const doubted = yield* Latch.make(false)
 
@@ -57,6 +63,7 @@ export const knowWorkflow = Effect.fn("knowWorkflow")(function* (
       })
     }
     current = verified
+    latestEndMs = Math.max(latestEndMs ?? 0, Date.parse(verified.document.not_after))
     yield* bus.event({
       type: "vouchsafe.workflow.applied",
       data: {
@@ -96,6 +103,7 @@ export const knowWorkflow = Effect.fn("knowWorkflow")(function* (
   yield* Effect.forkScoped(looking)
   const known: KnownWorkflow = {
     current: () => (current !== undefined && isInForce(current.document, Date.now()) ? current : undefined),
+    latestEndMs: () => latestEndMs,
     first: Deferred.await(first),
     doubt: () => doubted.openUnsafe(),
   }

@@ -17,8 +17,8 @@ export interface ElectionOptions {
   readonly control: string
   /** The term of the reign, if there is one. */
   readonly term: () => bigint | undefined
-  /** When the document in force ends, ms since 1970; undefined before the first. */
-  readonly end: () => number | undefined
+  /** The latest end of all documents that were in force here, ms since 1970; undefined before the first. */
+  readonly latestEndMs: () => number | undefined
   readonly ownFailures: () => number
   /** Begins a reign; also in place of the present one. */
   readonly begin: Effect.Effect<void>
@@ -59,7 +59,7 @@ export const makeElection = (bus: Bus["Service"], options: ElectionOptions) => {
 
   const claimed = (term: bigint): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (!isCredible(term, Date.now(), options.end())) return Effect.void
+      if (!isCredible(term, Date.now(), options.latestEndMs())) return Effect.void
       return higher.claim(term, candidate.leads ? options.term() : undefined, nowMs())
         ? options.begin
         : Effect.void

@@ -154,10 +154,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     instance,
     control: options.control,
     term: () => reign?.core.term,
-    end: () => {
-      const workflow = known?.current()
-      return workflow && Date.parse(workflow.document.not_after)
-    },
+    latestEndMs: () => known?.latestEndMs(),
     ownFailures: verifiers.ownFailures,
     begin: Effect.suspend(() => {
       const workflow = known?.current()
@@ -414,8 +411,11 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
     "withdraw",
     {},
     (signed, { tokens }) => guarded("vouchsafe.withdrawal.refused", tokens.instance, onWithdrawal(signed)),
-    // A verifier says many at once, each about other results.
-    { perSenderMax: WITHDRAWALS_WAITING },
+    // A verifier says many at once, each about other results; what comes too fast it says again later.
+    {
+      perSenderMax: WITHDRAWALS_WAITING,
+      pace: { burst: 4 * WITHDRAWALS_WAITING, aSecond: 100, senders: limits.nodes },
+    },
   )
   yield* bus.event({
     type: "vouchsafe.service.ready",

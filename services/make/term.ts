@@ -13,9 +13,10 @@ const PER_MS = 4_096n
  */
 export const AHEAD_MAX = 366n * 86_400_000n * PER_MS
 /**
- * How far above the end of the document in force. No releaser reigns past that end by its own clock, however wrong the clock
- * is, so that no node can honestly have followed more; what is left is for documents before with a later end, and for terms
- * that rose one above the other. A bound by the own clock alone would be tighter, and would let whoever sets one control
+ * How far above the latest end of all documents that were in force here: a newer one that ends earlier leaves nodes where they
+ * are. No releaser reigns past its document's end by its own clock, however wrong the clock is, so that no node can honestly
+ * have followed more; what is left is for documents before that this process has not known, and for terms that rose one above
+ * the other. A bound by the own clock alone would be tighter, and would let whoever sets one control
  * plane's clock forward lock all nodes out when the clock is right again.
  */
 export const PAST_END_MAX = 86_400_000n * PER_MS
@@ -34,7 +35,7 @@ const byClock = (wallMs: number): bigint => BigInt(Math.max(1, Math.floor(wallMs
 
 /**
  * Whether a term that was heard of is one that the next may be put above.
- * @param endMs the end of the document in force, ms since 1970; absent where none is known
+ * @param endMs the latest end of all documents that were in force, ms since 1970; absent where none is known
  */
 export const isCredible = (heard: bigint, wallMs: number, endMs = Number.POSITIVE_INFINITY): boolean =>
   heard <= byClock(wallMs) + AHEAD_MAX &&

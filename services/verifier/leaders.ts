@@ -9,6 +9,8 @@ export interface Leader extends Beacon {
 const LEADERS = 8
 /** What Evidence did not confirm is left alone for so long, unless the releaser says something else. */
 const PENALTY_MS = 1_000
+/** A beacon is lost now and then. */
+const SILENT_MS = 3 * limits.beaconEveryMs
 
 export class Leaders {
   readonly #heard = new Map<string, Leader>()
@@ -27,6 +29,18 @@ export class Leaders {
 
   newest(releaser: string): Leader | undefined {
     return this.#heard.get(releaser)
+  }
+
+  /**
+   * The newest beacon of the first of these that leads: a term that is claimed by anybody else, however high, is not the one
+   * that a refusal is to reach. Where none of them is heard any more, another one has taken over.
+   */
+  beaconOf(releasers: ReadonlyArray<string | undefined>, nowMs: number): Uint8Array | undefined {
+    for (const releaser of releasers) {
+      const own = releaser === undefined ? undefined : this.#heard.get(releaser)
+      if (own !== undefined && nowMs - own.atMs <= SILENT_MS) return own.nonce
+    }
+    return this.inOrder(nowMs)[0]?.nonce
   }
 
   failed({ releaser, term }: Leader, nowMs: number): void {

@@ -7,7 +7,6 @@ import {
   type Hello,
   type NodeEvidence,
 } from "../../schemas/messages/attestation.ts"
-import type { Check } from "../../schemas/messages/common.ts"
 import { Bus } from "../common/bus/bus.ts"
 import { refusalAllowances } from "../common/bus/counters.ts"
 import type { BusError, Refused, Unread } from "../common/bus/types.ts"
@@ -25,12 +24,11 @@ import { attempt, refuse } from "../guest/refusals.ts"
 import { ChallengeBook } from "../make/challenge.ts"
 import { controlEvidenceDigest } from "../make/control-plane.ts"
 import { sign } from "../make/envelope.ts"
-import { MakeError } from "../make/errors.ts"
 import { labels } from "../make/labels.ts"
-import { LaunchBook } from "../make/launch.ts"
 import { resultDigest } from "../make/result.ts"
 import { askActivation } from "./ask-activation.ts"
 import { makeHelloBatch } from "./hello-batch.ts"
+import { Launches } from "./launches.ts"
 import { type Leader, Leaders } from "./leaders.ts"
 import { makePeerProofs } from "./peer-proofs.ts"
 import { makeRecords } from "./records.ts"
@@ -68,21 +66,6 @@ export interface VerifierOptions {
 
 const monotonicMs = () => performance.now()
 
-const refusedLaunch = (
-  { result, checks, ...rest }: Verdict & { readonly accepted: true },
-  { code, message }: MakeError,
-): Verdict => {
-  const reason: Check = {
-    name: "launch",
-    result: "failed",
-    found: message.slice(0, 256),
-    wanted: "what this boot has shown before, or later than that",
-  }
-  const { stage, assurance, platform } = result
-  const emulated = assurance === "emulated"
-  return { ...rest, accepted: false, code, reason, checks: [...checks, reason], stage, emulated, platform }
-}
-
 export const serveVerifier = Effect.fn("serveVerifier")(function* (options: VerifierOptions) {
   const { crypto, trust, instance, control, collateral } = options
   const bus = yield* Bus
@@ -101,8 +84,10 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     options.appraise ??
     ((evidence: NodeEvidence, asked: Outstanding, now: Date) =>
       Effect.sync(() => appraiseNode(verifier, evidence, asked, now)))
-  const launches = new LaunchBook(crypto)
+  const launches = new Launches(crypto)
   const leaders = new Leaders()
+  /** The releaser of the newest offer that was answered by what is good. */
+  let followed: string | undefined
   const withdrawals = yield* makeWithdrawals({
     crypto,
     key,
@@ -110,7 +95,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     instance,
     appraise,
     ...(options.snapshot && { snapshot: options.snapshot }),
-    beacon: () => leaders.inOrder(monotonicMs())[0]?.nonce,
+    beacon: ({ releaser }) => leaders.beaconOf([releaser, followed], monotonicMs()),
   })
   const known = yield* knowWorkflow(crypto, trust, {
     onChange: withdrawals.changed,
@@ -119,7 +104,12 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
   const keep = options.records === undefined ? undefined : yield* makeRecords(options.records)
   const told = new ToldTerm()
 
-  yield* bus.subscribe("beacon", {}, (beacon) => Effect.sync(() => leaders.heard(beacon, monotonicMs())))
+  yield* bus.subscribe("beacon", {}, (beacon, { tokens }) =>
+    // Another one's name is not for it to say.
+    Effect.sync(() => {
+      if (beacon.releaser === tokens.instance) leaders.heard(beacon, monotonicMs())
+    }),
+  )
 
   const ask = (leader: Leader, merkle_root: Uint8Array, leaves: number) =>
     bus
@@ -197,7 +187,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
         "node",
         "the workflow revokes it, its machine or all that its stage takes",
       )
-    told.hear(hello.term, Date.now(), Date.parse(workflow.document.not_after), monotonicMs())
+    told.hear(hello.term, Date.now(), known.latestEndMs(), monotonicMs())
     if (leaders.inOrder(monotonicMs()).length === 0)
       return yield* refuse("NO_BEACON", "releaser", "no key-releaser has been heard lately")
     const { endorsement } = hello
@@ -213,6 +203,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     outstanding.set(node, {
       ...challenge,
       workflow,
+      releaser,
       nonce: hello.nonce,
       controlDigest,
       activation: asks?.activation,
@@ -238,18 +229,6 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       challenge: sign(crypto, labels.signedChallenge, key, body),
     }
   })
-
-  /** Good Evidence of a machine that can't be the one that was seen before: the results of that one stay. */
-  const expectLaunch = (verdict: Verdict, askedMs: number): Verdict => {
-    if (!verdict.accepted) return verdict
-    try {
-      launches.expect(verdict.result, askedMs)
-      return verdict
-    } catch (error) {
-      if (!(error instanceof MakeError)) throw error
-      return refusedLaunch(verdict, error)
-    }
-  }
 
   /**
    * Cheap things first: the challenge must be live and this node's, and is used up whatever becomes of the answer; only then
@@ -286,7 +265,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       Effect.tapError(recorded("vouchsafe.attestation.refused", node)),
     )
     const at = new Date()
-    const verdict = expectLaunch(yield* appraise(evidence, asked, at), asked.issuedMs)
+    const verdict = launches.judge(yield* appraise(evidence, asked, at), asked.issuedMs, started)
     yield* report(node, verdict, Math.round(monotonicMs() - started))
     const given = { verdict, evidence, asked, at }
     if (!verdict.accepted) {
@@ -296,9 +275,9 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       yield* withdrawals.refused(asked, verdict)
       return yield* refuse(verdict.code, reason.name, `found ${reason.found}, wanted ${reason.wanted}`)
     }
+    followed = asked.releaser
     if (withdrawals.full(node, asked.workflow))
       return yield* refuse("TOO_OFTEN", "node", "has more results in force than could be taken back")
-    launches.know(verdict.result, started)
     const { domain, workflow, dh_key: dhKey } = verdict.result
     const packed = shown && proofs.pack(evidence)
     const body = encode(AttestationResult, {

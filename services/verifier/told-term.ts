@@ -16,10 +16,10 @@ export class ToldTerm {
 
   /**
    * @param wallMs ms since 1970
-   * @param endMs when the document in force ends; ms since 1970
+   * @param endMs the latest end of all documents that were in force here, ms since 1970
    * @param nowMs of a monotonic clock
    */
-  hear(term: bigint, wallMs: number, endMs: number, nowMs: number): void {
+  hear(term: bigint, wallMs: number, endMs: number | undefined, nowMs: number): void {
     if (!isCredible(term, wallMs, endMs)) return
     if (term <= this.#term && nowMs - this.#atMs <= TOLD_MS) return
     this.#term = term

@@ -38,8 +38,8 @@ export interface WithdrawalOptions {
   ) => Effect.Effect<Verdict, Refused>
   /** All the collateral there is: that it has changed is seen here. */
   readonly snapshot?: () => CollateralSnapshot
-  /** The newest beacon that was heard: results up to now are meant, whichever verifier signs them. */
-  readonly beacon?: () => Uint8Array | undefined
+  /** The newest beacon of who leads: results up to now are meant, whichever verifier signs them. */
+  readonly beacon?: (asked: Outstanding) => Uint8Array | undefined
 }
 
 interface TakenBack extends WithdrawnResult {
@@ -94,9 +94,12 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
     if (takenBack.size > limits.nodes && oldest !== undefined) takenBack.delete(oldest)
   }
 
-  const whyOf = (verdict: Refusal): Pick<WithdrawnResult, "code" | "field" | "beacon"> => {
+  const whyOf = (
+    asked: Outstanding,
+    verdict: Refusal,
+  ): Pick<WithdrawnResult, "code" | "field" | "beacon"> => {
     const { code, reason } = verdict
-    const beacon = isOwnLack(verdict) ? undefined : options.beacon?.()
+    const beacon = isOwnLack(verdict) ? undefined : options.beacon?.(asked)
     return {
       code: code.slice(0, 64),
       field: reason.name.slice(0, 128),
@@ -105,8 +108,9 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
   }
 
   /** A node that nothing was signed for here: another verifier may have. */
-  const tellOthers = ({ nodeId: node, session, workflow }: Outstanding, verdict: Refusal) => {
-    const why = whyOf(verdict)
+  const tellOthers = (asked: Outstanding, verdict: Refusal) => {
+    const { nodeId: node, session, workflow } = asked
+    const why = whyOf(asked, verdict)
     if (why.beacon === undefined) return []
     const untilMs = monotonicMs() + limits.beaconMs
     const said: TakenBack = { node, session, ...why, workflow: workflow.digest, untilMs }
@@ -120,10 +124,14 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
   }
 
   /** The results of a node go, and the record says for what. */
-  const takeBack = Effect.fnUntraced(function* ({ node, asked, stage, results }: Held, verdict: Refusal) {
+  const takeBack = Effect.fnUntraced(function* (
+    { node, asked, stage, results }: Held,
+    verdict: Refusal,
+    judged: Outstanding = asked,
+  ) {
     held.forget(node)
     const { reason } = verdict
-    const why = whyOf(verdict)
+    const why = whyOf(judged, verdict)
     const { code, field } = why
     const all = results.map(({ session, digest, atMs }) => ({
       node,
@@ -224,7 +232,9 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
     refused: Effect.fnUntraced(function* (asked: Outstanding, verdict: Refusal) {
       const before = held.get(asked.nodeId)
       if (speaksOfNode(verdict) && isItsMachine(asked, verdict, before))
-        yield* say(before === undefined ? tellOthers(asked, verdict) : yield* takeBack(before, verdict))
+        yield* say(
+          before === undefined ? tellOthers(asked, verdict) : yield* takeBack(before, verdict, asked),
+        )
       else if (before !== undefined) before.reviewMs = Number.NEGATIVE_INFINITY
     }),
 

@@ -91,7 +91,7 @@ describe("README", () => {
     expect(execFileSync("stat", ["-c", "%a", key], { encoding: "utf8" }).trim()).toBe("600")
     const again = cli(["keygen", key])
     expect(again.status).toBe(1)
-    expect(again.err).toContain("EEXIST")
+    expect(again.err).toContain("exists: a key file is never overwritten")
   })
 
   it("a bus made for six identities carries workflow, events and status", async () => {
@@ -116,6 +116,17 @@ describe("README", () => {
     const applied = cli([...apply, "--json"], asOperator())
     expect(applied.err).toBe("")
     expect(JSON.parse(applied.out)).toMatchObject({ workflow: "example", version: 1 })
+    // One that ends before what is stored: said, and applied.
+    const shorter = readFileSync(join(directory, "workflow.yaml"), "utf8")
+      .replace("version: 1", "version: 2")
+      .replace(/not_after: \d{4}-/, "not_after: 2026-")
+    writeFileSync(join(directory, "shorter.yaml"), shorter)
+    const next = cli(
+      apply.map((word) => word.replace("workflow.yaml", "shorter.yaml")),
+      asOperator(),
+    )
+    expect(next.err).toContain("warning: version 2 ends at 2026-")
+    expect(next.out).toContain("version 2 is signed and applied")
     expect(cli(["status"], asOperator()).out).toContain("No loader was heard")
     expect(cli(["events"], asOperator()).status).toBe(0)
   })

@@ -10,6 +10,7 @@ import { Bus } from "../../services/common/bus/bus.ts"
 import { loadTrust } from "../../services/common/config/anchors.ts"
 import { readReleaserKey } from "../../services/common/config/guest-keys.ts"
 import { serveReleaser } from "../../services/key-releaser/service.ts"
+import { nextTerm } from "../../services/make/term.ts"
 import { withBuses } from "../support/buses.ts"
 import { startNats, type TestNats } from "../support/nats.ts"
 import { anchorsOf, chipOf, crypto, workflowOf } from "./support.ts"
@@ -87,6 +88,84 @@ describe("a releaser's term", () => {
         }),
     )
   })
+})
+
+describe("a node that drove the term as far as the document in force lets it", () => {
+  it("locks no releaser out by a later document that ends earlier", async () => {
+    vi.restoreAllMocks()
+    const root = emulatedRoot()
+    const operator = crypto.ed25519.generate()
+    const anchorsPath = join(directory, "anchors-driven.json")
+    writeFileSync(anchorsPath, JSON.stringify(anchorsOf(operator, root, chipOf(root))), { mode: 0o600 })
+    const day = 86_400_000
+    const ending = (version: number, days: number): Workflow => ({
+      ...workflowOf(root, [{ id: "n1", stage: "source", chip: "any" }], 30),
+      version,
+      not_after: new Date(Date.now() + days * day).toISOString().replace(/\.\d+Z$/, "Z"),
+    })
+    const driven = nextTerm({
+      last: undefined,
+      heard: undefined,
+      wallMs: Date.now() + 100.5 * day,
+      random: 0,
+    })
+    await withBuses(
+      nats,
+      [
+        ["operator", "lab"],
+        ["releaser", "r1"],
+        ["verifier", "v1"],
+      ],
+      (operatorBus, releaserBus, verifierBus) =>
+        Effect.gen(function* () {
+          let term = 0n
+          yield* verifierBus.subscribe("beacon", {}, (beacon) =>
+            Effect.sync(() => {
+              term = beacon.term
+            }),
+          )
+          const paced = new Map<string, unknown>()
+          const watched = {
+            ...releaserBus,
+            subscribe: ((name, tokens, handler, options) => {
+              paced.set(name, options?.pace)
+              return releaserBus.subscribe(name, tokens, handler, options)
+            }) as typeof releaserBus.subscribe,
+          }
+          yield* operatorBus.ensureStreams
+          let versions = 100
+          const store = (days: number) =>
+            operatorBus.workflows.put("lab", signWorkflow(workflowText(ending(++versions, days)), operator))
+          yield* store(100)
+          const releaser = serveReleaser({
+            crypto,
+            trust: loadTrust(anchorsPath),
+            instance: "r1",
+            control: "cp",
+            runDirectory: directory,
+          })
+          yield* Effect.forkScoped(releaser.pipe(Effect.provideService(Bus, watched)))
+          const reigns = (above: bigint) =>
+            Effect.gen(function* () {
+              for (let waits = 0; waits < 2_000 && term <= above; waits++) yield* Effect.sleep("10 millis")
+              expect(term).toBeGreaterThan(above)
+            })
+          yield* reigns(0n)
+          yield* store(10)
+          yield* reigns(term)
+          // Nobody says a word of the driven term before the shorter document is in force.
+          const said = verifierBus.publish(
+            "presence",
+            { instance: "v1" },
+            { v: 1, role: "verifier", control: "cp", key: operator.publicKey, term: driven },
+          )
+          yield* said
+          yield* reigns(driven)
+          // Whoever has a place on the bus can say a withdrawal; none of what is signed may come without bound.
+          for (const name of ["pull", "ack", "leave", "withdraw"]) expect(paced.get(name), name).toBeDefined()
+        }),
+    )
+  }, 90_000)
 })
 
 describe("a releaser whose workflow's own end has come", () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { workflowText } from "../../infra/lab/domain.ts"
 import { emulatedRoot } from "../../infra/lab/hardware.ts"
+import { earlierEnd } from "../../services/cli/earlier-end.ts"
 import { reviseText } from "../../services/cli/revise.ts"
 import { chipFrom, revocation } from "../../services/cli/revoke.ts"
 import { diffLines } from "../../services/cli/text-diff.ts"
@@ -56,6 +57,18 @@ describe("the next version of a document", () => {
     expect(() => reviseText(text, revocation(values({ measurement: ["xyz"] })))).toThrow()
     expect(() => chipFrom("ffff", parseWorkflow(text))).toThrow("of which kind")
     expect(chipFrom("nitro:i-0a:b", parseWorkflow(text))).toEqual({ nitro: "i-0a:b" })
+  })
+})
+
+describe("a document that ends before the one that is stored", () => {
+  it("is warned of; one that ends with it or later is not", () => {
+    const before = parseWorkflow(text)
+    const ending = (not_after: string) => ({ ...before, version: 2, not_after })
+    expect(earlierEnd(before, ending(before.not_after))).toBeUndefined()
+    expect(earlierEnd(before, ending("2099-01-01T00:00:00Z"))).toBeUndefined()
+    expect(earlierEnd(before, ending("2026-01-01T00:00:00Z"))).toMatch(
+      /^warning: version 2 ends at 2026-01-01T00:00:00Z, version 1/,
+    )
   })
 })
 

@@ -41,6 +41,9 @@ const signed = (version: number, notAfterMs = Date.now() + 3_600_000, key = oper
   return { v: 1, document, signatures: [{ key: key.publicKey, signature }] }
 }
 
+/** Above what the other tests store. */
+const LATEST = 1_000
+
 beforeAll(async () => {
   nats = await startNats([
     { role: "operator", instance: "lab" },
@@ -105,6 +108,28 @@ describe("knowWorkflow", () => {
           expect((yield* known.first).document.version).toBe(10)
           expect(version(known)).toBe(10)
           expect(yield* within(8_000, () => known.current() === undefined)).toBe(true)
+        }),
+    ))
+
+  it("remembers the latest end of all that were in force", () =>
+    withBuses(
+      nats,
+      [
+        ["operator", "lab"],
+        ["loader", "n1"],
+      ],
+      (boss, bus) =>
+        Effect.gen(function* () {
+          const known = yield* knowWorkflow(crypto, trust).pipe(Effect.provideService(Bus, bus))
+          expect(known.latestEndMs()).toBeUndefined()
+          const [late, early] = [Date.now() + 30 * 86_400_000, Date.now() + 86_400_000]
+          // What nobody of the domain has signed has no end.
+          yield* boss.workflows.put("lab", signed(LATEST, late + 86_400_000, stranger))
+          yield* boss.workflows.put("lab", signed(LATEST, late))
+          expect(yield* within(8_000, () => version(known) === LATEST)).toBe(true)
+          yield* boss.workflows.put("lab", signed(LATEST + 1, early))
+          expect(yield* within(8_000, () => version(known) === LATEST + 1)).toBe(true)
+          expect(known.latestEndMs()).toBe(Date.parse(isoSeconds(late)))
         }),
     ))
 

@@ -112,6 +112,27 @@ describe("a verifier", () => {
     leaders.heard(beacon("r2", 6n), 3)
     expect(order(leaders, 4)).toEqual(["r2", "r1", "r9"])
   })
+  it("has a refusal name the beacon of whom nodes follow, not of the highest term that is claimed", () => {
+    const leaders = new Leaders()
+    const of = (releaser: string, term: bigint, byte: number) => ({
+      ...beacon(releaser, term),
+      nonce: filled(byte),
+    })
+    leaders.heard(of("r1", 5n, 1), 0)
+    leaders.heard(of("r9", 2n ** 62n, 9), 0)
+    expect(leaders.beaconOf(["r1", undefined], 100)).toEqual(filled(1))
+    leaders.heard(of("r1", 5n, 2), 1_000)
+    leaders.heard(of("r9", 2n ** 62n, 9), 1_000)
+    expect(leaders.beaconOf(["r1"], 1_100)).toEqual(filled(2))
+    expect(leaders.beaconOf([undefined, "r1"], 1_100)).toEqual(filled(2))
+    // It has gone, and another one is followed already; or nobody knows yet whom nodes will follow.
+    leaders.heard(of("r2", 6n, 3), 5_000)
+    expect(leaders.beaconOf(["r1", "r2"], 5_000)).toEqual(filled(3))
+    leaders.heard(of("r9", 2n ** 62n, 9), 5_000)
+    expect(leaders.beaconOf(["r1", undefined], 5_000)).toEqual(filled(9))
+    expect(new Leaders().beaconOf(["r1"], 0)).toBeUndefined()
+  })
+
   it("forgets whoever is silent, does not count who stands by, and remembers few", () => {
     const leaders = new Leaders()
     leaders.heard(beacon("r1", 5n), 0)

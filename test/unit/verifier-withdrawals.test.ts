@@ -68,6 +68,7 @@ interface Seen {
   busy: boolean
   broken: boolean
   beacon: Uint8Array | undefined
+  readonly beacons: Map<string, Uint8Array>
 }
 
 /** Withdrawals over a bus that writes down what is said. */
@@ -83,6 +84,7 @@ const during = (
     busy: false,
     broken: false,
     beacon: undefined,
+    beacons: new Map(),
   }
   const bus = {
     event: (draft: EventDraft) => Effect.sync(() => void seen.events.push(draft)),
@@ -108,7 +110,7 @@ const during = (
               : Effect.succeed(judge(evidence, asked, seen.collateral))
           }),
         snapshot: () => seen.snapshot,
-        beacon: () => seen.beacon,
+        beacon: ({ releaser }) => (releaser === undefined ? seen.beacon : seen.beacons.get(releaser)),
       })
       yield* Effect.promise(() => play(withdrawals, seen))
     }),
@@ -310,6 +312,26 @@ describe("Evidence that is refused", () => {
         const lacks = { ...verdict, code: "COLLATERAL_EXPIRED" }
         await Effect.runPromise(withdrawals.refused(askedFor(5), lacks))
         expect(seen.sent).toHaveLength(1)
+      }),
+    60_000,
+  )
+
+  it(
+    "names the beacon of the releaser whose offer the refused Evidence answers",
+    () =>
+      during(async (withdrawals, seen) => {
+        seen.beacons.set("r1", filled(32, 0xb1)).set("r2", filled(32, 0xb2))
+        const first = accepted(3, 0x11)
+        withdrawals.keep({ ...first, asked: { ...first.asked, releaser: "r1" } })
+        const asked = { ...askedFor(4), releaser: "r2" }
+        await Effect.runPromise(withdrawals.refused(asked, refused(judge(answer(asked, other), asked))))
+        expect(said(seen.sent[0]).results).toMatchObject([
+          { result: filled(32, 0x11), beacon: filled(32, 0xb2) },
+        ])
+        await Effect.runPromise(
+          withdrawals.refused({ ...asked, releaser: "r1" }, refused(judge(answer(asked, other), asked))),
+        )
+        expect(said(seen.sent[1]).results).toMatchObject([{ beacon: filled(32, 0xb1) }])
       }),
     60_000,
   )
