@@ -464,7 +464,14 @@ const makeWorld = async (options: WorldOptions, made: Undo[]): Promise<World> =>
   const recorded: World["recorded"] = async (after, wanted, ms) => {
     const look = async () =>
       (await events()).find((stored) => stored.sequence > after && fits(stored, wanted))
-    const found = await until(`an event ${JSON.stringify(wanted)}`, look, ms)
+    const found = await until(`an event ${JSON.stringify(wanted)}`, look, ms).catch((error: unknown) => {
+      const instead = history.filter(({ sequence }) => sequence > after).slice(-20)
+      const lines = instead.map(
+        ({ identity, event: { type, subject, data } }) =>
+          `${identity} ${type} ${subject ?? ""} ${data.code ?? ""} ${data.field ?? ""} ${data.message ?? ""}`,
+      )
+      throw new Error(`${String(error)}; recorded instead:\n${lines.join("\n")}`)
+    })
     return found.event
   }
   const sent = (at: string): ReadonlyArray<Uint8Array> =>
