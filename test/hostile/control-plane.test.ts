@@ -615,7 +615,8 @@ describe("a result that was changed on the way", () => {
     })
     await world.run(node.bus.publish("pull", { node: "n1" }, pull))
     await world.recorded(mark, { by: "releaser-r1", type: "vouchsafe.release.sent", subject: "n1" })
-    expect(world.sent("release.n1").length).toBe(1)
+    // Nobody acknowledges it: by the time that the event is there it may have been sent again.
+    expect(world.sent("release.n1").length).toBeGreaterThan(0)
     world.allRun()
   })
 })
