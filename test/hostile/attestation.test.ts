@@ -19,6 +19,7 @@ import {
   type PlayedNode,
   playNode,
   prepare,
+  refusedPull,
   signedPull,
   submit,
 } from "./nodes.ts"
@@ -71,16 +72,9 @@ afterAll(() => world?.stop())
 
 /** A refused node asks for keys all the same, on the strength of a result that it has made up. */
 const askAnyway = async (node: PlayedNode, session: Session): Promise<void> => {
-  const mark = await world.mark()
   const result = forgedResult(session.signing, session, genuine)
   const pull = signedPull(session.signing, { node: node.id, session: session.id, result })
-  await world.run(node.bus.publish("pull", { node: node.id }, pull))
-  await world.recorded(mark, {
-    by: "releaser-r1",
-    type: "vouchsafe.pull.refused",
-    subject: node.id,
-    code: /^(NOT_VOUCHED|NOT_AUTHENTIC)$/,
-  })
+  await refusedPull(world, node, pull, { code: /^(NOT_VOUCHED|NOT_AUTHENTIC)$/ })
 }
 
 interface Why {

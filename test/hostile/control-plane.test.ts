@@ -36,6 +36,7 @@ import {
   playNode,
   prepare,
   queueOf,
+  refusedPull,
   signedPull,
 } from "./nodes.ts"
 import {
@@ -563,16 +564,11 @@ describe("a result that was changed on the way", () => {
     await world.recorded(before, { ...byLoader, code: "NOT_AUTHENTIC", field })
 
     if (changed === undefined) throw new Error("no result came")
-    const mark = await world.mark()
     const pull = signedPull(session.signing, { node: "n1", session: session.id, result: changed })
-    await world.run(node.bus.publish("pull", { node: "n1" }, pull))
-    await world.recorded(mark, {
-      by: "releaser-r1",
-      type: "vouchsafe.pull.refused",
-      subject: "n1",
-      // A key that isn't the known verifier's is not even asked about twice in a second.
-      ...(field === "key" ? { code: /^(NOT_AUTHENTIC|NOT_VOUCHED)$/ } : { code: "NOT_AUTHENTIC", field }),
-    })
+    // A key that isn't the known verifier's is not even asked about twice in a second.
+    const refusal =
+      field === "key" ? { code: /^(NOT_AUTHENTIC|NOT_VOUCHED)$/ } : { code: "NOT_AUTHENTIC", field }
+    await refusedPull(world, node, pull, refusal)
     expect(world.sent("release.n1")).toEqual([])
   })
 
@@ -583,17 +579,9 @@ describe("a result that was changed on the way", () => {
     const evidence = (): EvidenceReply => ({ v: 1, kind: "result", result: earlier })
     const found = await attestSession(world, node, session, bent(node.bus, { reply: { evidence } }))
     expect(found).toMatchObject({ code: "MISDIRECTED", field: "result" })
-    const mark = await world.mark()
     await world.recorded(before, { ...byLoader, code: "MISDIRECTED", field: "result" })
     const pull = signedPull(session.signing, { node: "n1", session: session.id, result: earlier })
-    await world.run(node.bus.publish("pull", { node: "n1" }, pull))
-    await world.recorded(mark, {
-      by: "releaser-r1",
-      type: "vouchsafe.pull.refused",
-      subject: "n1",
-      code: "NOT_VOUCHED",
-      field: "pull.key",
-    })
+    await refusedPull(world, node, pull, { code: "NOT_VOUCHED", field: "pull.key" })
     expect(world.sent("release.n1")).toEqual([])
   })
 

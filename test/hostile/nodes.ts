@@ -189,6 +189,29 @@ export const attested = async (world: World, node: PlayedNode): Promise<Attested
   return found
 }
 
+/**
+ * Asks for keys and waits for the event of its refusal; asks again, as nodes do, when nothing came of it: a releaser whose
+ * machine stood still for a second leads no more, for a moment, and then answers nobody.
+ */
+export const refusedPull = async (
+  world: World,
+  { bus, id }: PlayedNode,
+  pull: Signed,
+  wanted: Omit<Parameters<World["recorded"]>[1], "by" | "type" | "subject">,
+): Promise<void> => {
+  const mark = await world.mark()
+  const event = { by: "releaser-r1", type: "vouchsafe.pull.refused", subject: id, ...wanted }
+  for (let left = 2; ; left--) {
+    await world.run(bus.publish("pull", { node: id }, pull))
+    try {
+      await world.recorded(mark, event, 6_000)
+      return
+    } catch (error) {
+      if (left === 0) throw error
+    }
+  }
+}
+
 /** A standing request's nonce with this counter. */
 export const pullNonce = (counter: number): Uint8Array => {
   const nonce = crypto.randomBytes(32)
