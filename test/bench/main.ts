@@ -25,8 +25,10 @@ const usage = `npm run bench -- NAME [--json] [OPTIONS]
   peer-evidence [--peers N]            what it costs a node to appraise a peer's raw Evidence itself
   init [--nodes N] [--topology mesh|chain|tree|random-8]
                                        from nothing to every edge's keys confirmed at both ends
+       [--steady SECONDS | --renewals N]
+                                       and then what nodes that only renew cost the control plane and the bus
 
-  Root is needed for all but verify and peer-evidence. --plot FILE: where aead and path put their picture.
+  Root is needed for all but verify and peer-evidence. --plot FILE: where aead, path and init (over N) put their picture.
 `
 
 let ending = false
