@@ -74,8 +74,10 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
   const launches = new LaunchBook(crypto)
   const caches = new EvidenceCaches()
   /** Until when, ns of the boot clock, by result and key. */
-  const proven = new Recent<bigint>(limits.peerProofs)
-  const failures = new Recent<Failure>(limits.peerProofs)
+  let proven = new Recent<bigint>(limits.peerProofs)
+  let failures = new Recent<Failure>(limits.peerProofs)
+  /** Digest of the document that these were appraised by. */
+  let by: Uint8Array | undefined
   /** Hashed leaves by control digest: one control plane's Evidence stands for many peers. */
   const controls = new Recent<ReadonlyArray<Uint8Array>>(CONTROLS_REMEMBERED)
   const renewals = new AskedRenewals()
@@ -183,6 +185,12 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
       { edges, held }: { readonly edges: NodeState["edges"]; readonly held: ReadonlyArray<HeldEpoch> },
       release: OpenedRelease,
     ) {
+      if (by === undefined || !crypto.equalConstantTime(by, workflow.digest)) {
+        // Another document demands something else: a release under it may name a result of before.
+        by = workflow.digest
+        proven = new Recent(limits.peerProofs)
+        failures = new Recent(limits.peerProofs)
+      }
       if (!demandsAny(edges)) return release
       const wanted = yield* attempt(() => peersToProve(edges, held, release))
       if (wanted.length === 0) return withoutUnproven(edges, held, release, new Set())

@@ -29,7 +29,7 @@ interface Known {
 
 const BOOTS_REMEMBERED = 16
 
-/** `restarts` may be shifted by a secret of the TPM's (part 1, 36.7): it is a number modulo 2^32. */
+/** `restarts` may be shifted by a secret of the TPM's: it is a number modulo 2^32. */
 const wentBack = (before: number, now: number): boolean => (now - before) >>> 0 >= 2 ** 31
 
 /**

@@ -240,10 +240,10 @@ describe("a loader that can't prove a peer", () => {
     const node = nodeWith(proofs.expect)
     const release = releaseOf(alpha, node.ask(bootNs(1_000)), 1n, [entry(), bulk])
     /** At this time by the clock that attempts are paced by, which stands still meanwhile. */
-    const prepare = async (atMs: number): Promise<OpenedRelease> => {
+    const prepare = async (atMs: number, by = verified): Promise<OpenedRelease> => {
       const clock = vi.spyOn(performance, "now").mockReturnValue(BEGAN_MS + atMs)
       try {
-        return await Effect.runPromise(proofs.prepare(verified, node, release))
+        return await Effect.runPromise(proofs.prepare(by, node, release))
       } finally {
         clock.mockRestore()
       }
@@ -270,6 +270,14 @@ describe("a loader that can't prove a peer", () => {
     expect(events.map(({ type, data }) => [type, data.peer, data.code])).toEqual(
       Array.from({ length: 3 }, () => ["vouchsafe.peer.refused", "beta", "MISSING"]),
     )
+  })
+  it("remembers nothing of what another document said of its peers", async () => {
+    const { asked, prepare } = loader(() => Effect.succeed(undefined))
+    await prepare(0)
+    await prepare(0)
+    expect(asked()).toBe(1)
+    await prepare(0, { ...verified, digest: filled(32, 0xd0) })
+    expect(asked()).toBe(2)
   })
   it("waits no longer than a moment for a bus that doesn't answer, and counts that too", async () => {
     const { asked, prepare } = loader(() => Effect.never)
