@@ -250,7 +250,13 @@ export const messages = {
     merkle_root: bytes(32, 12),
     leaves: 3,
   }),
-  "attest-node": message(attestation.AttestNode, { v: 1, kind: "attest-node", offer }),
+  "attest-node": message(attestation.AttestNode, {
+    v: 1,
+    kind: "attest-node",
+    session: bytes(16, 18),
+    control: bytes(32, 10),
+    challenge: bytes(32, 11),
+  }),
   "control-evidence": message(attestation.ControlEvidence, controlEvidence),
   "node-evidence": message(attestation.NodeEvidence, nodeEvidence),
   "attestation-result": message(attestation.AttestationResult, {

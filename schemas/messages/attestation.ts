@@ -121,11 +121,18 @@ export type Offer = typeof Offer.Type
 export const HelloReply = Schema.Union([Offer, Refusal])
 export type HelloReply = typeof HelloReply.Type
 
-/** Asks a node's attester to answer an offer; it checks the offer itself before it signs anything. */
+/**
+ * Asks a node's attester for Evidence of what its loader has left for it in the guest. Nothing of the request enters the
+ * report: all of it must be what lies there.
+ */
 export const AttestNode = Schema.Struct({
   v: Version,
   kind: Schema.Literal("attest-node"),
-  offer: Offer,
+  session: Session,
+  /** The control digest. */
+  control: Digest,
+  /** V. */
+  challenge: Digest,
 })
 export type AttestNode = typeof AttestNode.Type
 

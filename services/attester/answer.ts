@@ -1,6 +1,6 @@
 /**
- * Evidence, made from what this guest holds and has checked itself. From the bus come only nonces, and a challenge of a
- * control plane that has been verified here: otherwise anyone on the bus could have a foreign key attested.
+ * Evidence, made from what this guest holds and has checked itself: a node's loader has believed control plane and
+ * challenge before it leaves them here. From the bus come only nonces: otherwise anyone on it could have a foreign key attested.
  */
 import type {
   AttestControl,
@@ -9,12 +9,18 @@ import type {
   NodeEvidence,
 } from "../../schemas/messages/attestation.ts"
 import type { Trust } from "../common/config/anchors.ts"
-import { readNodeKeys, readReleaserKey, readVerifierKey } from "../common/config/guest-keys.ts"
+import {
+  type AcceptedNode,
+  readAcceptedNode,
+  readReleaserKey,
+  readVerifierKey,
+} from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
-import { type ControlCheckOptions, controlCheck, controlTrust } from "../guest/control-check.ts"
+import { controlTrust } from "../guest/control-check.ts"
 import { activationProof } from "../make/activation.ts"
+import { challengeValue } from "../make/challenge.ts"
 import { controlBinding } from "../make/control-plane.ts"
-import { acceptOffer } from "../make/offer.ts"
+import { MakeError } from "../make/errors.ts"
 import { controlReportData, nodeReportData } from "../make/transcript.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import type { DeviceQueue } from "./device-queue.ts"
@@ -26,9 +32,6 @@ export interface Guest {
   readonly id: string
   readonly runDirectory: string
   readonly device: DeviceQueue
-  readonly now: () => Date
-  /** What vendors say of the control plane's hardware. */
-  readonly collateral?: ControlCheckOptions["collateral"]
 }
 
 /** What only a node's guest has. */
@@ -74,8 +77,32 @@ export const answerControl = async (
 }
 
 /**
- * A node's Evidence in answer to an offer.
- * @throws MakeError when the offer is not to be believed, FileError or KernelError when this guest isn't in order; what
+ * What the loader accepted last, if it is what the request names and was accepted under the document that is known here.
+ * @returns with V
+ * @throws MakeError, FileError
+ */
+const acceptedFor = (guest: NodeGuest, workflow: VerifiedWorkflow, request: AttestNode) => {
+  const { crypto } = guest
+  const accepted = readAcceptedNode(guest.runDirectory)
+  const { node, session, control, verifierNonce, beacon } = accepted
+  if (node !== guest.id) throw new MakeError("MISDIRECTED", "node", "is not the one that this guest is")
+  const value = challengeValue(crypto, verifierNonce, beacon)
+  const named: ReadonlyArray<readonly [string, Uint8Array, Uint8Array]> = [
+    ["session", request.session, session],
+    ["control", request.control, control],
+    ["challenge", request.challenge, value],
+  ]
+  for (const [field, found, wanted] of named)
+    if (!crypto.equalConstantTime(found, wanted))
+      throw new MakeError("STALE", field, "is not what this node's loader has accepted last")
+  if (!crypto.equalConstantTime(accepted.workflow, workflow.digest))
+    throw new MakeError("MISDIRECTED", "workflow", "is not the document that this guest's attester knows")
+  return { accepted, value }
+}
+
+/**
+ * A node's Evidence of what its loader has accepted.
+ * @throws MakeError when the request is about anything else, FileError or KernelError when this guest isn't in order; what
  *   the device throws
  */
 export const answerNode = async (
@@ -84,60 +111,62 @@ export const answerNode = async (
   request: AttestNode,
 ): Promise<NodeEvidence> => {
   const { crypto } = guest
-  const keys = readNodeKeys(guest.runDirectory)
-  const asker = { node: guest.id, session: keys.session, nonce: keys.nonce }
-  const trust = controlTrust(crypto, guest.trust, workflow)
-  const accepted = acceptOffer(
-    crypto,
-    request.offer,
-    asker,
-    trust,
-    controlCheck(crypto, guest.trust, guest.now, { collateral: guest.collateral }),
-  )
-  const dataplane = guest.measureDataplane()
-  const boot = guest.bootId()
+  const { accepted, value } = acceptedFor(guest, workflow, request)
+  const claims: NodeEvidence["claims"] = {
+    suites: [...accepted.suites],
+    domain: guest.trust.domain,
+    workflow: workflow.digest,
+    control: accepted.control,
+    nonce: accepted.nonce,
+    challenge: value,
+    node: guest.id,
+    session: accepted.session,
+    signing_key: accepted.signingKey,
+    dh_key: accepted.dhKey,
+    kem_key: accepted.kemKey,
+    dataplane: guest.measureDataplane(),
+    boot: guest.bootId(),
+  }
   const reportData = nodeReportData(crypto, {
     role: "node",
-    suites: keys.suites,
-    domain: guest.trust.domain,
-    workflowDigest: workflow.digest,
-    controlDigest: accepted.control.digest,
-    nonce: keys.nonce,
-    challenge: accepted.value,
-    nodeId: guest.id,
-    session: keys.session,
-    signingKey: keys.signingKey,
-    dhKey: keys.dhKey,
-    kemKey: keys.kemKey,
-    dataplane,
-    bootId: boot,
+    suites: claims.suites,
+    domain: claims.domain,
+    workflowDigest: claims.workflow,
+    controlDigest: claims.control,
+    nonce: claims.nonce,
+    challenge: claims.challenge,
+    nodeId: claims.node,
+    session: claims.session,
+    signingKey: claims.signing_key,
+    dhKey: claims.dh_key,
+    kemKey: claims.kem_key,
+    dataplane: claims.dataplane,
+    bootId: claims.boot,
   })
-  const { credential } = accepted.challenge
-  const secret = credential && (await guest.device.activate(credential))
-  const activation = secret && activationProof(crypto, secret, reportData)
-  secret?.fill(0)
+  const activation = await activated(guest, accepted, reportData)
   const evidence = await guest.device.attest(reportData)
   return {
     v: 1,
     kind: "node-evidence",
-    verifier_nonce: accepted.challenge.verifier_nonce,
-    beacon: accepted.challenge.beacon,
-    claims: {
-      suites: [...keys.suites],
-      domain: guest.trust.domain,
-      workflow: workflow.digest,
-      control: accepted.control.digest,
-      nonce: keys.nonce,
-      challenge: accepted.value,
-      node: guest.id,
-      session: keys.session,
-      signing_key: keys.signingKey,
-      dh_key: keys.dhKey,
-      kem_key: keys.kemKey,
-      dataplane,
-      boot,
-    },
+    verifier_nonce: accepted.verifierNonce,
+    beacon: accepted.beacon,
+    claims,
     evidence,
     ...(activation && { activation }),
+  }
+}
+
+/** Where the challenge has a credential: that this guest's TPM has opened it. */
+const activated = async (
+  { crypto, device }: NodeGuest,
+  { credential }: AcceptedNode,
+  reportData: Uint8Array,
+): Promise<Uint8Array | undefined> => {
+  if (credential === undefined) return undefined
+  const secret = await device.activate(credential)
+  try {
+    return activationProof(crypto, secret, reportData)
+  } finally {
+    secret.fill(0)
   }
 }

@@ -14,7 +14,6 @@ import {
   tpmPath,
   tsmRoot,
 } from "../evidence/providers/index.ts"
-import { collateralConfig, collateralVariables } from "../guest/collateral-cache.ts"
 import { guestConfig, pathConfig } from "../guest/config.ts"
 
 /** A setting that a function of the providers reads; what it refuses names the variable once. */
@@ -51,7 +50,6 @@ const orNothing =
 
 export const attesterConfig = Config.all({
   guest: guestConfig,
-  collateral: collateralConfig,
   role: Config.Literals(["node", "control-plane"], "VOUCHSAFE_ROLE"),
   attestation: read("VOUCHSAFE_ATTESTATION", "auto", parseProviderChoice),
   timeoutSeconds: read("VOUCHSAFE_ATTESTATION_TIMEOUT", "10", wholeNumber(1, 120, " seconds")),
@@ -100,7 +98,6 @@ export const attesterVariables: ReadonlyArray<readonly [name: string, meaning: s
   ["VOUCHSAFE_TPM_PCRS", "registers to quote (sha256:0-23); several banks with + between"],
   ["VOUCHSAFE_RUN_DIR", "root-only directory where this guest's services leave their public keys"],
   ["VOUCHSAFE_ANCHORS", "the guest's measured configuration: operators and control plane to believe (JSON)"],
-  ...collateralVariables,
   ["VOUCHSAFE_WIRE_DEVICE", "node only: the untrusted wire (wire0)"],
   ["VOUCHSAFE_INNER_DEVICE", "node only: the far end of the internal veth (m1)"],
 ]

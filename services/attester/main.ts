@@ -7,14 +7,13 @@ import { bootId } from "../common/kernel/clock.ts"
 import { measureAttached } from "../common/kernel/measure.ts"
 import { ifIndex } from "../common/kernel/netdev.ts"
 import { runService } from "../common/process/index.ts"
-import { controlCollateral } from "../guest/control-collateral.ts"
 import type { Guest } from "./answer.ts"
 import { type AttesterConfig, attesterConfig, attesterVariables } from "./config.ts"
 import { checkDevice, openDevice } from "./device.ts"
 import type { DeviceQueue } from "./device-queue.ts"
 import { type Role, serveAttester } from "./service.ts"
 
-const roleOf = Effect.fnUntraced(function* (config: AttesterConfig, device: DeviceQueue) {
+const roleOf = (config: AttesterConfig, device: DeviceQueue): Role => {
   const { guest, role, wireDevice, innerDevice } = config
   openRunDirectory(guest.runDirectory)
   const trust = loadTrust(guest.anchors)
@@ -24,15 +23,13 @@ const roleOf = Effect.fnUntraced(function* (config: AttesterConfig, device: Devi
     id: guest.instance,
     runDirectory: guest.runDirectory,
     device,
-    now: () => new Date(),
   }
-  if (role === "control-plane") return { role, guest: own } satisfies Role
-  const collateral = yield* controlCollateral(trust, config.collateral)
+  if (role === "control-plane") return { role, guest: own }
   writeEndorsement(guest.runDirectory, device.provider.endorsement?.keys)
   const measureDataplane = () =>
     measureAttached({ wireIfindex: ifIndex(wireDevice), innerIfindex: ifIndex(innerDevice) }).digest
-  return { role, guest: { ...own, measureDataplane, bootId, collateral } } satisfies Role
-})
+  return { role, guest: { ...own, measureDataplane, bootId } }
+}
 
 runService({
   name: "attester",
@@ -42,7 +39,7 @@ runService({
   check: ({ own }) => Effect.scoped(checkDevice(own)),
   main: ({ bus, own }) =>
     openDevice(own).pipe(
-      Effect.flatMap((device) => Effect.flatMap(roleOf(own, device), serveAttester)),
+      Effect.flatMap((device) => serveAttester(roleOf(own, device))),
       Effect.provide(Bus.layer(bus)),
     ),
 })

@@ -76,7 +76,7 @@ export const serveAttester = Effect.fn("serveAttester")(function* (own: Role) {
           const refused = toRefused(error)
           if (refused === undefined) return Effect.die(error)
           const { code, message } = refused
-          // The offer may be one for another document than the one that is known here.
+          // The loader may have followed another document than the one that is known here.
           if (code === "MISDIRECTED") known.doubt()
           return Effect.logWarning("no Evidence was given", { code, message }).pipe(
             Effect.andThen(Effect.fail(refused)),

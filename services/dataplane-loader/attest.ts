@@ -14,7 +14,7 @@ import { type AcceptedOffer, acceptOffer } from "../make/offer.ts"
 import { kemKeyDigest, type VouchedResult, vouchResult } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { decodeResult } from "./open-release.ts"
-import type { Attested, Session } from "./session.ts"
+import { type Attested, leaveForAttester, type Session } from "./session.ts"
 
 /** A verifier that died may have taken the question with it: a node whose traffic is at stake asks another soon. */
 const TIMEOUT_MS = 5_000
@@ -66,7 +66,9 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
     .pipe(Effect.mapError(fromBus("hello")))
   if (offer.kind === "refused") return yield* fromRefusal(offer)
 
-  const accepted = yield* believe(options, offer).pipe(Effect.tapError(recorded("vouchsafe.control.refused")))
+  const accepted = yield* attempt(() => believe(options, offer)).pipe(
+    Effect.tapError(recorded("vouchsafe.control.refused")),
+  )
   yield* bus.event({
     type: "vouchsafe.control.accepted",
     subject: node,
@@ -82,7 +84,7 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
     .request(
       "attest",
       { node, identity: bus.identity.name },
-      { v: 1, kind: "attest-node", offer },
+      leaveForAttester(session, options.workflow.digest, accepted),
       { timeoutMs },
     )
     .pipe(Effect.mapError(fromBus("attest")))
@@ -104,15 +106,20 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
   return attested
 })
 
-const believe = ({ crypto, trust, workflow, session, collateral }: AttestOptions, offer: Offer) =>
-  attempt(() =>
-    acceptOffer(
-      crypto,
-      offer,
-      { node: session.node, session: session.id, nonce: session.nonce },
-      controlTrust(crypto, trust, workflow),
-      controlCheck(crypto, trust, () => new Date(), { collateral }),
-    ),
+/**
+ * For the whole guest: the attester asks no more questions about what was accepted here.
+ * @throws MakeError
+ */
+export const believe = (
+  { crypto, trust, workflow, session, collateral }: AttestOptions,
+  offer: Offer,
+): AcceptedOffer =>
+  acceptOffer(
+    crypto,
+    offer,
+    { node: session.node, session: session.id, nonce: session.nonce },
+    controlTrust(crypto, trust, workflow),
+    controlCheck(crypto, trust, () => new Date(), { collateral }),
   )
 
 /** The result must speak of this very session and key, or a release could be sealed to somebody else's. */

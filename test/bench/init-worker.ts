@@ -95,7 +95,6 @@ const run = (order: WorkerOrder) =>
         id,
         runDirectory,
         device: new DeviceQueue(emulatedSnp(join(runDirectory, "snp-guest.json")), { timeoutMs: 10_000 }),
-        now: () => new Date(),
         measureDataplane: () => dataplane,
         bootId,
       }

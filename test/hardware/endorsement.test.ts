@@ -136,7 +136,7 @@ describe.runIf(haveSoftwareTpm)("a node that is pinned to an endorsement key", (
     const session = begin(node)
     const reply = await hello(world, node, session, { endorsement: own })
     if (reply.kind !== "offer") throw new Error(`no offer: ${reply.code}`)
-    return answer(world, node, reply)
+    return answer(world, node, session, reply)
   }
 
   it("is vouched for by it, and gets keys", async () => {
@@ -151,7 +151,9 @@ describe.runIf(haveSoftwareTpm)("a node that is pinned to an endorsement key", (
     expect(await tried(undefined)).toBe("CHIP_ID chip-id")
     const session = begin(node)
     const offer = await offerFor(world, node, session)
-    expect(await submit(world, node, await answer(world, node, offer))).toMatchObject({ code: "CHIP_ID" })
+    expect(await submit(world, node, await answer(world, node, session, offer))).toMatchObject({
+      code: "CHIP_ID",
+    })
   })
 
   it("can't be played by another TPM, by any mixture of keys", async () => {

@@ -62,7 +62,6 @@ export class Services {
       id,
       runDirectory: newDirectory(this.#domain, directory),
       device: deviceOf(machine, onReport),
-      now: () => new Date(),
       measureDataplane: () => DATAPLANE,
       bootId: options.bootId ?? (() => new Uint8Array(16)),
     }

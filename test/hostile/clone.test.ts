@@ -3,8 +3,8 @@ import { Effect } from "effect"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import {
   AttestationResult,
+  type AttestNode,
   type AttestRequest,
-  type Offer,
   type TpmRun,
 } from "../../schemas/messages/attestation.ts"
 import { Signed } from "../../schemas/messages/common.ts"
@@ -116,18 +116,18 @@ afterAll(() => world?.stop())
 
 /** The clone's own attester answers, not the one on the bus that belongs to the first. */
 const attestAlone = (node: PlayedNode, session: Session): Promise<Attested | Refused> => {
-  let offer: Offer | undefined
+  let wanted: AttestNode | undefined
   const bus = bent(node.bus, {
     send: {
       attest: (request: AttestRequest) => {
-        if (request.kind === "attest-node") offer = request.offer
+        if (request.kind === "attest-node") wanted = request
         return request
       },
     },
     reply: {
       attest: () => {
-        if (offer === undefined) throw new Error("no offer")
-        return answerNode(node.guest, world.workflow, { v: 1, kind: "attest-node", offer })
+        if (wanted === undefined) throw new Error("nothing was asked")
+        return answerNode(node.guest, world.workflow, wanted)
       },
     },
   })

@@ -3,6 +3,8 @@ import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { signWorkflow, workflowText } from "../../infra/lab/domain.ts"
 import {
+  type AttestNode,
+  type AttestRequest,
   Challenge,
   type ControlEvidence,
   type EvidenceReply,
@@ -11,16 +13,20 @@ import {
 import type { ResultBatch, SignedResult } from "../../schemas/messages/result.ts"
 import { answerControl, answerNode, type Guest } from "../../services/attester/answer.ts"
 import { Refused } from "../../services/common/bus/bus.ts"
-import { encode } from "../../services/common/codec/index.ts"
+import { decode, encode } from "../../services/common/codec/index.ts"
 import type { Trust } from "../../services/common/config/anchors.ts"
-import { writeReleaserKey, writeVerifierKey } from "../../services/common/config/guest-keys.ts"
+import {
+  forgetAcceptedNode,
+  writeReleaserKey,
+  writeVerifierKey,
+} from "../../services/common/config/guest-keys.ts"
 import type { SecretKey } from "../../services/common/crypto/index.ts"
 import { decodeResult } from "../../services/dataplane-loader/open-release.ts"
 import type { Session } from "../../services/dataplane-loader/session.ts"
 import { encodeGuestPolicy } from "../../services/evidence/index.ts"
-import { controlBinding } from "../../services/make/control-plane.ts"
+import { challengeValue } from "../../services/make/challenge.ts"
+import { controlBinding, controlEvidenceDigest } from "../../services/make/control-plane.ts"
 import { sign } from "../../services/make/envelope.ts"
-import { MakeError } from "../../services/make/errors.ts"
 import { type Label, labels } from "../../services/make/labels.ts"
 import { buildTree, helloLeaf } from "../../services/make/merkle.ts"
 import { signResults } from "../../services/make/result.ts"
@@ -37,6 +43,7 @@ import {
   prepare,
   queueOf,
   refusedPull,
+  requestFor,
   signedPull,
 } from "./nodes.ts"
 import {
@@ -114,7 +121,6 @@ const offerOf = async (plane: Plane, session: Session, deviation: Deviation = {}
     id: "cp",
     runDirectory: plane.directory,
     device: queueOf(() => plane.device),
-    now: () => new Date(),
   }
   const { role = "node", id = session.node, nonce = session.nonce } = deviation.leaf ?? {}
   const tree = buildTree(crypto, [helloLeaf("node", "somebody", filled(32, 1)), helloLeaf(role, id, nonce)])
@@ -170,6 +176,37 @@ const otherWorkflow = (change: object): VerifiedWorkflow => {
   )
 }
 
+const foreignOperator = (): Trust => ({
+  ...world.trust,
+  operatorKeys: [crypto.ed25519.generate().publicKey],
+})
+
+/** What the attester is to be asked about this offer by whoever doesn't ask its loader first. */
+const naming = (session: Session, { control, challenge }: Offer): AttestNode => {
+  const { verifier_nonce, beacon } = decodedChallenge(challenge)
+  return {
+    v: 1,
+    kind: "attest-node",
+    session: session.id,
+    control: controlEvidenceDigest(crypto, control),
+    challenge: challengeValue(crypto, verifier_nonce, beacon),
+  }
+}
+
+const decodedChallenge = ({ body }: Offer["challenge"]): Challenge => {
+  const found = decode(Challenge, body, { subject: "challenge" })
+  return found.ok ? found.value : ({ verifier_nonce: filled(32, 1), beacon: filled(32, 2) } as Challenge)
+}
+
+/** Asked directly and over the bus, the attester gives no Evidence. */
+const expectUnattested = async (request: AttestNode, code: string, field: string): Promise<void> => {
+  await expect(answerNode(node.guest, world.workflow, request)).rejects.toThrow()
+  const overBus = await world.run(
+    node.bus.request("attest", { node: "n1", identity: "loader-n1" }, request, { timeoutMs: 5_000 }),
+  )
+  expect(overBus).toMatchObject({ kind: "refused", by: "attester-n1", code, field })
+}
+
 /** Offered to this session, the loader fails with this and says so; nothing goes to a verifier; nor does the attester sign. */
 const expectDisbelieved = async (
   session: Session,
@@ -193,20 +230,8 @@ const expectDisbelieved = async (
   expect(world.sent("evidence.v1.n1").length).toBe(evidenceBefore)
   expect(world.sent("attest.n1.loader-n1").length).toBe(asked)
 
-  // The attester believes its loader no more than anybody else.
-  const request = { v: 1, kind: "attest-node", offer } as const
-  let thrown: unknown
-  try {
-    await answerNode(node.guest, world.workflow, request)
-  } catch (error) {
-    thrown = error
-  }
-  expect(thrown).toBeInstanceOf(MakeError)
-  expect(thrown).toMatchObject({ code, field })
-  const overBus = await world.run(
-    node.bus.request("attest", { node: "n1", identity: "loader-n1" }, request, { timeoutMs: 5_000 }),
-  )
-  expect(overBus).toMatchObject({ kind: "refused", by: "attester-n1", code, field })
+  // Whoever asks the attester all the same asks for what its loader has not left there.
+  await expectUnattested(naming(session, offer), "FILE_MISSING", "guest")
 }
 
 describe("a control plane that is what the anchors name", () => {
@@ -219,18 +244,14 @@ describe("a control plane that is what the anchors name", () => {
   it("is believed: the test's own, when it deviates in nothing", async () => {
     const session = begin(node)
     const offer = await offerOf(newPlane(), session)
-    const evidence = await answerNode(node.guest, world.workflow, { v: 1, kind: "attest-node", offer })
+    const evidence = await answerNode(node.guest, world.workflow, requestFor(world, session, offer))
     expect(evidence.claims.nonce).toEqual(session.nonce)
   })
 })
 
-describe("refused by the loader and by the attester: a control plane", () => {
+describe("believed by no loader, and so attested by no attester: a control plane", () => {
   const onMachine = (launch: Partial<Parameters<typeof machine>[1]>) => () =>
     newPlane({ device: machine(world.controlChip, { measurement: CONTROL_IMAGE, ...launch }) })
-  const foreignOperator = (): Trust => ({
-    ...world.trust,
-    operatorKeys: [crypto.ed25519.generate().publicKey],
-  })
   const imposters: ReadonlyArray<readonly [string, () => Plane, string, string]> = [
     [
       "that obeys other operators",
@@ -358,8 +379,9 @@ describe("refused by the loader and by the attester: a control plane", () => {
     const evidence = await answerNode(
       { ...node.guest, device: queueOf(() => machine(world.controlChip, { measurement: CONTROL_IMAGE })) },
       world.workflow,
-      { v: 1, kind: "attest-node", offer: genuine },
+      requestFor(world, session, genuine),
     )
+    forgetAcceptedNode(node.runDirectory)
     const offer = withReport(await offerOf(newPlane(), session), snpIn(evidence.evidence).report)
     await expectDisbelieved(session, offer, "NOT_VOUCHED", "control.report-data")
   })
@@ -376,7 +398,7 @@ describe("refused by the loader and by the attester: a control plane", () => {
   })
 })
 
-describe("refused by the loader and by the attester: an offer", () => {
+describe("believed by no loader, and so attested by no attester: an offer", () => {
   it("of the real control plane to an earlier session", async () => {
     const earlier = begin(node)
     const offer = await offerFor(world, node, earlier)
@@ -459,6 +481,45 @@ describe("refused by the loader and by the attester: an offer", () => {
   })
 })
 
+describe("an attester is asked, by whoever runs the bus, for Evidence", () => {
+  it("of another offer to this session than the one that the loader accepted", async () => {
+    const session = begin(node)
+    const genuine = requestFor(world, session, await offerFor(world, node, session))
+    const other = naming(session, await offerOf(newPlane({ trust: foreignOperator() }), session))
+    await expectUnattested(other, "STALE", "control")
+    await expectUnattested({ ...genuine, challenge: other.challenge }, "STALE", "challenge")
+    await expectUnattested({ ...genuine, control: other.control }, "STALE", "control")
+    expect((await answerNode(node.guest, world.workflow, genuine)).claims.control).toEqual(genuine.control)
+  })
+  it("of a session that a newer one has followed, in which nothing or something else is accepted", async () => {
+    const earlier = begin(node)
+    const request = requestFor(world, earlier, await offerFor(world, node, earlier))
+    const session = begin(node)
+    await expectUnattested(request, "FILE_MISSING", "guest")
+    await expectUnattested({ ...request, session: session.id }, "FILE_MISSING", "guest")
+    requestFor(world, session, await offerFor(world, node, session))
+    await expectUnattested(request, "STALE", "session")
+    await expectUnattested({ ...request, session: session.id }, "STALE", "control")
+  })
+  it("of what a loader accepted that died before it asked, once the next one has begun", async () => {
+    const died = begin(node)
+    const request = requestFor(world, died, await offerFor(world, node, died))
+    // Until then it is genuine Evidence of keys that nobody has any more.
+    expect((await answerNode(node.guest, world.workflow, request)).claims.session).toEqual(died.id)
+    begin(node)
+    await expectUnattested(request, "FILE_MISSING", "guest")
+  })
+  it("under another document than the attester knows", async () => {
+    const session = begin(node)
+    const request = requestFor(world, session, await offerFor(world, node, session))
+    const newer = otherWorkflow({ version: world.workflow.document.version + 1 })
+    await expect(answerNode(node.guest, newer, request)).rejects.toMatchObject({
+      code: "MISDIRECTED",
+      field: "workflow",
+    })
+  })
+})
+
 describe("roles don't reflect", () => {
   const control = { v: 1, kind: "attest-control", merkle_root: filled(32, 1), leaves: 1 } as const
 
@@ -469,13 +530,13 @@ describe("roles don't reflect", () => {
     expect(reply).toMatchObject({ kind: "refused", code: "MISDIRECTED", field: "kind" })
   })
   it("the control plane's attester makes no node's", async () => {
-    const { offer } = await prepare(world, node)
+    const { session, offer } = await prepare(world, node)
     const verifier = await world.bus("verifier", "v1")
-    const ask = (value: typeof control | { v: 1; kind: "attest-node"; offer: Offer }) =>
+    const ask = (value: AttestRequest) =>
       world.run(
         verifier.request("attest", { node: "cp", identity: "verifier-v1" }, value, { timeoutMs: 5_000 }),
       )
-    expect(await ask({ v: 1, kind: "attest-node", offer })).toMatchObject({
+    expect(await ask(naming(session, offer))).toMatchObject({
       kind: "refused",
       code: "MISDIRECTED",
       field: "kind",
@@ -488,16 +549,13 @@ describe("roles don't reflect", () => {
     )
   })
   it("a node's attester answers nobody but its own loader", async () => {
-    const { offer } = await prepare(world, node)
+    const { session, offer } = await prepare(world, node)
     const verifier = await world.bus("verifier", "v1")
     const before = world.sent("evidence.v1.n1").length
     const reply = await world.run(
-      verifier.request(
-        "attest",
-        { node: "n1", identity: "verifier-v1" },
-        { v: 1, kind: "attest-node", offer },
-        { timeoutMs: 5_000 },
-      ),
+      verifier.request("attest", { node: "n1", identity: "verifier-v1" }, naming(session, offer), {
+        timeoutMs: 5_000,
+      }),
     )
     expect(reply).toMatchObject({ kind: "refused", code: "MISDIRECTED" })
     expect(world.sent("evidence.v1.n1").length).toBe(before)
@@ -510,11 +568,11 @@ describe("a node whose own attester refuses", () => {
   it("says so in the record, and sends nothing to a verifier", async () => {
     const mark = await world.mark()
     const sent = world.sent("evidence.v1.n1").length
-    const lost = (offer: Offer): Offer => {
+    const lost = (request: AttestRequest): AttestRequest => {
       rmSync(join(node.runDirectory, "node.json"))
-      return offer
+      return request
     }
-    const found = await attestSession(world, node, begin(node), bent(node.bus, { reply: { hello: lost } }))
+    const found = await attestSession(world, node, begin(node), bent(node.bus, { send: { attest: lost } }))
     expect(found).toMatchObject({ code: "FILE_MISSING", field: "guest" })
     await world.recorded(mark, { ...byLoader, code: "FILE_MISSING", field: "guest" })
     expect(world.sent("evidence.v1.n1").length).toBe(sent)

@@ -2,6 +2,7 @@
 import { Effect } from "effect"
 import {
   AttestationResult,
+  type AttestNode,
   type EvidenceReply,
   type HelloReply,
   type NodeEvidence,
@@ -17,12 +18,17 @@ import { Bus, type BusShape, Refused } from "../../services/common/bus/bus.ts"
 import { decode, encode } from "../../services/common/codec/index.ts"
 import type { Crypto } from "../../services/common/crypto/port.ts"
 import type { SecretKey } from "../../services/common/crypto/secret-key.ts"
-import { attest } from "../../services/dataplane-loader/attest.ts"
+import { attest, believe } from "../../services/dataplane-loader/attest.ts"
 import type { NewAssociation, Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
 import { makeNode } from "../../services/dataplane-loader/node.ts"
 import { decodeResult } from "../../services/dataplane-loader/open-release.ts"
 import { compileRules } from "../../services/dataplane-loader/rules.ts"
-import { type Attested, beginSession, type Session } from "../../services/dataplane-loader/session.ts"
+import {
+  type Attested,
+  beginSession,
+  leaveForAttester,
+  type Session,
+} from "../../services/dataplane-loader/session.ts"
 import { sign } from "../../services/make/envelope.ts"
 import { labels } from "../../services/make/labels.ts"
 import { signResults } from "../../services/make/result.ts"
@@ -77,7 +83,6 @@ export const playNode = async (
       id,
       runDirectory,
       device: queueOf(() => node.machine),
-      now: () => new Date(),
       measureDataplane: () => node.dataplane,
       bootId: () => node.boot,
     },
@@ -113,13 +118,22 @@ export const offerFor = async (world: World, node: PlayedNode, session: Session)
   throw new Error(`no offer: ${reply.code} ${reply.field} ${reply.message}`)
 }
 
+/** As the loader does: believes the offer, leaves that for the attester, and asks it. */
+export const requestFor = ({ trust, workflow }: World, session: Session, offer: Offer): AttestNode =>
+  leaveForAttester(session, workflow.digest, believe({ crypto, trust, workflow, session }, offer))
+
 /** The node's own attester's answer to an offer. */
-export const answer = async (world: World, node: PlayedNode, offer: Offer): Promise<NodeEvidence> => {
+export const answer = async (
+  world: World,
+  node: PlayedNode,
+  session: Session,
+  offer: Offer,
+): Promise<NodeEvidence> => {
   const reply = await world.run(
     node.bus.request(
       "attest",
       { node: node.id, identity: node.bus.identity.name },
-      { v: 1, kind: "attest-node", offer },
+      requestFor(world, session, offer),
       TIMEOUT,
     ),
   )
@@ -137,7 +151,7 @@ export const prepare = async (
 ): Promise<{ session: Session; offer: Offer; evidence: NodeEvidence }> => {
   const session = begin(node)
   const offer = await offerFor(world, node, session)
-  return { session, offer, evidence: await answer(world, node, offer) }
+  return { session, offer, evidence: await answer(world, node, session, offer) }
 }
 
 /** Evidence that says something else, vouched for by the hardware all the same. */

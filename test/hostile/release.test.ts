@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import type { AttestRequest, Offer } from "../../schemas/messages/attestation.ts"
+import type { AttestNode, AttestRequest } from "../../schemas/messages/attestation.ts"
 import { Signed } from "../../schemas/messages/common.ts"
 import { Ack, type EdgeRelease, Pull } from "../../schemas/messages/release.ts"
 import type { PeerResult, ResultBatch, SignedResult } from "../../schemas/messages/result.ts"
@@ -639,19 +639,19 @@ describe("a second machine in the place of a node whose lease runs", () => {
       machine: machine(chipOf(world.root), { measurement: imageOf("source") }),
     })
     const session = begin(usurper)
-    let offer: Offer | undefined
+    let wanted: AttestNode | undefined
     const bus = bent(usurper.bus, {
       send: {
         attest: (request: AttestRequest) => {
-          if (request.kind === "attest-node") offer = request.offer
+          if (request.kind === "attest-node") wanted = request
           return request
         },
       },
       reply: {
         // Its own attester's answer; on the bus, the first machine's has said no.
         attest: () => {
-          if (offer === undefined) throw new Error("no offer")
-          return answerNode(usurper.guest, world.workflow, { v: 1, kind: "attest-node", offer })
+          if (wanted === undefined) throw new Error("nothing was asked")
+          return answerNode(usurper.guest, world.workflow, wanted)
         },
       },
     })

@@ -123,12 +123,13 @@ const refuseElsewhere = async (id: string): Promise<string> => {
     "another verifier's turn",
     async () => {
       // A verifier that the leader has yet to appraise offers nothing.
-      const offer = await hello(world, node, begin(node))
+      const session = begin(node)
+      const offer = await hello(world, node, session)
       if (offer.kind !== "offer") return undefined
       const verifier = challenger(offer)
       if (verifier === voucher) return undefined
       node.dataplane = filled(48, 0xee)
-      const evidence = await answer(world, node, offer)
+      const evidence = await answer(world, node, session, offer)
       node.dataplane = DATAPLANE
       const reply = await world.run(
         node.bus.request("evidence", { instance: verifier, node: id }, evidence, { timeoutMs: 8_000 }),

@@ -1,13 +1,13 @@
 /**
- * The public keys that a guest's own services leave for its attester, in a directory that only root can enter. They are
- * what Evidence binds, so they come from inside the guest and never over the bus.
+ * What a guest's own services leave for its attester, in a directory that only root can enter: their public keys, and
+ * what a loader has checked. It is what Evidence binds, so it comes from inside the guest and never over the bus.
  */
 import { lstatSync, mkdirSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { Schema } from "effect"
 import { TOKEN } from "../../../schemas/fields.ts"
 import { limits } from "../../../schemas/limits.ts"
-import type { Endorsement } from "../../../schemas/messages/attestation.ts"
+import type { Credential, Endorsement } from "../../../schemas/messages/attestation.ts"
 import { toHex } from "../hex.ts"
 import { FileError, readJson, writeJson } from "./files.ts"
 
@@ -16,7 +16,7 @@ const HexUpTo = (bytes: number) =>
   Schema.String.check(Schema.isPattern(/^([0-9a-f]{2})+$/)).check(Schema.isMaxLength(bytes * 2))
 const Id = Schema.String.check(Schema.isPattern(TOKEN))
 
-/** What a loader wants attested: its session's keys and the nonce that the control plane must answer. */
+/** What a loader wants attested: its session's keys, and what it has believed for them. */
 const NodeFile = Schema.Struct({
   node: Id,
   session: Hex(16),
@@ -25,6 +25,11 @@ const NodeFile = Schema.Struct({
   dh_key: Hex(32),
   kem_key: Schema.String.check(Schema.isPattern(/^([0-9a-f]{2368})?$/)),
   suites: Schema.Array(Schema.String.check(Schema.isMaxLength(64))).check(Schema.isMaxLength(8)),
+  workflow: Hex(32),
+  control: Hex(32),
+  verifier_nonce: Hex(32),
+  beacon: Hex(32),
+  credential: Schema.optionalKey(Schema.Struct({ blob: HexUpTo(256), secret: HexUpTo(1_024) })),
 })
 /** TPMT_PUBLICs of the TPM that the attester holds: what a loader says in its hello. */
 const EndorsementFile = Schema.Struct({ ek: HexUpTo(1_024), ak: HexUpTo(1_024) })
@@ -44,6 +49,17 @@ export interface NodeKeys {
   readonly dhKey: Uint8Array
   readonly kemKey: Uint8Array
   readonly suites: ReadonlyArray<string>
+}
+
+/** A session that the loader has accepted a control plane and its challenge for: all of it enters the node's Evidence. */
+export interface AcceptedNode extends NodeKeys {
+  /** Digest of the document under which the control plane was believed. */
+  readonly workflow: Uint8Array
+  /** The control digest. */
+  readonly control: Uint8Array
+  readonly verifierNonce: Uint8Array
+  readonly beacon: Uint8Array
+  readonly credential?: Credential | undefined
 }
 export interface VerifierKey {
   readonly instance: string
@@ -72,21 +88,37 @@ const checkRunDirectory = (path: string): void => {
   }
 }
 
-export const writeNodeKeys = (runDirectory: string, keys: NodeKeys): void =>
-  writeJson(join(runDirectory, "node.json"), {
-    node: keys.node,
-    session: toHex(keys.session),
-    nonce: toHex(keys.nonce),
-    signing_key: toHex(keys.signingKey),
-    dh_key: toHex(keys.dhKey),
-    kem_key: toHex(keys.kemKey),
-    suites: keys.suites,
-  })
+const nodeFile = (runDirectory: string): string => join(runDirectory, "node.json")
 
-/** @throws FileError */
-export const readNodeKeys = (runDirectory: string): NodeKeys => {
+/** Until the next one is accepted, the attester answers for no session. */
+export const forgetAcceptedNode = (runDirectory: string): void =>
+  rmSync(nodeFile(runDirectory), { force: true })
+
+/** To be called before the attester is asked, and after everything in it was checked: the attester trusts it. */
+export const writeAcceptedNode = (runDirectory: string, node: AcceptedNode): void => {
+  const { credential } = node
+  writeJson(nodeFile(runDirectory), {
+    node: node.node,
+    session: toHex(node.session),
+    nonce: toHex(node.nonce),
+    signing_key: toHex(node.signingKey),
+    dh_key: toHex(node.dhKey),
+    kem_key: toHex(node.kemKey),
+    suites: node.suites,
+    workflow: toHex(node.workflow),
+    control: toHex(node.control),
+    verifier_nonce: toHex(node.verifierNonce),
+    beacon: toHex(node.beacon),
+    ...(credential && {
+      credential: { blob: toHex(credential.blob), secret: toHex(credential.secret) },
+    }),
+  })
+}
+
+/** @throws FileError; MISSING while the loader has accepted nothing for its newest session */
+export const readAcceptedNode = (runDirectory: string): AcceptedNode => {
   checkRunDirectory(runDirectory)
-  const file = readJson(NodeFile, join(runDirectory, "node.json"), { secret: true })
+  const file = readJson(NodeFile, nodeFile(runDirectory), { secret: true })
   return {
     node: file.node,
     session: unhex(file.session),
@@ -95,6 +127,14 @@ export const readNodeKeys = (runDirectory: string): NodeKeys => {
     dhKey: unhex(file.dh_key),
     kemKey: unhex(file.kem_key),
     suites: file.suites,
+    workflow: unhex(file.workflow),
+    control: unhex(file.control),
+    verifierNonce: unhex(file.verifier_nonce),
+    beacon: unhex(file.beacon),
+    credential: file.credential && {
+      blob: unhex(file.credential.blob),
+      secret: unhex(file.credential.secret),
+    },
   }
 }
 
