@@ -325,15 +325,13 @@ export const messages = {
   "release-payload": message(release.ReleasePayload, {
     v: 1,
     lease_ms: 30_000,
-    batches: [batch],
-    peers: [
+    batches: [
       {
-        node: "n2",
-        dh_key: bytes(32, 32),
-        result: bytes(32, 33),
-        batch: 0,
-        index: 1,
-        path: [bytes(32, 34)],
+        key: bytes(32, 23),
+        size: 2,
+        signature: bytes(64, 24),
+        proof: bytes(32, 34),
+        peers: [{ node: "n2", dh_key: bytes(32, 32), result: bytes(32, 33), index: 1 }],
       },
     ],
     edges: [

@@ -18,7 +18,7 @@ import {
   Version,
 } from "../fields.ts"
 import { limits } from "../limits.ts"
-import { PeerResult, ResultBatch, SignedResult } from "./result.ts"
+import { PeerBatch, SignedResult } from "./result.ts"
 
 /**
  * A fresh value of the releaser that leads: a result that contains it is no older than it. Verifiers ask the attester of
@@ -95,9 +95,8 @@ const GENERATIONS = 3
 export const ReleasePayload = Schema.Struct({
   v: Version,
   lease_ms: LeaseMs,
-  /** Only what the epochs to install need, each once. */
-  batches: list(ResultBatch, limits.nodeEdges),
-  peers: list(PeerResult, limits.nodeEdges),
+  /** Of peers only what the epochs to install need, each once. */
+  batches: list(PeerBatch, limits.nodeEdges),
   edges: list(EdgeRelease, GENERATIONS * limits.nodeEdges),
   /** Of terms before this one: whoever is at the other end was taken back since, so that all up to this term ends at once. */
   ended: Schema.optionalKey(list(Schema.Struct({ instance: InstanceId, term: U64 }), limits.nodeEdges)),

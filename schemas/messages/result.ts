@@ -28,14 +28,27 @@ export const SignedResult = Schema.Struct({
 })
 export type SignedResult = typeof SignedResult.Type
 
-/** What a peer needs of a result: which key, and the digest of the whole. Domain, workflow and id it knows by itself. */
+/** What a peer needs of a result: which key, and the digest of the whole. Domain and workflow it knows by itself. */
 export const PeerResult = Schema.Struct({
   node: Token,
   dh_key: DhKey,
   result: Digest,
-  /** Which of the batches that come with it, by position. */
-  batch: Index,
   index: Index,
-  path: list(Digest, PATH_MAX),
 })
 export type PeerResult = typeof PeerResult.Type
+
+const HASH_BYTES = 32
+/** What 1,024 leaves of 4,096 lack at the most. */
+const PROOF_MAX = limits.batchLeaves / 2
+
+/** Results under one signature, proven together. The root follows from the leaves and the proof. */
+export const PeerBatch = Schema.Struct({
+  key: SigningKey,
+  size: Leaves,
+  signature: Signature,
+  /** Hashes, one behind another. */
+  proof: bytesMax(PROOF_MAX * HASH_BYTES),
+  /** By rising index. */
+  peers: list(PeerResult, limits.nodeEdges),
+})
+export type PeerBatch = typeof PeerBatch.Type

@@ -21,7 +21,7 @@ import { MakeError } from "../make/errors.ts"
 import { labels } from "../make/labels.ts"
 import { joinMemories, type KernelAction, type Memory, NodeState } from "../make/node-state.ts"
 import type { OpenedRelease } from "../make/release.ts"
-import { KnownBatches, vouchPeer } from "../make/result.ts"
+import { KnownBatches, vouchPeers } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { attest } from "./attest.ts"
 import type { Drop, Plane } from "./dataplane/plane.ts"
@@ -180,8 +180,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         Effect.flatMap((proven) =>
           attempt(() => {
             if (life !== current) throw new MakeError("STALE", "session", "was followed by another meanwhile")
-            return core.accept(proven, (wanted, peer, batch) =>
-              vouchPeer(crypto, control.verifierKeys, wanted, peer, batch, current.batches),
+            return core.accept(proven, (scope, batch) =>
+              vouchPeers(crypto, control.verifierKeys, scope, batch, current.batches),
             )
           }),
         ),

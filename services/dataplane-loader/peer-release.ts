@@ -28,7 +28,7 @@ const heldKeys = (held: ReadonlyArray<EdgeAt>): ReadonlySet<string> => new Set(h
 /**
  * Peers, each once, that keys are to be derived with on such edges. Of a release that the core hasn't judged yet: whatever
  * is wrong in it, the core refuses.
- * @throws MakeError MALFORMED for a peer that is there twice
+ * @throws MakeError as `peersOf`
  */
 export const peersToProve = (
   edges: ReadonlyMap<string, NodeEdge>,
@@ -38,13 +38,13 @@ export const peersToProve = (
   const demanding = release.payload.edges.filter((entry) => demands(edges, entry))
   if (demanding.length === 0) return []
   const known = heldKeys(held)
-  const told = peersOf(release)
+  const told = peersOf(release, edges.size)
   const wanted = new Map<string, WantedPeer>()
   for (const entry of demanding) {
     if (!isNew(known, entry)) continue
     // The other end by this node's own document, never by the release.
     const id = edges.get(entry.instance)?.peer ?? entry.peer
-    const peer = told.get(id)
+    const peer = told.get(id)?.peer
     if (peer !== undefined) wanted.set(id, { node: id, dhKey: peer.dh_key, result: peer.result })
   }
   return [...wanted.values()]

@@ -7,8 +7,8 @@ import type { Crypto } from "../common/crypto/port.ts"
 import type { EdgeInstance } from "./edges.ts"
 import type { Epoch } from "./epoch.ts"
 import { EXPORTER_BYTES, RELEASE_SECRET_BYTES } from "./keys.ts"
-import type { EdgeRelease, EdgeState, ReleasePayload } from "./release.ts"
-import type { PeerResult, ResultBatch, VouchedResult } from "./result.ts"
+import type { EdgeRelease, EdgeState } from "./release.ts"
+import { type PeerBatch, peerBatches, type VouchedResult } from "./result.ts"
 import type { SpiAllocator } from "./spi.ts"
 
 export interface Generation {
@@ -125,20 +125,12 @@ export const releaseFor = (generation: Generation, node: string): EdgeRelease =>
 }
 
 /** What the ends that these generations install are told of their peers: each peer and each batch once. */
-export const peersFor = (
-  generations: ReadonlyArray<Generation>,
-  node: string,
-): Pick<ReleasePayload, "batches" | "peers"> => {
-  const batches = new Map<ResultBatch, number>()
-  const peers = new Map<string, PeerResult>()
+export const peersFor = (generations: ReadonlyArray<Generation>, node: string): ReadonlyArray<PeerBatch> => {
+  const peers = new Map<string, VouchedResult>()
   for (const { edge, results, secret } of generations) {
     if (secret === undefined) continue
-    const { claims, digest, signed } = results[edge.initiator === node ? 1 : 0]
-    if (peers.has(claims.node)) continue
-    const batch = batches.get(signed.batch) ?? batches.size
-    batches.set(signed.batch, batch)
-    const { index, path } = signed
-    peers.set(claims.node, { node: claims.node, dh_key: claims.dh_key, result: digest, batch, index, path })
+    const result = results[edge.initiator === node ? 1 : 0]
+    if (!peers.has(result.claims.node)) peers.set(result.claims.node, result)
   }
-  return { batches: [...batches.keys()], peers: [...peers.values()] }
+  return peerBatches(peers.values())
 }

@@ -24,7 +24,7 @@ export const helloLeaf = (role: string, nodeId: string, nonce: Uint8Array): Uint
   return encodeFields(labels.helloLeaf, role, nodeId, nonce)
 }
 
-const HASH_BYTES = 32
+export const HASH_BYTES = 32
 /** Two hashes behind their prefix, put together in one place: making room for each pair costs as much as hashing it. */
 const pair = new Uint8Array(1 + 2 * HASH_BYTES)
 pair[0] = 1
@@ -37,7 +37,7 @@ export const hashLeaf = (crypto: Crypto, leaf: Uint8Array): Uint8Array => {
 }
 
 /** @throws MakeError MALFORMED unless both have 32 bytes: of a shorter one's place something would be left */
-const hashNode = (crypto: Crypto, left: Uint8Array, right: Uint8Array): Uint8Array => {
+export const hashNode = (crypto: Crypto, left: Uint8Array, right: Uint8Array): Uint8Array => {
   expectBytes("merkle.hash", left, HASH_BYTES)
   expectBytes("merkle.hash", right, HASH_BYTES)
   pair.set(left, 1)
@@ -45,9 +45,10 @@ const hashNode = (crypto: Crypto, left: Uint8Array, right: Uint8Array): Uint8Arr
   return crypto.sha256(pair)
 }
 
-const expectSize = (size: number): void => {
+/** @throws MakeError LIMIT for what no tree here has as its size */
+export const expectSize = (field: string, size: number): void => {
   if (!Number.isInteger(size) || size < 1 || size > limits.batchLeaves)
-    throw new MakeError("LIMIT", "merkle.size", `must be 1..${limits.batchLeaves}`)
+    throw new MakeError("LIMIT", field, `must be 1..${limits.batchLeaves}`)
 }
 
 /**
@@ -58,7 +59,7 @@ const levels = (
   crypto: Crypto,
   hashed: ReadonlyArray<Uint8Array>,
 ): ReadonlyArray<ReadonlyArray<Uint8Array>> => {
-  expectSize(hashed.length)
+  expectSize("merkle.size", hashed.length)
   let level = hashed
   const all = [level]
   while (level.length > 1) {

@@ -4,7 +4,7 @@ import { compareEpochs, type Epoch, expectEpochRises } from "./epoch.ts"
 import { MakeError } from "./errors.ts"
 import { type HeldEpoch, keyOf } from "./held.ts"
 import { type EdgeRelease, type EdgeState, GENERATIONS_MAX, type OpenedRelease } from "./release.ts"
-import type { PeerResult } from "./result.ts"
+import type { PeerBatch, PeerResult } from "./result.ts"
 import { expectSpi } from "./spi.ts"
 
 /** An entry that was found sound. */
@@ -28,19 +28,29 @@ export interface ReleaseCheck {
   readonly gone: ReadonlySet<string>
 }
 
+/** A peer, and what it was told with: one signature over all of them. */
+export interface ToldPeer {
+  readonly peer: PeerResult
+  readonly batch: PeerBatch
+}
+
 /**
- * What the release says of each peer.
- * @throws MakeError MALFORMED for a peer that is there twice, or of a batch that isn't there
+ * What the release says of each peer, by its id.
+ * @param edges how many this node has: it has no more peers
+ * @throws MakeError LIMIT for more peers than that, MALFORMED for one that is there twice and for a batch of none
  */
-export const peersOf = ({ payload }: OpenedRelease): ReadonlyMap<string, PeerResult> => {
-  const peers = new Map<string, PeerResult>()
-  for (const peer of payload.peers) {
-    if (peers.has(peer.node)) throw new MakeError("MALFORMED", "peers.node", "is there twice")
-    if (payload.batches[peer.batch] === undefined)
-      throw new MakeError("MALFORMED", "peers.batch", "is none of the release's")
-    peers.set(peer.node, peer)
+export const peersOf = ({ payload }: OpenedRelease, edges: number): ReadonlyMap<string, ToldPeer> => {
+  const told = new Map<string, ToldPeer>()
+  for (const batch of payload.batches) {
+    if (batch.peers.length === 0) throw new MakeError("MALFORMED", "batches.peers", "are none")
+    if (told.size + batch.peers.length > edges)
+      throw new MakeError("LIMIT", "batches.peers", "are more than this node has edges")
+    for (const peer of batch.peers) {
+      if (told.has(peer.node)) throw new MakeError("MALFORMED", "batches.peers.node", "is there twice")
+      told.set(peer.node, { peer, batch })
+    }
   }
-  return peers
+  return told
 }
 
 /** @throws MakeError for the first entry that a release may not have */

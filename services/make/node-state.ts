@@ -15,11 +15,10 @@ import { checkRelease, type Listed, peersOf } from "./node-rules.ts"
 import type { Ack, OpenedRelease } from "./release.ts"
 import {
   expectResultOf,
-  type PeerResult,
-  type ResultBatch,
+  type PeerBatch,
+  type ResultScope,
   type VouchedPeer,
   type VouchedResult,
-  type WantedResult,
 } from "./result.ts"
 
 export type { EdgeAt, HeldEpoch } from "./held.ts"
@@ -85,8 +84,8 @@ export const joinMemories = (a: Memory, b: Memory): Memory => {
   return { tombstones, term: highest(a.term, b.term) }
 }
 
-/** Verifies what a release says of a peer, as `vouchPeer`. Called once for each peer that keys are to be derived with. */
-export type Vouch = (wanted: WantedResult, peer: PeerResult, batch: ResultBatch) => VouchedPeer
+/** Verifies what a release says of peers, as `vouchPeers`. Called once for each batch that keys are to be derived with. */
+export type Vouch = (scope: ResultScope, batch: PeerBatch) => ReadonlyArray<VouchedPeer>
 
 /**
  * Until when this node's own appraisal of a peer counts, for edges that demand one; ns of the boot clock.
@@ -299,21 +298,21 @@ export class NodeState {
     return digest
   }
 
-  /** Peers by id, each believed at its first use, whatever the number of edges to it. */
+  /** Peers by id. Those of one batch are believed together, when keys are to be derived with the first of them. */
   #peers(release: OpenedRelease, vouch: Vouch): (id: string) => VouchedPeer {
-    const { workflow } = this.#options
-    const told = peersOf(release)
+    const { domain, digest: workflow } = this.#options.workflow
+    const told = peersOf(release, this.#edges.size)
     const believed = new Map<string, VouchedPeer>()
     return (id) => {
       const known = believed.get(id)
       if (known !== undefined) return known
-      const peer = told.get(id)
-      const batch = peer === undefined ? undefined : release.payload.batches[peer.batch]
-      if (peer === undefined || batch === undefined)
-        throw new MakeError("MALFORMED", "peers", "lack the peer of an epoch to install")
-      const made = vouch({ domain: workflow.domain, workflow: workflow.digest, node: id }, peer, batch)
-      believed.set(id, made)
-      return made
+      const batch = told.get(id)?.batch
+      for (const peer of batch === undefined ? [] : vouch({ domain, workflow }, batch))
+        believed.set(peer.node, peer)
+      const peer = believed.get(id)
+      if (peer === undefined)
+        throw new MakeError("MALFORMED", "batches.peers", "lack the peer of an epoch to install")
+      return peer
     }
   }
 

@@ -7,7 +7,7 @@ import type { SecretKey } from "../common/crypto/secret-key.ts"
 import { expectBytes, MakeError } from "./errors.ts"
 import { dhkemX25519, open, type Sealed, seal, withUsableKey } from "./hpke.ts"
 import { labels } from "./labels.ts"
-import type { PeerResult, ResultBatch } from "./result.ts"
+import type { PeerBatch } from "./result.ts"
 import { isSuiteId, type SuiteId, suites } from "./suites.ts"
 import { digest, encodeFields } from "./transcript.ts"
 import { xwing, xwingPublicKey } from "./xwing.ts"
@@ -51,9 +51,8 @@ export interface EdgeRelease {
 
 export interface ReleasePayload {
   readonly lease_ms: number
-  /** What verifiers signed, and of each peer that an epoch to install needs its key: each once. */
-  readonly batches: ReadonlyArray<ResultBatch>
-  readonly peers: ReadonlyArray<PeerResult>
+  /** What verifiers signed of each peer that an epoch to install needs: each once. */
+  readonly batches: ReadonlyArray<PeerBatch>
   /** Of what isn't here, and of this term, nothing may stay. */
   readonly edges: ReadonlyArray<EdgeRelease>
   /** Of terms before: by edge, up to which nothing may stay either. Absent: nothing is known to be bad. */

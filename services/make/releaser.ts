@@ -438,7 +438,7 @@ export class Releaser {
       },
       payload: {
         lease_ms: leaseMs,
-        ...peersFor(generations, node.id),
+        batches: peersFor(generations, node.id),
         edges: generations.map((generation) => releaseFor(generation, node.id)),
         ...this.#endedOf(node.id, nowMs),
       },

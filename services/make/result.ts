@@ -6,8 +6,8 @@
  *   digest  = SHA-256(result-digest, body)
  *   leaf    = (result-leaf, subject, digest)
  *
- * A peer is told the key and the digest, and puts together the rest of the leaf from what it knows by itself: no result
- * of another node, workflow or domain can stand in for the one that it expects.
+ * A peer is told node, key and digest, and puts together the rest of the leaf from what it knows by itself: no result of
+ * another workflow or domain can stand in for the one that it expects. It believes leaves of one batch together.
  */
 import type { Launch } from "../../schemas/messages/attestation.ts"
 import type { Crypto } from "../common/crypto/port.ts"
@@ -15,7 +15,8 @@ import type { SecretKey } from "../common/crypto/secret-key.ts"
 import { verifyBytes } from "./envelope.ts"
 import { expectBytes, MakeError } from "./errors.ts"
 import { labels } from "./labels.ts"
-import { buildTree, type Inclusion, verifyInclusion } from "./merkle.ts"
+import { buildTree, hashLeaf, type Inclusion, verifyInclusion } from "./merkle.ts"
+import { joinPaths, rootUnder } from "./multi-proof.ts"
 import { digest, encodeFields } from "./transcript.ts"
 
 /** What of a result's body decides; named as in the message. */
@@ -58,21 +59,31 @@ export interface SignedResult {
   readonly body: Uint8Array
 }
 
+/** What a peer needs of a result; named as in the message. */
 export interface PeerResult {
   readonly node: string
   readonly dh_key: Uint8Array
   /** Digest, 32 bytes. */
   readonly result: Uint8Array
-  /** Position among the batches of the release. */
-  readonly batch: number
+  /** Its leaf's; each is higher than the one before. */
   readonly index: number
-  readonly path: ReadonlyArray<Uint8Array>
+}
+
+/** Results under one signature as peers are told of them; named as in the message. */
+export interface PeerBatch extends Omit<ResultBatch, "root"> {
+  /** What the leaves lack on their way to the root, see `multi-proof.ts`. */
+  readonly proof: Uint8Array
+  readonly peers: ReadonlyArray<PeerResult>
+}
+
+/** Where results count. */
+export interface ResultScope {
+  readonly domain: string
+  readonly workflow: Uint8Array
 }
 
 /** Of whom a relying party expects a result. */
-export interface WantedResult {
-  readonly domain: string
-  readonly workflow: Uint8Array
+export interface WantedResult extends ResultScope {
   readonly node: string
 }
 
@@ -87,7 +98,7 @@ export interface VouchedResult {
   readonly signed: SignedResult
 }
 
-/** Only `vouchPeer` makes these. */
+/** Only `vouchPeers` makes these. */
 export interface VouchedPeer {
   readonly [vouched]: true
   readonly node: string
@@ -221,23 +232,45 @@ export const vouchResult = (
 }
 
 /**
- * What a release says of a peer, held against what the node itself expects.
- * @throws MakeError NOT_AUTHENTIC when no such verifier has vouched for this key of this node in this workflow
+ * What a release says of peers under one signature, held against what the node itself expects: all of them or none.
+ * @param scope the node's own: no result of another domain or workflow gives the root that was signed
+ * @throws MakeError NOT_AUTHENTIC when no such verifier has vouched for these keys of these nodes in this scope; LIMIT,
+ *   MALFORMED for what is no proof at all
  */
-export const vouchPeer = (
+export const vouchPeers = (
   crypto: Crypto,
   verifierKeys: ReadonlyArray<Uint8Array>,
-  wanted: WantedResult,
-  peer: PeerResult,
-  batch: ResultBatch,
+  scope: ResultScope,
+  { key, size, signature, proof, peers }: PeerBatch,
   known: KnownBatches = new KnownBatches(crypto),
-): VouchedPeer => {
-  expectBytes("peers.dh_key", peer.dh_key, 32)
-  expectBytes("peers.result", peer.result, 32)
-  known.expect(verifierKeys, batch)
-  expectIn(crypto, "peers", batch, peer, resultLeaf(resultSubject(crypto, wanted, peer.dh_key), peer.result))
-  return { node: wanted.node, dhKey: peer.dh_key, digest: peer.result } as VouchedPeer
+): ReadonlyArray<VouchedPeer> => {
+  const leaves = peers.map(({ node, dh_key, result, index }) => {
+    expectBytes("batches.peers.dh_key", dh_key, 32)
+    expectBytes("batches.peers.result", result, 32)
+    const subject = resultSubject(crypto, { ...scope, node }, dh_key)
+    return { index, hash: hashLeaf(crypto, resultLeaf(subject, result)) }
+  })
+  const root = rootUnder(crypto, "batches", size, leaves, proof)
+  known.expect(verifierKeys, { key, root, size, signature })
+  return peers.map(({ node, dh_key, result }) => ({ node, dhKey: dh_key, digest: result }) as VouchedPeer)
 }
+
+/**
+ * What peers are told of these results.
+ * @param vouched each of another node
+ */
+export const peerBatches = (vouched: Iterable<VouchedResult>): ReadonlyArray<PeerBatch> =>
+  [...Map.groupBy(vouched, ({ signed }) => signed.batch)].map(([{ key, size, signature }, results]) => {
+    const inOrder = results.toSorted((a, b) => a.signed.index - b.signed.index)
+    const leaves = inOrder.map(({ signed }) => signed)
+    const peers = inOrder.map(({ claims, digest, signed }) => ({
+      node: claims.node,
+      dh_key: claims.dh_key,
+      result: digest,
+      index: signed.index,
+    }))
+    return { key, size, signature, proof: joinPaths(size, leaves), peers }
+  })
 
 /** @throws MakeError NOT_VOUCHED unless the result speaks of this node of this workflow. */
 export const expectResultOf = (

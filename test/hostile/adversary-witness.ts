@@ -232,7 +232,7 @@ export class Witness {
     if (vouched?.node !== id) accuse(UNVOUCHED, `${id}'s session was never vouched for`)
     else if (vouched.atMs < reign.sinceMs)
       accuse(UNVOUCHED, `${id}'s session was vouched for before this term`)
-    for (const peer of payload.peers) {
+    for (const peer of payload.batches.flatMap(({ peers }) => peers)) {
       const known = this.#vouched.get(hex(peer.dh_key))
       if (known?.node !== peer.node) accuse(UNVOUCHED, `${peer.node} is named as a peer with keys of nobody`)
     }

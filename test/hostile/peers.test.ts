@@ -159,10 +159,16 @@ describe("a control plane that lies about a peer", () => {
   /** The releaser has n1 install keys with n2 on the strength of a result. */
   const release = ({ body, batch, index, path }: SignedResult, epoch: bigint) => {
     const { dh_key } = decoded(AttestationResult, body)
+    const { key, size, signature } = batch
     rogue.release({
       payload: {
-        batches: [batch],
-        peers: [{ node: "n2", dh_key, result: resultDigest(crypto, body), batch: 0, index, path: [...path] }],
+        batches: [
+          {
+            ...{ key, size, signature },
+            proof: Buffer.concat(path),
+            peers: [{ node: "n2", dh_key, result: resultDigest(crypto, body), index }],
+          },
+        ],
         edges: [
           {
             instance: "raw:n1:n2",

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { AttestNode, AttestRequest } from "../../schemas/messages/attestation.ts"
 import { Signed } from "../../schemas/messages/common.ts"
 import { Ack, type EdgeRelease, Pull } from "../../schemas/messages/release.ts"
-import type { PeerResult, ResultBatch, SignedResult } from "../../schemas/messages/result.ts"
+import type { PeerBatch, PeerResult, SignedResult } from "../../schemas/messages/result.ts"
 import { answerNode } from "../../services/attester/answer.ts"
 import { Refused } from "../../services/common/bus/bus.ts"
 import { decode, encode } from "../../services/common/codec/index.ts"
@@ -454,11 +454,12 @@ describe("a releaser that was taken over can't make a node", () => {
   const resultOf = (id: string): SignedResult =>
     pullIn(world.sent(`pull.${id}`).at(-1) ?? new Uint8Array(0)).result
   /** What the release says of n2: by the result of another node, or changed. */
-  const told = (id = "n2", peer: Partial<PeerResult> = {}, batch: Partial<ResultBatch> = {}) => {
+  const told = (id = "n2", peer: Partial<PeerResult> = {}, batch: Partial<PeerBatch> = {}) => {
     const { body, index, path, batch: signed } = resultOf(id)
-    const result = resultDigest(crypto, body)
-    const own = { node: "n2", dh_key: decodeResult(body).dh_key, result, batch: 0, index, path }
-    return { batches: [{ ...signed, ...batch }], peers: [{ ...own, ...peer }] }
+    const { key, size, signature } = signed
+    const own = { node: "n2", dh_key: decodeResult(body).dh_key, result: resultDigest(crypto, body), index }
+    const whole = { key, size, signature, proof: Buffer.concat(path), peers: [{ ...own, ...peer }] }
+    return { batches: [{ ...whole, ...batch }] }
   }
   const withEdge = (change: Partial<EdgeRelease>, peers = told()): Bending => ({
     payload: { ...peers, edges: [edge(change)] },
@@ -550,22 +551,27 @@ describe("a releaser that was taken over can't make a node", () => {
     ["take an edge of others", () => withEdge({ instance: "raw:n1:n2" }), "NO_SUCH_EDGE", "edges.instance"],
     ["take a new edge", () => withEdge({ instance: "packed:misled:n3" }), "NO_SUCH_EDGE", "edges.instance"],
     ["take another peer", () => withEdge({ peer: "n3" }), "MISDIRECTED", "edges.peer"],
-    ["believe another node's result for its peer", () => withEdge({}, told("n3")), "NOT_AUTHENTIC", "peers"],
+    [
+      "believe another node's result for its peer",
+      () => withEdge({}, told("n3")),
+      "NOT_AUTHENTIC",
+      "signature",
+    ],
     [
       "believe another key for its peer",
       () => withEdge({}, told("n2", { dh_key: filled(32, 9) })),
       "NOT_AUTHENTIC",
-      "peers",
+      "signature",
     ],
     [
       "believe a changed result for its peer",
       () => withEdge({}, told("n2", { result: filled(32, 9) })),
       "NOT_AUTHENTIC",
-      "peers",
+      "signature",
     ],
     [
       "believe a batch that nobody signed",
-      () => withEdge({}, told("n2", {}, { root: filled(32, 9) })),
+      () => withEdge({}, told("n2", {}, { signature: filled(64, 9) })),
       "NOT_AUTHENTIC",
       "signature",
     ],
@@ -575,7 +581,13 @@ describe("a releaser that was taken over can't make a node", () => {
       "NOT_AUTHENTIC",
       "key",
     ],
-    ["do without its peer's result", () => withEdge({}, { batches: [], peers: [] }), "MALFORMED", "peers"],
+    ["do without its peer's result", () => withEdge({}, { batches: [] }), "MALFORMED", "batches.peers"],
+    [
+      "believe a peer by more hashes than it takes",
+      () => withEdge({}, told("n2", {}, { proof: filled(32 * 13, 9) })),
+      "MALFORMED",
+      "batches.proof",
+    ],
     [
       "install an epoch of another term",
       () => withEdge({ term: rogue.term - 1n }),

@@ -99,7 +99,6 @@ export const takeOver = (world: World, node: string, verifiers: ReadonlyArray<Ui
       v: 1,
       lease_ms: 6_000,
       batches: [],
-      peers: [],
       edges: [],
       ...payload,
     })

@@ -8,12 +8,11 @@ import { type OpenedRelease, releaseDigest } from "../../services/make/release.t
 import { type ReleaseOutput, Releaser, type ReleaserOutput } from "../../services/make/releaser.ts"
 import {
   kemKeyDigest,
-  type PeerResult,
   type ResultClaims,
   type SignedResult,
   signResults,
   type VouchedResult,
-  vouchPeer,
+  vouchPeers,
   vouchResult,
 } from "../../services/make/result.ts"
 import { defaultSuite } from "../../services/make/suites.ts"
@@ -56,8 +55,7 @@ export const decodeClaims = (body: Uint8Array): ResultClaims =>
     typeof value?.hex === "string" ? Uint8Array.from(Buffer.from(value.hex, "hex")) : value,
   )
 
-export const vouch: Vouch = (wanted, peer, batch) =>
-  vouchPeer(crypto, [verifierKey.publicKey], wanted, peer, batch)
+export const vouch: Vouch = (scope, batch) => vouchPeers(crypto, [verifierKey.publicKey], scope, batch)
 
 export const signClaims = (
   all: ReadonlyArray<ResultClaims>,
@@ -74,16 +72,6 @@ export const resultFor = (claims: ResultClaims, key: SecretKey = verifierKey): V
   if (signed === undefined) throw new Error("unreachable")
   return vouchResult(crypto, [key.publicKey], signed, decodeClaims)
 }
-
-/** What a release says of a peer, its batch being the first. */
-export const peerOf = ({ claims, digest, signed }: VouchedResult): PeerResult => ({
-  node: claims.node,
-  dh_key: claims.dh_key,
-  result: digest,
-  batch: 0,
-  index: signed.index,
-  path: signed.path,
-})
 
 let serial = 0
 

@@ -3,7 +3,12 @@ import { limits } from "../../schemas/limits.ts"
 import { MakeError, type MakeErrorCode } from "../../services/make/errors.ts"
 import type { NodeState } from "../../services/make/node-state.ts"
 import type { EdgeRelease, OpenedRelease, ReleaseHeader } from "../../services/make/release.ts"
-import type { PeerResult, ResultBatch, VouchedResult } from "../../services/make/result.ts"
+import {
+  type PeerBatch,
+  type PeerResult,
+  peerBatches,
+  type VouchedResult,
+} from "../../services/make/result.ts"
 import {
   type Attested,
   adopt,
@@ -11,9 +16,9 @@ import {
   bootNs,
   crypto,
   filled,
+  hex,
   Kernel,
   newNode,
-  peerOf,
   resultFor,
   signClaims,
   vouch,
@@ -74,8 +79,7 @@ const release = (
     },
     payload: {
       lease_ms,
-      batches: peers.map(({ signed }) => signed.batch),
-      peers: peers.map((peer, batch) => ({ ...peerOf(peer), batch })),
+      batches: peers.flatMap((peer) => peerBatches([peer])),
       edges,
     },
   })
@@ -283,13 +287,15 @@ describe("a release is refused, and changes nothing, when it", () => {
   })
 
   const telling = (...peers: ReadonlyArray<VouchedResult>) => refusal(release([entry()], {}, LEASE, peers))
-  /** The first peer and its batch, changed on the way. */
-  const changed = (peer: Partial<PeerResult>, batch: Partial<ResultBatch> = {}) => {
+  /** The batch and its first peer, changed on the way. */
+  const changed = (peer: Partial<PeerResult>, batch: Partial<PeerBatch> = {}) => {
     const { header, payload } = release([entry()])
-    const [own, signed] = [payload.peers[0], payload.batches[0]]
-    if (own === undefined || signed === undefined) throw new Error("unreachable")
-    const told = { peers: [{ ...own, ...peer }], batches: [{ ...signed, ...batch }] }
-    return refusal(withDigest({ header, payload: { ...payload, ...told } }))
+    const [signed] = payload.batches
+    if (signed === undefined) throw new Error("unreachable")
+    const [first, ...others] = signed.peers
+    if (first === undefined) throw new Error("unreachable")
+    const batches = [{ ...signed, peers: [{ ...first, ...peer }, ...others], ...batch }]
+    return refusal(withDigest({ header, payload: { ...payload, batches } }))
   }
 
   it("brings a peer that no verifier vouches for, or a result about something else", () => {
@@ -298,7 +304,7 @@ describe("a release is refused, and changes nothing, when it", () => {
     for (const change of [{ domain: "bank" }, { workflow: filled(32, 1) }, { node: "gamma" }]) {
       // Under the name that the node expects, as a hostile releaser would tell it.
       const other = { ...resultFor({ ...claims, ...change }), claims }
-      expect(telling(other), Object.keys(change).join()).toBe("NOT_AUTHENTIC peers")
+      expect(telling(other), Object.keys(change).join()).toBe("NOT_AUTHENTIC signature")
     }
     expect(telling(resultFor({ ...claims, dh_key: filled(32, 0) }))).toBe("KEY dhKey")
   })
@@ -308,31 +314,58 @@ describe("a release is refused, and changes nothing, when it", () => {
     const [signed] = signClaims(all)
     if (signed === undefined) throw new Error("unreachable")
     beta = { ...beta, result: { ...beta.result, signed } }
-    const [first, second] = signed.path
-    if (first === undefined || second === undefined) throw new Error("a tree of three has paths of two")
+    const proof = peerBatches([beta.result])[0]?.proof ?? filled(0, 0)
+    expect(hex(proof)).toBe(signed.path.map(hex).join(""))
     for (const change of [
       { dh_key: filled(32, 9) },
       { result: filled(32, 9) },
       { index: 1 },
-      { index: 3 },
-      { path: [second, first] },
-      { path: [first] },
-      { path: [first, second, first] },
-      { path: [] },
+      { node: "gamma" },
     ])
-      expect(changed(change), JSON.stringify(change)).toBe("NOT_AUTHENTIC peers")
-    for (const change of [{ root: filled(32, 9) }, { size: 4 }, { signature: filled(64, 9) }])
+      expect(changed(change), JSON.stringify(change)).toMatch(
+        /^(NOT_AUTHENTIC signature|MALFORMED batches\.peers)$/,
+      )
+    const swapped = Buffer.concat([proof.subarray(32), proof.subarray(0, 32)])
+    for (const change of [{ proof: swapped }, { size: 4 }, { signature: filled(64, 9) }])
       expect(changed({}, change), JSON.stringify(change)).toBe("NOT_AUTHENTIC signature")
+    for (const length of [0, 32, 63, 65, 96])
+      expect(changed({}, { proof: filled(length, 1) }), `${length}`).toBe("MALFORMED batches.proof")
     expect(changed({}, { key: filled(32, 9) })).toBe("NOT_AUTHENTIC key")
-    expect(changed({ dh_key: filled(31, 9) })).toBe("MALFORMED peers.dh_key")
-    expect(changed({ batch: 1 })).toBe("MALFORMED peers.batch")
+    expect(changed({}, { size: 4_097 })).toBe("LIMIT batches.size")
+    expect(changed({}, { peers: [] })).toBe("MALFORMED batches.peers")
+    expect(changed({ index: 3 })).toBe("MALFORMED batches.index")
+    expect(changed({ dh_key: filled(31, 9) })).toBe("MALFORMED batches.peers.dh_key")
+    expect(changed({ result: filled(31, 9) })).toBe("MALFORMED batches.peers.result")
     expect(changed({})).toBe("believed")
   })
 
-  it("tells of a peer twice, or not at all", () => {
-    expect(telling(beta.result, beta.result)).toBe("MALFORMED peers.node")
-    expect(telling(attest("gamma", BEACON).result)).toBe("MALFORMED peers")
-    expect(telling()).toBe("MALFORMED peers")
+  it("tells of a peer twice, or not at all, or of more than there are edges", () => {
+    expect(telling(beta.result, beta.result)).toBe("MALFORMED batches.peers.node")
+    expect(telling(attest("gamma", BEACON).result)).toBe("MALFORMED batches.peers")
+    expect(telling()).toBe("MALFORMED batches.peers")
+    const others = ["gamma", "delta"].map((id) => attest(id, BEACON).result)
+    expect(telling(beta.result, ...others)).toBe("LIMIT batches.peers")
+  })
+
+  it("believes no peer of a batch without all others of it", () => {
+    const all = [beta, attest("gamma", BEACON)].map(({ result }) => result)
+    const signed = signClaims(all.map(({ claims }) => claims))
+    const vouched = all.map((result, i) => ({ ...result, signed: signed[i] ?? result.signed }))
+    // One object, as the releaser has it.
+    const batches = peerBatches(vouched)
+    expect(batches.map(({ proof, peers }) => [proof.length, peers.length])).toEqual([[0, 2]])
+    const told = (change: Partial<PeerResult>) => {
+      const { header, payload } = release([entry()])
+      const changed = batches.map((batch) => ({
+        ...batch,
+        peers: batch.peers.map((peer) => (peer.node === "beta" ? peer : { ...peer, ...change })),
+      }))
+      return refusal(withDigest({ header, payload: { ...payload, batches: changed } }))
+    }
+    expect(told({ dh_key: filled(32, 9) })).toBe("NOT_AUTHENTIC signature")
+    expect(told({ node: "delta" })).toBe("NOT_AUTHENTIC signature")
+    expect(told({ node: "beta" })).toBe("MALFORMED batches.peers.node")
+    expect(told({})).toBe("believed")
   })
 
   it("lacks what keys are made of", () => {

@@ -3,23 +3,18 @@ import type { Crypto } from "../../services/common/crypto/index.ts"
 import { MakeError } from "../../services/make/errors.ts"
 import {
   KnownBatches,
+  type PeerBatch,
+  peerBatches,
   type ResultClaims,
+  type ResultScope,
+  resultDigest,
   resultSubject,
   signResults,
   type VouchedResult,
-  vouchPeer,
+  vouchPeers,
   vouchResult,
 } from "../../services/make/result.ts"
-import {
-  attest,
-  crypto,
-  decodeClaims,
-  filled,
-  hex,
-  peerOf,
-  signClaims,
-  verifierKey,
-} from "../support/make-lab.ts"
+import { attest, crypto, decodeClaims, filled, hex, signClaims, verifierKey } from "../support/make-lab.ts"
 
 const verifierKeys = [verifierKey.publicKey]
 const claims: ReadonlyArray<ResultClaims> = ["alpha", "beta", "gamma"].map(
@@ -27,6 +22,12 @@ const claims: ReadonlyArray<ResultClaims> = ["alpha", "beta", "gamma"].map(
 )
 const vouched = (all = signClaims(claims)): ReadonlyArray<VouchedResult> =>
   all.map((signed) => vouchResult(crypto, verifierKeys, signed, decodeClaims))
+
+/** What a peer believes of them. */
+const believed = (
+  batches: ReadonlyArray<PeerBatch>,
+  scope: ResultScope = { domain: "hospital", workflow: filled(32, 0x77) },
+) => batches.flatMap((batch) => vouchPeers(crypto, verifierKeys, scope, batch))
 
 const codeOf = (run: () => unknown): string => {
   try {
@@ -59,18 +60,63 @@ describe("results under one signature", () => {
     expect(crypto.ed25519.verify(first?.batch.signature ?? filled(64, 0), bytes, verifierKey.publicKey)).toBe(
       true,
     )
+    // What a peer of alpha and gamma is told: of beta only the hashed leaf.
+    const peers = [0, 2].map((index) => ({
+      node: ["alpha", "beta", "gamma"][index] ?? "",
+      dh_key: filled(32, index + 1),
+      result: resultDigest(crypto, filled(8, 0x60 + index)),
+      index,
+    }))
+    const proof = Buffer.from("847253edde175f34e5a5383adfc70f24448339094e9277a8e58989643a6793a4", "hex")
+    const { key, size, signature } = first?.batch ?? expect.unreachable()
+    expect(believed([{ key, size, signature, proof, peers }])).toHaveLength(2)
   })
 
   it("are believed one by one, whole and as peers are told of them", () => {
     for (const [i, result] of vouched().entries()) {
       expect(result.claims).toEqual(claims[i])
-      const peer = vouchPeer(crypto, verifierKeys, result.claims, peerOf(result), result.signed.batch)
-      expect([peer.node, peer.dhKey, peer.digest]).toEqual([
-        result.claims.node,
-        result.claims.dh_key,
-        result.digest,
+      expect(believed(peerBatches([result]))).toEqual([
+        { node: result.claims.node, dhKey: result.claims.dh_key, digest: result.digest },
       ])
     }
+  })
+
+  it("are told of in any number, each batch once, in the order of its leaves", () => {
+    const all = vouched()
+    const alone = vouched(signClaims(claims.slice(1, 2)))
+    for (let mask = 1; mask < 8; mask++) {
+      const some = all.filter((_, i) => (mask >> i) & 1)
+      const batches = peerBatches([...some.toReversed(), ...alone])
+      expect(batches.map(({ peers }) => peers.map(({ node }) => node))).toEqual([
+        some.map(({ claims: { node } }) => node),
+        ["beta"],
+      ])
+      expect(believed(batches).map(({ digest }) => digest)).toEqual(
+        [...some, ...alone].map(({ digest }) => digest),
+      )
+    }
+    expect(peerBatches([])).toEqual([])
+  })
+
+  it("are not told to others: what domain, workflow, node or key is missing, is missing from the root", () => {
+    const [told] = peerBatches(vouched())
+    if (told === undefined) throw new Error("unreachable")
+    const base = { domain: "hospital", workflow: filled(32, 0x77) }
+    const found = (change: Partial<PeerBatch>, scope: ResultScope = base) =>
+      codeOf(() => believed([{ ...told, ...change }], scope))
+    expect(found({})).toBe("believed")
+    expect(found({}, { ...base, domain: "bank" })).toBe("NOT_AUTHENTIC signature")
+    expect(found({}, { ...base, workflow: filled(32, 1) })).toBe("NOT_AUTHENTIC signature")
+    const [first, second, third] = told.peers
+    if (first === undefined || second === undefined || third === undefined) throw new Error("unreachable")
+    for (const change of [{ node: "beta" }, { dh_key: filled(32, 1) }, { result: second.result }])
+      expect(found({ peers: [{ ...first, ...change }, second, third] })).toBe("NOT_AUTHENTIC signature")
+    const swapped = [{ ...second, index: 0 }, { ...first, index: 1 }, third]
+    expect(found({ peers: swapped })).toBe("NOT_AUTHENTIC signature")
+    expect(found({ peers: [first, second] })).toBe("MALFORMED batches.proof")
+    expect(found({ peers: [second, first, third] })).toBe("MALFORMED batches.index")
+    expect(found({ key: filled(32, 5) })).toBe("NOT_AUTHENTIC key")
+    expect(found({ peers: [{ ...first, node: "\ud800" }, second, third] })).toBe("MALFORMED text")
   })
 
   it("of one alone have an empty path", () => {

@@ -11,6 +11,7 @@ import { compileNode, evidencePeers, type Workflow } from "../../services/make/e
 import { MakeError } from "../../services/make/errors.ts"
 import type { Proofs } from "../../services/make/node-state.ts"
 import type { EdgeRelease, OpenedRelease } from "../../services/make/release.ts"
+import { peerBatches } from "../../services/make/result.ts"
 import type { VerifiedWorkflow } from "../../services/make/workflow-document.ts"
 import {
   type Attested,
@@ -21,7 +22,6 @@ import {
   filled,
   Kernel,
   newNode,
-  peerOf,
   workflow as plain,
   vouch,
   withDigest,
@@ -71,7 +71,7 @@ const releaseOf = (
       nonce,
       suite: workflow.suite,
     },
-    payload: { lease_ms: LEASE, batches: [beta.result.signed.batch], peers: [peerOf(beta.result)], edges },
+    payload: { lease_ms: LEASE, batches: peerBatches([beta.result]), edges },
   })
 
 const nodeWith = (proofs?: Proofs) => {
