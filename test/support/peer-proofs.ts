@@ -17,20 +17,19 @@ import {
 } from "../../services/evidence/index.ts"
 import { appraiseNode } from "../../services/guest/appraise-node.ts"
 import type { PeerAppraiser, WantedPeer } from "../../services/guest/appraise-peer.ts"
-import { challengeValue } from "../../services/make/challenge.ts"
 import { controlEvidenceDigest } from "../../services/make/control-plane.ts"
 import { LaunchBook } from "../../services/make/launch.ts"
 import { hashLeaf, helloLeaf, rootOf } from "../../services/make/merkle.ts"
 import { OwnNonces } from "../../services/make/own-nonces.ts"
 import { evidenceDigest } from "../../services/make/proof.ts"
 import { kemKeyDigest, resultDigest } from "../../services/make/result.ts"
-import { nodeReportData, workflowDigest } from "../../services/make/transcript.ts"
+import { workflowDigest } from "../../services/make/transcript.ts"
 import { parseWorkflow, type VerifiedWorkflow } from "../../services/make/workflow-document.ts"
 import { dataplane, hexOf, measurement, now } from "../unit/evidence-support.ts"
 import { snpEvidence } from "./evidence-pieces.ts"
+import { answerTo, askedOf, claimsFor } from "./node-evidence.ts"
 
 const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
-const bytesOf = (hex: string) => Uint8Array.from(Buffer.from(hex, "hex"))
 
 /** n1 (source) -> n2 (transform), peers by Evidence. */
 export const peerWorkflow = (
@@ -108,50 +107,20 @@ const answerOf = (
   chip: EmulatedChip,
   bend: PeerBend,
 ): NodeEvidence => {
-  const [verifierNonce, beacon] = [crypto.randomBytes(32), crypto.randomBytes(32)]
-  const claims: NodeEvidence["claims"] = {
-    suites: ["chacha20-poly1305"],
-    domain: "lab",
-    workflow: workflow.digest,
-    control,
-    nonce: crypto.randomBytes(32),
-    challenge: challengeValue(crypto, verifierNonce, beacon),
-    node,
+  const asked = askedOf(workflow, {
+    nodeId: node,
     session: crypto.randomBytes(16),
-    signing_key: crypto.ed25519.generate().publicKey,
-    dh_key: crypto.x25519.generate().publicKey,
-    kem_key: new Uint8Array(0),
-    dataplane: bytesOf(dataplane),
-    boot: filled(16, 7),
-    ...bend.claims,
-  }
-  const reportData = nodeReportData(crypto, {
-    role: "node",
-    suites: claims.suites,
-    domain: claims.domain,
-    workflowDigest: claims.workflow,
-    controlDigest: claims.control,
-    nonce: claims.nonce,
-    challenge: claims.challenge,
-    nodeId: claims.node,
-    session: claims.session,
-    signingKey: claims.signing_key,
-    dhKey: claims.dh_key,
-    kemKey: claims.kem_key,
-    dataplane: claims.dataplane,
-    bootId: claims.boot,
+    verifierNonce: crypto.randomBytes(32),
+    beacon: crypto.randomBytes(32),
+    nonce: crypto.randomBytes(32),
+    controlDigest: control,
   })
   const { chip: machine = chip, launched = measurement, reportId = filled(32, 0x1d) } = bend
-  const report = launchGuest(machine, { measurement: launched, reportId }).report(reportData)
-  const told = { ...claims, ...bend.told }
-  return {
-    v: 1,
-    kind: "node-evidence",
-    verifier_nonce: verifierNonce,
-    beacon,
-    claims: told,
-    evidence: snpEvidence({ report, certificates: machine.certificates }),
-  }
+  const guest = launchGuest(machine, { measurement: launched, reportId })
+  const piecesOf = (reportData: Uint8Array) =>
+    snpEvidence({ report: guest.report(reportData), certificates: machine.certificates }).pieces
+  const claims = claimsFor(asked, bend.claims)
+  return answerTo(asked, piecesOf, { ...claims, ...bend.told }, claims)
 }
 
 const honest = new WeakMap<VerifiedWorkflow, Map<string, AttestationResult>>()

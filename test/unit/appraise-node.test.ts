@@ -21,9 +21,8 @@ import {
   type Verdict,
   type Verifier,
 } from "../../services/guest/appraise-node.ts"
-import { challengeValue } from "../../services/make/challenge.ts"
-import { nodeReportData } from "../../services/make/transcript.ts"
 import { parseWorkflow } from "../../services/make/workflow-document.ts"
+import { answerTo, askedOf, claimsFor } from "../support/node-evidence.ts"
 import { Hierarchy } from "../support/tdx-lab.ts"
 import { makeTpm, tdxPiece, tpmPiece } from "./appraisal-support.ts"
 import { documentOf, makeNitroLab, madeAt as nitroMadeAt } from "./evidence-nitro-support.ts"
@@ -142,7 +141,7 @@ const verifier: Verifier = {
   collateral: (): CollateralLookup => ({ snp: () => ({}), tdx: () => intel.collateral() }),
 }
 
-const askedOf = (machine: Machine, pinned: Chip | "any" | "pending" = machine.chip()): Outstanding => {
+const askedFor = (machine: Machine, pinned: Chip | "any" | "pending" = machine.chip()): Outstanding => {
   const all = sections()
   const document = parseWorkflow(
     stringify(
@@ -168,69 +167,20 @@ const askedOf = (machine: Machine, pinned: Chip | "any" | "pending" = machine.ch
       { aliasDuplicateObjects: false },
     ),
   )
-  const [verifierNonce, beacon] = [filled(32, 1), filled(32, 2)]
-  return {
-    nodeId: "n1",
-    session: filled(16, 3),
-    verifierNonce,
-    beacon,
-    value: challengeValue(crypto, verifierNonce, beacon),
-    workflow: { document, digest: filled(32, 4) },
-    nonce: filled(32, 5),
-    controlDigest: filled(32, 6),
-  } as Outstanding
+  return askedOf({ document, digest: filled(32, 4) })
 }
 
 const dh = crypto.x25519.generate()
 const signing = crypto.ed25519.generate()
 
-const answerOf = (machine: Machine, asked: Outstanding): NodeEvidence => {
-  const claims: NodeEvidence["claims"] = {
-    suites: ["chacha20-poly1305"],
-    domain: "lab",
-    workflow: asked.workflow.digest,
-    control: asked.controlDigest,
-    nonce: asked.nonce,
-    challenge: asked.value,
-    node: "n1",
-    session: asked.session,
-    signing_key: signing.publicKey,
-    dh_key: dh.publicKey,
-    kem_key: new Uint8Array(0),
-    dataplane: bytesOf(dataplane),
-    boot: filled(16, 7),
-  }
-  const reportData = nodeReportData(crypto, {
-    role: "node",
-    suites: claims.suites,
-    domain: claims.domain,
-    workflowDigest: claims.workflow,
-    controlDigest: claims.control,
-    nonce: claims.nonce,
-    challenge: claims.challenge,
-    nodeId: claims.node,
-    session: claims.session,
-    signingKey: claims.signing_key,
-    dhKey: claims.dh_key,
-    kemKey: claims.kem_key,
-    dataplane: claims.dataplane,
-    bootId: claims.boot,
-  })
-  return {
-    v: 1,
-    kind: "node-evidence",
-    verifier_nonce: asked.verifierNonce,
-    beacon: asked.beacon,
-    claims,
-    evidence: { pieces: machine.pieces(reportData) },
-  }
-}
+const answerOf = (machine: Machine, asked: Outstanding): NodeEvidence =>
+  answerTo(asked, machine.pieces, claimsFor(asked, { signing_key: signing.publicKey, dh_key: dh.publicKey }))
 
 const codeOf = (verdict: Verdict): string => (verdict.accepted ? "accepted" : verdict.code)
 
 describe.each(Object.entries(machines))("a node with %s", (_, machine) => {
   const now = machine.now ?? plainNow
-  const see = (change: (evidence: NodeEvidence) => NodeEvidence = (e) => e, asked = askedOf(machine)) =>
+  const see = (change: (evidence: NodeEvidence) => NodeEvidence = (e) => e, asked = askedFor(machine)) =>
     appraiseNode(verifier, change(answerOf(machine, asked)), asked, now)
 
   it("is vouched for, by what it is and which machine it is, in a result that can be sent", () => {
@@ -270,14 +220,14 @@ describe.each(Object.entries(machines))("a node with %s", (_, machine) => {
   it("is refused with another machine's place, another data plane, and evidence of another kind", () => {
     const [kind = "", id = ""] = Object.entries(machine.chip())[0] ?? []
     const other = kind === "nitro" ? `${id}0` : `${id.slice(0, -2)}aa`
-    expect(codeOf(see(undefined, askedOf(machine, { ...machine.chip(), [kind]: other })))).toBe("CHIP_ID")
+    expect(codeOf(see(undefined, askedFor(machine, { ...machine.chip(), [kind]: other })))).toBe("CHIP_ID")
     const pieces = [...machine.pieces(filled(64, 1)), quote(filled(64, 1))]
     expect(codeOf(see((e) => ({ ...e, evidence: { pieces } })))).toBe("PLATFORM")
   })
 
   it("is refused when what it shows or what it is was revoked, or its time is over, and named while it is pending", () => {
     const under = (change: (document: Workflow) => Workflow) => {
-      const asked = askedOf(machine)
+      const asked = askedFor(machine)
       const { workflow } = asked
       return codeOf(
         see(undefined, { ...asked, workflow: { ...workflow, document: change(workflow.document) } }),
@@ -296,7 +246,7 @@ describe.each(Object.entries(machines))("a node with %s", (_, machine) => {
     expect(under(until(new Date(now.getTime() - 60_000)))).toBe("DATAPLANE")
     expect(under((document) => ({ ...document, revoked: { chips: [machine.chip()] } }))).toBe("REVOKED")
     expect(under((document) => ({ ...document, revoked: { measurements: [dataplane] } }))).toBe("DATAPLANE")
-    const pending = see(undefined, askedOf(machine, "pending"))
+    const pending = see(undefined, askedFor(machine, "pending"))
     expect(codeOf(pending)).toBe("CHIP_ID")
     const [[kind = ""] = []] = Object.entries(machine.chip())
     expect(pending).toMatchObject({ chip: { [kind]: expect.any(String) } })
@@ -361,7 +311,7 @@ describe("a machine that can't be told from others", () => {
       assurance: "emulated",
       result: () => ({ platform: "", chip: new Uint8Array(0) }),
     }
-    const asked = askedOf(machine, "any")
+    const asked = askedFor(machine, "any")
     const verdict = appraiseNode(verifier, answerOf(machine, asked), asked, nitroMadeAt)
     expect(codeOf(verdict)).toBe("CHIP_KNOWN")
   })

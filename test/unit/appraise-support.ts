@@ -13,9 +13,9 @@ import {
   launchGuest,
 } from "../../services/evidence/index.ts"
 import { appraiseNode, type Outstanding, type Verdict } from "../../services/guest/appraise-node.ts"
-import { challengeValue } from "../../services/make/challenge.ts"
-import { nodeReportData, workflowDigest } from "../../services/make/transcript.ts"
+import { workflowDigest } from "../../services/make/transcript.ts"
 import { parseWorkflow, type VerifiedWorkflow } from "../../services/make/workflow-document.ts"
+import { answerTo, askedOf } from "../support/node-evidence.ts"
 import { dataplane, hexOf, makeChip, makeRoot, measurement, now } from "./evidence-support.ts"
 
 export const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
@@ -95,58 +95,14 @@ export const attested = (
 ): Given => {
   const chip = chips[i]
   if (chip === undefined) throw new Error(`no chip ${i}`)
-  const [verifierNonce, beacon] = [filled(32, 1), filled(32, 2)]
-  const asked = {
-    nodeId: nodeName(i),
-    session: filled(16, 3),
-    verifierNonce,
-    beacon,
-    value: challengeValue(crypto, verifierNonce, beacon),
-    workflow,
-    nonce: filled(32, 5),
-    controlDigest: filled(32, 6),
-  } satisfies Outstanding
-  const claims: NodeEvidence["claims"] = {
-    suites: ["chacha20-poly1305"],
-    domain: "lab",
-    workflow: workflow.digest,
-    control: asked.controlDigest,
-    nonce: asked.nonce,
-    challenge: asked.value,
-    node: asked.nodeId,
-    session: asked.session,
-    signing_key: crypto.ed25519.generate().publicKey,
-    dh_key: crypto.x25519.generate().publicKey,
-    kem_key: new Uint8Array(0),
-    dataplane: bytesOf(dataplane),
-    boot: filled(16, 7),
-  }
-  const report = launchGuest(chip, { measurement, ...launch }).report(
-    nodeReportData(crypto, {
-      role: "node",
-      suites: claims.suites,
-      domain: claims.domain,
-      workflowDigest: claims.workflow,
-      controlDigest: claims.control,
-      nonce: claims.nonce,
-      challenge: claims.challenge,
-      nodeId: claims.node,
-      session: claims.session,
-      signingKey: claims.signing_key,
-      dhKey: claims.dh_key,
-      kemKey: claims.kem_key,
-      dataplane: claims.dataplane,
-      bootId: claims.boot,
-    }),
-  )
-  const evidence: NodeEvidence = {
-    v: 1,
-    kind: "node-evidence",
-    verifier_nonce: verifierNonce,
-    beacon,
-    claims,
-    evidence: { pieces: [{ kind: "snp", report, certificates: [...chip.certificates] }] },
-  }
+  const asked = askedOf(workflow, { nodeId: nodeName(i) })
+  const evidence = answerTo(asked, (reportData) => [
+    {
+      kind: "snp",
+      report: launchGuest(chip, { measurement, ...launch }).report(reportData),
+      certificates: [...chip.certificates],
+    },
+  ])
   const verdict = appraiseNode(
     { crypto, instance: "v1", control: "cp", caches: new EvidenceCaches() },
     evidence,

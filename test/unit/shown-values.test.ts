@@ -2,15 +2,14 @@
 import { describe, expect, it } from "vitest"
 import { stringify } from "yaml"
 import { limits } from "../../schemas/limits.ts"
-import { AttestationResult, type NodeEvidence } from "../../schemas/messages/attestation.ts"
+import { AttestationResult } from "../../schemas/messages/attestation.ts"
 import { encode } from "../../services/common/codec/index.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import { EvidenceCaches, eventTypes, tpmExtraData } from "../../services/evidence/index.ts"
-import { appraiseNode, type Outstanding } from "../../services/guest/appraise-node.ts"
-import { challengeValue } from "../../services/make/challenge.ts"
+import { appraiseNode } from "../../services/guest/appraise-node.ts"
 import { forbiddenNodes } from "../../services/make/standing.ts"
-import { nodeReportData } from "../../services/make/transcript.ts"
 import { parseWorkflow } from "../../services/make/workflow-document.ts"
+import { answerTo, askedOf } from "../support/node-evidence.ts"
 import { type LogLine, logOf, makeTpm, separatorLine, sha256, tpmPiece } from "./appraisal-support.ts"
 import { dataplane, hexOf, now } from "./evidence-support.ts"
 
@@ -61,61 +60,14 @@ const judge = (count: number) => {
   const register = (index: number) => log.registers.get(index) ?? filled(32, 0)
   const pcr7 = hexOf(register(7))
   const document = documentOf(images, pcr7)
-  const [verifierNonce, beacon] = [filled(32, 1), filled(32, 2)]
-  const asked: Outstanding = {
-    nodeId: "n1",
-    session: filled(16, 3),
-    verifierNonce,
-    beacon,
-    value: challengeValue(crypto, verifierNonce, beacon),
-    workflow: { document, digest: filled(32, 4) },
-    nonce: filled(32, 5),
-    controlDigest: filled(32, 6),
-  }
-  const claims: NodeEvidence["claims"] = {
-    suites: ["chacha20-poly1305"],
-    domain: "lab",
-    workflow: asked.workflow.digest,
-    control: asked.controlDigest,
-    nonce: asked.nonce,
-    challenge: asked.value,
-    node: "n1",
-    session: asked.session,
-    signing_key: crypto.ed25519.generate().publicKey,
-    dh_key: crypto.x25519.generate().publicKey,
-    kem_key: new Uint8Array(0),
-    dataplane: Uint8Array.from(Buffer.from(dataplane, "hex")),
-    boot: filled(16, 7),
-  }
-  const reportData = nodeReportData(crypto, {
-    role: "node",
-    suites: claims.suites,
-    domain: claims.domain,
-    workflowDigest: claims.workflow,
-    controlDigest: claims.control,
-    nonce: claims.nonce,
-    challenge: claims.challenge,
-    nodeId: claims.node,
-    session: claims.session,
-    signingKey: claims.signing_key,
-    dhKey: claims.dh_key,
-    kemKey: claims.kem_key,
-    dataplane: claims.dataplane,
-    bootId: claims.boot,
-  })
-  const piece = tpmPiece(tpm, {
-    extraData: tpmExtraData(reportData),
-    pcrs: [4, 7].map((index) => ({ bank: "sha256", index, value: register(index) })),
-    bootLog: log.bytes,
-  })
-  const evidence: NodeEvidence = {
-    v: 1,
-    kind: "node-evidence",
-    verifier_nonce: verifierNonce,
-    beacon,
-    claims,
-    evidence: { pieces: [piece] },
-  }
+  const asked = askedOf({ document, digest: filled(32, 4) })
+  const evidence = answerTo(asked, (reportData) => [
+    tpmPiece(tpm, {
+      extraData: tpmExtraData(reportData),
+      pcrs: [4, 7].map((index) => ({ bank: "sha256", index, value: register(index) })),
+      bootLog: log.bytes,
+    }),
+  ])
   const verifier = { crypto, instance: "v1", control: "cp", caches: new EvidenceCaches() }
   return { verdict: appraiseNode(verifier, evidence, asked, now), document, images, pcr7 }
 }

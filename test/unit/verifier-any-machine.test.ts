@@ -2,16 +2,14 @@
 import { Effect, Logger } from "effect"
 import { describe, expect, it } from "vitest"
 import { stringify } from "yaml"
-import type { NodeEvidence } from "../../schemas/messages/attestation.ts"
 import { Bus, type BusShape } from "../../services/common/bus/bus.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import { type EmulatedChip, EvidenceCaches, launchGuest } from "../../services/evidence/index.ts"
 import { appraiseNode, type Outstanding } from "../../services/guest/appraise-node.ts"
-import { challengeValue } from "../../services/make/challenge.ts"
-import { nodeReportData } from "../../services/make/transcript.ts"
 import { parseWorkflow } from "../../services/make/workflow-document.ts"
 import { speaksOfNode } from "../../services/verifier/held.ts"
 import { makeWithdrawals } from "../../services/verifier/withdrawals.ts"
+import { answerTo, askedOf } from "../support/node-evidence.ts"
 import { dataplane, hexOf, makeChip, makeRoot, measurement, now } from "./evidence-support.ts"
 
 const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
@@ -20,7 +18,6 @@ const [own, foreign] = [makeChip(root), makeChip(root)]
 const wrongImage = filled(48, 0xee)
 
 const askedFor = (session: number, chip: "any" | { sev_snp: string }): Outstanding => {
-  const [verifierNonce, beacon] = [filled(32, 1), filled(32, 2)]
   const document = parseWorkflow(
     stringify({
       workflow: "example",
@@ -45,60 +42,19 @@ const askedFor = (session: number, chip: "any" | { sev_snp: string }): Outstandi
       edges: [],
     }),
   )
-  return {
-    nodeId: "n1",
-    session: filled(16, session),
-    verifierNonce,
-    beacon,
-    value: challengeValue(crypto, verifierNonce, beacon),
-    workflow: { document, digest: filled(32, 4) },
-    nonce: filled(32, 5),
-    controlDigest: filled(32, 6),
-    releaser: "r1",
-  } as Outstanding
+  const change = { session: filled(16, session), releaser: "r1" }
+  return askedOf({ document, digest: filled(32, 4) }, change)
 }
 
 const judge = (asked: Outstanding, chip: EmulatedChip, image = measurement) => {
-  const claims: NodeEvidence["claims"] = {
-    suites: ["chacha20-poly1305"],
-    domain: "lab",
-    workflow: asked.workflow.digest,
-    control: asked.controlDigest,
-    nonce: asked.nonce,
-    challenge: asked.value,
-    node: "n1",
-    session: asked.session,
-    signing_key: crypto.ed25519.generate().publicKey,
-    dh_key: crypto.x25519.generate().publicKey,
-    kem_key: new Uint8Array(0),
-    dataplane: Uint8Array.from(Buffer.from(dataplane, "hex")),
-    boot: filled(16, 7),
-  }
-  const reportData = nodeReportData(crypto, {
-    role: "node",
-    suites: claims.suites,
-    domain: claims.domain,
-    workflowDigest: claims.workflow,
-    controlDigest: claims.control,
-    nonce: claims.nonce,
-    challenge: claims.challenge,
-    nodeId: claims.node,
-    session: claims.session,
-    signingKey: claims.signing_key,
-    dhKey: claims.dh_key,
-    kemKey: claims.kem_key,
-    dataplane: claims.dataplane,
-    bootId: claims.boot,
-  })
-  const report = launchGuest(chip, { measurement: image }).report(reportData)
-  const evidence: NodeEvidence = {
-    v: 1,
-    kind: "node-evidence",
-    verifier_nonce: asked.verifierNonce,
-    beacon: asked.beacon,
-    claims,
-    evidence: { pieces: [{ kind: "snp", report, certificates: [...chip.certificates] }] },
-  }
+  const { certificates } = chip
+  const evidence = answerTo(asked, (reportData) => [
+    {
+      kind: "snp",
+      report: launchGuest(chip, { measurement: image }).report(reportData),
+      certificates: [...certificates],
+    },
+  ])
   const verifier = { crypto, instance: "v1", control: "cp", caches: new EvidenceCaches() }
   return { evidence, verdict: appraiseNode(verifier, evidence, asked, now) }
 }

@@ -3,9 +3,8 @@ import { stringify } from "yaml"
 import type { NodeEvidence } from "../../schemas/messages/attestation.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import type { Outstanding } from "../../services/guest/appraise-node.ts"
-import { challengeValue } from "../../services/make/challenge.ts"
-import { nodeReportData } from "../../services/make/transcript.ts"
 import { parseWorkflow, type VerifiedWorkflow } from "../../services/make/workflow-document.ts"
+import { answerTo, askedOf, claimsFor, type NodeClaims } from "../support/node-evidence.ts"
 import { Hierarchy, serials } from "../support/tdx-lab.ts"
 import { tdxPiece } from "./appraisal-support.ts"
 import { dataplane } from "./evidence-support.ts"
@@ -62,64 +61,15 @@ export const workflowWith = (
 export const workflow = workflowWith()
 const keys = { dh: crypto.x25519.generate(), signing: crypto.ed25519.generate() }
 
-export const askedFor = (session: number): Outstanding => {
-  const [verifierNonce, beacon] = [filled(32, 1), filled(32, 2)]
-  return {
-    nodeId: "n1",
-    session: filled(16, session),
-    verifierNonce,
-    beacon,
-    value: challengeValue(crypto, verifierNonce, beacon),
-    workflow,
-    nonce: filled(32, 5),
-    controlDigest: filled(32, 6),
-  }
-}
+export const askedFor = (session: number): Outstanding => askedOf(workflow, { session: filled(16, session) })
 
 /** `quoted`: what the hardware vouches for, when that is something else than what is claimed. */
 export const answer = (
   asked: Outstanding,
-  change: Partial<NodeEvidence["claims"]> = {},
-  quoted: Partial<NodeEvidence["claims"]> = change,
+  change: Partial<NodeClaims> = {},
+  quoted: Partial<NodeClaims> = change,
 ): NodeEvidence => {
-  const plain: NodeEvidence["claims"] = {
-    suites: ["chacha20-poly1305"],
-    domain: "lab",
-    workflow: asked.workflow.digest,
-    control: asked.controlDigest,
-    nonce: asked.nonce,
-    challenge: asked.value,
-    node: "n1",
-    session: asked.session,
-    signing_key: keys.signing.publicKey,
-    dh_key: keys.dh.publicKey,
-    kem_key: new Uint8Array(0),
-    dataplane: Uint8Array.from(Buffer.from(dataplane, "hex")),
-    boot: filled(16, 7),
-  }
-  const c = { ...plain, ...quoted }
-  const reportData = nodeReportData(crypto, {
-    role: "node",
-    suites: c.suites,
-    domain: c.domain,
-    workflowDigest: c.workflow,
-    controlDigest: c.control,
-    nonce: c.nonce,
-    challenge: c.challenge,
-    nodeId: c.node,
-    session: c.session,
-    signingKey: c.signing_key,
-    dhKey: c.dh_key,
-    kemKey: c.kem_key,
-    dataplane: c.dataplane,
-    bootId: c.boot,
-  })
-  return {
-    v: 1,
-    kind: "node-evidence",
-    verifier_nonce: asked.verifierNonce,
-    beacon: asked.beacon,
-    claims: { ...plain, ...change },
-    evidence: { pieces: [tdxPiece(intel, { reportData })] },
-  }
+  const plain = claimsFor(asked, { signing_key: keys.signing.publicKey, dh_key: keys.dh.publicKey })
+  const pieces = (reportData: Uint8Array) => [tdxPiece(intel, { reportData })]
+  return answerTo(asked, pieces, { ...plain, ...change }, { ...plain, ...quoted })
 }
