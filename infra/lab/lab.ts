@@ -11,6 +11,7 @@ import { crypto } from "../../services/common/crypto/index.ts"
 import { toHex } from "../../services/common/hex.ts"
 import { removePins } from "../../services/common/kernel/bpffs.ts"
 import { measureObject } from "../../services/common/kernel/measure.ts"
+import { compileCache } from "../../services/common/process/compile-cache.ts"
 import { type LabBus, startBus } from "./bus.ts"
 import { type Capture, startCapture } from "./capture.ts"
 import type { Cleanup } from "./cleanup.ts"
@@ -194,12 +195,15 @@ const createHardware = (names: RunNames, dataplane: string, variation: LabVariat
   return { nodes, anchors, workflow, operator }
 }
 
-const serviceEnvironment = (): Record<string, string> => ({
-  PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin",
-  HOME: "/root",
-  LANG: "C.UTF-8",
-  NODE_COMPILE_CACHE: join(CHECKOUT, ".cache", "compile"),
-})
+const serviceEnvironment = (): Record<string, string> => {
+  const cache = compileCache()
+  return {
+    PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin",
+    HOME: "/root",
+    LANG: "C.UTF-8",
+    ...(cache !== undefined && { NODE_COMPILE_CACHE: cache }),
+  }
+}
 
 /** What a person needs when a process dies that shouldn't. */
 const obituary = (process: Running, how: string): string =>

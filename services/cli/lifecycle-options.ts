@@ -2,6 +2,22 @@
 import { parseArgs } from "node:util"
 import { UsageError } from "./output.ts"
 
+export const lifecycleUsage = `  rotate [EDGE] --key KEYFILE          new keys at once, without a gap: for an edge, an instance of it, or all
+  revoke --node ID | --chip KIND:ID | --measurement HEX ... --key KEYFILE ... [--from FILE] [--yes]
+                                       a new version of the workflow (the one in force, or that in FILE) without them
+  enroll list                          machines that asked for a node's place and are not enrolled for it
+  enroll approve|deny|replace NODE [--chip KIND:ID] --key KEYFILE ... [--from FILE] [--yes]
+                                       a new version of the workflow: a pending node gets its machine, a machine
+                                       is refused for good, a node gets another machine
+                                       All of these take --domain NAME or VOUCHSAFE_DOMAIN; a --key for each signer
+`
+
+const lifecycle = ["rotate", "enroll", "revoke"] as const
+export type Lifecycle = (typeof lifecycle)[number]
+
+export const isLifecycle = (command: string | undefined): command is Lifecycle =>
+  lifecycle.some((one) => one === command)
+
 const options = {
   json: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },

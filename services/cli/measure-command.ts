@@ -3,12 +3,10 @@ import { stringify } from "yaml"
 import { snp } from "./measure-snp.ts"
 import { tdx } from "./measure-tdx.ts"
 import { tpm } from "./measure-tpm.ts"
-import { measureUsage } from "./measure-usage.ts"
+import { type Measurable, measureUsage } from "./measure-usage.ts"
 import { createOutput } from "./output.ts"
 
 const parts = { snp, tdx, tpm } as const
-export const measurable = ["snp", "tdx", "tpm"] as const
-export type Measurable = (typeof measurable)[number]
 
 /** @returns the exit status: 3 where a log has something else than was computed @throws UsageError, MeasureError, EventLogError */
 export const measureCommand = (what: Measurable, args: readonly string[]): 0 | 3 => {

@@ -54,3 +54,6 @@ const tpm = `vouchsafe measure tpm [--bank sha256|sha384|sha512] [--json]
 `
 
 export const measureUsage = { snp, tdx, tpm } as const
+
+export const measurable = ["snp", "tdx", "tpm"] as const
+export type Measurable = (typeof measurable)[number]

@@ -1,11 +1,10 @@
 /** The frame of every service process: its settings, its log, its signals and its exit status. */
 import { Cause, Config, Effect, Exit, Fiber, type Scope } from "effect"
+import { EXIT } from "./end.ts"
 import { type LogFormat, logTo } from "./log.ts"
 
+export { EXIT } from "./end.ts"
 export { type LogFormat, line, logTo } from "./log.ts"
-
-/** Exit statuses: 0 done or ended by our own signal. */
-export const EXIT = { failed: 1, usage: 64, configuration: 78 } as const
 
 export interface Service<C> {
   /** As in the log and on the command line. */
