@@ -1,15 +1,21 @@
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
+import { LongestFirst } from "./support/order.ts"
+
+/** What measures, or takes both processors for itself: nothing else may run meanwhile. */
+const ALONE = ["test/bench/**/*.test.ts", "test/hostile/adversary.test.ts", "test/hostile/flood.test.ts"]
 
 /**
- * Two groups. `unit` needs nothing but memory and runs beside itself; the rest work on this machine's kernel, network
- * and clocks, so their files run one after another, and after the units.
+ * Three groups, one after another. `unit` needs nothing but memory and computes all the time: a file for each processor. `machine` works on this
+ * machine's kernel, network and clocks, each file in namespaces, pins, directories and on a server of its own, and waits more than it
+ * computes: leases, boots, starts of processes. So there is a file more than processors. `alone` is what others would disturb.
  */
 export default defineConfig({
   root: fileURLToPath(new URL("..", import.meta.url)),
   cacheDir: ".cache/vite",
   test: {
     pool: "forks",
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
@@ -27,10 +33,24 @@ export default defineConfig({
         test: {
           name: "machine",
           include: ["test/!(unit)/**/*.test.ts"],
-          fileParallelism: false,
-          testTimeout: 60_000,
+          exclude: ALONE,
+          globalSetup: "test/support/machine.ts",
+          maxWorkers: 3,
+          testTimeout: 90_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "alone",
+          include: ALONE,
+          globalSetup: "test/support/machine.ts",
+          maxWorkers: 1,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+          sequence: { groupOrder: 2 },
         },
       },
     ],
