@@ -13,6 +13,7 @@ import { MakeError } from "../make/errors.ts"
 import { type AcceptedOffer, acceptOffer } from "../make/offer.ts"
 import { kemKeyDigest, type VouchedResult, vouchResult } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import { inTurn } from "./in-turn.ts"
 import { decodeResult } from "./open-release.ts"
 import { type Attested, leaveForAttester, type Session } from "./session.ts"
 
@@ -63,7 +64,7 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
       },
       { timeoutMs },
     )
-    .pipe(Effect.mapError(fromBus("hello")))
+    .pipe(Effect.mapError(fromBus("hello")), inTurn)
   if (offer.kind === "refused") return yield* fromRefusal(offer)
 
   const accepted = yield* attempt(() => believe(options, offer)).pipe(

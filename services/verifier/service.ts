@@ -26,8 +26,9 @@ import { controlEvidenceDigest } from "../make/control-plane.ts"
 import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
 import { resultDigest } from "../make/result.ts"
-import { askActivation } from "./ask-activation.ts"
-import { makeHelloBatch } from "./hello-batch.ts"
+import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import { type AskedOfTpm, askActivation } from "./ask-activation.ts"
+import { makeHelloBatch, type Quoted } from "./hello-batch.ts"
 import { Launches } from "./launches.ts"
 import { type Leader, Leaders } from "./leaders.ts"
 import { makePeerProofs } from "./peer-proofs.ts"
@@ -39,7 +40,9 @@ import { makeWithdrawals } from "./withdrawals.ts"
 const ATTEST_TIMEOUT_MS = 3_000
 /** Another guest may be gone. */
 const OTHERS_TIMEOUT_MS = 1_000
-const ANSWER_DUE_MS = 1_000
+/** A hello is answered before its node gives up: one that has followed a term may have traffic at stake, and asks others sooner. */
+const PATIENCE_MS = 4_000
+const HURRIED_MS = 1_200
 const PRESENCE_MS = 1_000
 /** Where in an answer the nonce of its challenge is looked for: in its first bytes. */
 const NONCE_WITHIN = 256
@@ -150,13 +153,10 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     return yield* failure
   })
   const proofs = makePeerProofs(bus, crypto, known.current)
-  const quoted = yield* makeHelloBatch(crypto, quote, proofs.beside)
+  const hellos = yield* makeHelloBatch(crypto, quote, proofs.beside)
   /** Evidence that is here, and not judged yet. */
   let underWay = 0
-  /** Whoever has a fresh challenge is likely to answer it soon. */
-  const answersDue = () =>
-    underWay > 0 || [...outstanding.values()].some(({ issuedMs }) => monotonicMs() - issuedMs < ANSWER_DUE_MS)
-  const signed = yield* makeResultBatch(crypto, key, answersDue)
+  const signed = yield* makeResultBatch(crypto, key, () => underWay > 0 || hellos.answersDue())
 
   const refusals = refusalAllowances(limits.nodes)
   /**
@@ -193,7 +193,20 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     const { endorsement } = hello
     const asks = endorsement && (yield* attempt(() => askActivation(crypto, endorsement)))
     proofs.heard(node, hello.nonce)
-    const { control: evidence, releaser, inclusion, leaves } = yield* quoted(node, hello.nonce)
+    const patienceMs = hello.term === 0n ? PATIENCE_MS : HURRIED_MS
+    const quoted = yield* hellos.quoted(node, hello.nonce, patienceMs)
+    return yield* challenge(hello, node, workflow, quoted, asks).pipe(
+      Effect.tapError(() => Effect.sync(() => hellos.judged(node))),
+    )
+  })
+
+  const challenge = Effect.fnUntraced(function* (
+    hello: Hello,
+    node: string,
+    workflow: VerifiedWorkflow,
+    { control: evidence, releaser, inclusion, leaves }: Quoted,
+    asks: AskedOfTpm | undefined,
+  ) {
     const fresh = leaders.newest(releaser)
     if (fresh === undefined || fresh.term !== evidence.claims.term)
       return yield* refuse("NO_LEADER", "releaser", "another term has begun meanwhile")
@@ -242,15 +255,18 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
         judged = true
       }
       underWay += 1
-      return appraised(evidence, node, once).pipe(Effect.ensuring(Effect.sync(once)))
+      return challenged(evidence, node).pipe(
+        Effect.flatMap((answer) =>
+          appraised(answer, evidence, node, once).pipe(
+            Effect.ensuring(Effect.sync(() => hellos.judged(node))),
+          ),
+        ),
+        Effect.ensuring(Effect.sync(once)),
+      )
     })
 
-  /** @param judged called before the result waits for others */
-  const appraised = Effect.fnUntraced(function* (
-    { bytes, read }: Unread<"evidence">,
-    node: string,
-    judged: () => void,
-  ) {
+  /** The challenge that this answers, which is used up. */
+  const challenged = Effect.fnUntraced(function* ({ bytes }: Unread<"evidence">, node: string) {
     const started = monotonicMs()
     const asked = outstanding.get(node)
     const taken = yield* attempt(() => {
@@ -260,6 +276,16 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     outstanding.delete(node)
     const shown = proofs.answered(node)
     if (asked === undefined) return yield* refuse("STALE", "challenge", "is not outstanding for this node")
+    return { started, asked, taken, shown }
+  })
+
+  /** @param judged called before the result waits for others */
+  const appraised = Effect.fnUntraced(function* (
+    { started, asked, taken, shown }: Effect.Success<ReturnType<typeof challenged>>,
+    { read }: Unread<"evidence">,
+    node: string,
+    judged: () => void,
+  ) {
     const evidence = yield* read
     yield* attempt(() => book.expectSession(taken, evidence.claims.session)).pipe(
       Effect.tapError(recorded("vouchsafe.attestation.refused", node)),
@@ -287,6 +313,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
     const storing =
       shown && packed ? proofs.store(shown, packed.packed, body, asked.controlDigest) : Effect.void
     judged()
+    hellos.judged(node, monotonicMs() - asked.issuedMs)
     const [result] = yield* Effect.all([signed({ domain, workflow, node, dhKey, body }), storing], {
       concurrency: 2,
     })

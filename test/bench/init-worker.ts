@@ -58,8 +58,9 @@ const timed = (bus: BusShape, member: () => Member): BusShape => ({
   ...bus,
   request: (name, tokens, value, options) =>
     bus.request(name, tokens, value, options).pipe(
-      Effect.tap(() =>
+      Effect.tap((reply) =>
         Effect.sync(() => {
+          if ("kind" in reply && reply.kind === "refused") return
           const step = name === "hello" || name === "attest" ? name : "evidence"
           member().times[step] ??= nowMs()
         }),

@@ -23,10 +23,10 @@ describe("after a defect", () => {
   it("hellos are quoted again, and those that it hit are refused", () =>
     Effect.gen(function* () {
       let calls = 0
-      const quoted = yield* makeHelloBatch(crypto, () =>
+      const { quoted } = yield* makeHelloBatch(crypto, () =>
         Effect.sync(() => (++calls === 1 ? failing() : { control: {} as never, releaser: "r" })),
       )
-      const hello = quoted("n1", new Uint8Array(32)).pipe(Effect.result, Effect.timeout("10 seconds"))
+      const hello = quoted("n1", new Uint8Array(32), 5_000).pipe(Effect.result, Effect.timeout("10 seconds"))
       const first = yield* hello
       expect(Result.isFailure(first) && first.failure.code).toBe("INTERNAL")
       expect(Result.isSuccess(yield* hello)).toBe(true)
