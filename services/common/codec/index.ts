@@ -1,15 +1,16 @@
 /**
- * Messages to bytes and back: msgpack inside, an Effect Schema around it. One instance, one set of options, nothing
- * asynchronous. There is no canonical form: sign the bytes, verify the bytes, then decode the same bytes.
+ * Messages to bytes and back: msgpack inside, an Effect Schema around it. Nothing asynchronous. There is no canonical
+ * form: sign the bytes, verify the bytes, then decode the same bytes.
  *
  * Whole numbers beyond 32 bits travel as float64 (`Count`), bigints always as 64-bit integers (`U64`).
  */
 import { Result as EffectResult, type Schema, type SchemaIssue, SchemaParser } from "effect"
-import { Packr } from "msgpackr"
 import { limits } from "../../../schemas/limits.ts"
+import { type Accept, acceptOf } from "./accept.ts"
 import { DecodeError, EncodeError } from "./error.ts"
 import { fault } from "./issue.ts"
 import { ReadFault, read } from "./read.ts"
+import { write } from "./write.ts"
 
 export { type DecodeCode, DecodeError, EncodeError } from "./error.ts"
 
@@ -20,36 +21,37 @@ export type Result<T, E> =
 /** A schema whose decoded and encoded forms are the same, as those of all messages are. */
 export type MessageSchema<T = unknown> = Schema.ConstraintCodec<T, T, never, never>
 
-/** Only writes. `structuredClone` and `moreTypes` off: extension types are never written, and `read` refuses them. */
-const packr = new Packr({
-  useRecords: false,
-  mapsAsObjects: true,
-  variableMapSize: true,
-  int64AsType: "bigint",
-  structuredClone: false,
-  moreTypes: false,
-  copyBuffers: true,
-})
+type Parse = (input: unknown) => EffectResult.Result<unknown, SchemaIssue.Issue>
 
-type Decode = (input: unknown) => EffectResult.Result<unknown, SchemaIssue.Issue>
+interface Check {
+  readonly accepts: Accept | undefined
+  readonly parse: Parse
+}
 
-const compiled = new WeakMap<MessageSchema, Decode>()
-const check = (schema: MessageSchema): Decode => {
-  const known = compiled.get(schema)
-  if (known !== undefined) return known
-  const made = SchemaParser.decodeUnknownResult(schema, { onExcessProperty: "error" })
+const compiled = new WeakMap<MessageSchema, Check>()
+const compile = (schema: MessageSchema): Check => {
+  const made = {
+    accepts: acceptOf(schema.ast),
+    parse: SchemaParser.decodeUnknownResult(schema, { onExcessProperty: "error" }),
+  }
   compiled.set(schema, made)
   return made
 }
 
+/** What the schema's parser makes of a value; it is asked only about those that aren't known to fit. */
+const check = (schema: MessageSchema, value: unknown): ReturnType<Parse> => {
+  const { accepts, parse } = compiled.get(schema) ?? compile(schema)
+  return accepts?.(value) ? EffectResult.succeed(value) : parse(value)
+}
+
 /** Encodes a value of our own. Throws `EncodeError` when it does not fit the schema. The bytes own their memory. */
 export const encode = <S extends MessageSchema>(schema: S, value: S["Type"]): Uint8Array => {
-  const checked = check(schema)(value)
+  const checked = check(schema, value)
   if (EffectResult.isFailure(checked)) {
     const { field, message } = fault(checked.failure)
     throw new EncodeError(field, message)
   }
-  return new Uint8Array(packr.pack(value))
+  return write(value)
 }
 
 /**
@@ -57,7 +59,7 @@ export const encode = <S extends MessageSchema>(schema: S, value: S["Type"]): Ui
  * are large and made often. Whoever decodes it checks it all the same. The bytes own their memory.
  */
 export const encodeChecked = <S extends MessageSchema>(_schema: S, value: S["Type"]): Uint8Array =>
-  new Uint8Array(packr.pack(value))
+  write(value)
 
 export interface DecodeOptions {
   /** Where the bytes came from, for the error. */
@@ -85,7 +87,7 @@ export const decode = <S extends MessageSchema>(
     if (!(error instanceof ReadFault)) throw error
     return refuse(new DecodeError(error.code, subject, "", error.message))
   }
-  const checked = check(schema)(value)
+  const checked = check(schema, value)
   if (EffectResult.isSuccess(checked)) return { ok: true, value: checked.success }
   const { code, field, message } = fault(checked.failure, value)
   return refuse(new DecodeError(code, subject, field, message))

@@ -21,32 +21,48 @@ export class ReadFault extends Error {
 const KEY_BYTES_MAX = 64
 
 /**
- * Short texts that were read lately, by their bytes: field names and ids come again and again. Who sends other texts drives
- * some out, and nothing more.
+ * Short ASCII texts that were read lately, by their bytes: field names and ids come again and again. Who sends other texts
+ * drives some out, and nothing more.
  */
 class Texts {
   static readonly bytesMax = 32
-  readonly #slots: Array<{ readonly bytes: Uint8Array; readonly text: string } | undefined> = new Array(1_024)
+  readonly #slots: Array<string | undefined>
+  readonly #mask: number
 
-  /** Undefined: it was not there, and its place is for `put`. */
-  find(bytes: Uint8Array, from: number, to: number): string | undefined {
-    const slot = this.#slots[this.#place(bytes, from, to)]
-    if (slot === undefined || slot.bytes.length !== to - from) return undefined
-    for (let i = from; i < to; i++) if (slot.bytes[i - from] !== bytes[i]) return undefined
-    return slot.text
+  /** @param slots a power of two */
+  constructor(slots: number) {
+    this.#slots = new Array(slots)
+    this.#mask = slots - 1
   }
 
-  put(bytes: Uint8Array, from: number, to: number, text: string): void {
-    this.#slots[this.#place(bytes, from, to)] = { bytes: bytes.slice(from, to), text }
-  }
-
-  #place(bytes: Uint8Array, from: number, to: number): number {
+  /** Undefined for what isn't ASCII. */
+  read(bytes: Buffer, from: number, to: number): string | undefined {
     let hash = to - from
-    for (let i = from; i < to; i++) hash = (Math.imul(hash, 31) + (bytes[i] ?? 0)) | 0
-    return (hash ^ (hash >>> 15)) & 1_023
+    let any = 0
+    for (let i = from; i < to; i++) {
+      const byte = bytes[i] ?? 0
+      any |= byte
+      hash = (Math.imul(hash, 31) + byte) | 0
+    }
+    if (any > 0x7f) return undefined
+    const place = (hash ^ (hash >>> 15)) & this.#mask
+    const known = this.#slots[place]
+    if (known !== undefined && isText(known, bytes, from, to)) return known
+    const text = bytes.toString("latin1", from, to)
+    this.#slots[place] = text
+    return text
   }
 }
-const texts = new Texts()
+
+const isText = (text: string, bytes: Buffer, from: number, to: number): boolean => {
+  if (text.length !== to - from) return false
+  for (let i = from; i < to; i++) if (text.charCodeAt(i - from) !== bytes[i]) return false
+  return true
+}
+
+/** Apart, for there are few names and many ids: a name that is met again is in the engine's own table already. */
+const names = new Texts(1_024)
+const ids = new Texts(4_096)
 
 class Reader {
   readonly #bytes: Uint8Array
@@ -93,7 +109,7 @@ class Reader {
     if (tag <= 0x7f) return tag
     if (tag <= 0x8f) return this.#map(tag & 0x0f, depth)
     if (tag <= 0x9f) return this.#array(tag & 0x0f, depth)
-    if (tag <= 0xbf) return this.#text(tag & 0x1f)
+    if (tag <= 0xbf) return this.#text(tag & 0x1f, ids)
     if (tag >= 0xe0) return tag - 0x100
     return this.#tagged(tag, at, depth)
   }
@@ -141,7 +157,7 @@ class Reader {
       case 0xdf:
         return this.#map(this.#length(4), depth)
       default:
-        return this.#text(this.#textLength(tag, at))
+        return this.#text(this.#textLength(tag, at), ids)
     }
   }
 
@@ -159,14 +175,10 @@ class Reader {
     return this.#bytes.slice(start, this.#at)
   }
 
-  #text(length: number): string {
+  #text(length: number, known: Texts): string {
     const start = this.#take(length)
-    if (length > Texts.bytesMax) return this.#decoded(start)
-    const known = texts.find(this.#bytes, start, this.#at)
-    if (known !== undefined) return known
-    const text = this.#decoded(start)
-    texts.put(this.#bytes, start, this.#at, text)
-    return text
+    const text = length <= Texts.bytesMax ? known.read(this.#buffer, start, this.#at) : undefined
+    return text ?? this.#decoded(start)
   }
 
   #decoded(start: number): string {
@@ -200,7 +212,7 @@ class Reader {
     if (!short && tag !== 0xc1 && (tag < 0xd9 || tag > 0xdb))
       throw new ReadFault("FORBIDDEN_TYPE", `a key that is not a string at byte ${at}`)
     const length = short ? tag & 0x1f : this.#textLength(tag, at)
-    const key = this.#text(length)
+    const key = this.#text(length, names)
     if (length > KEY_BYTES_MAX)
       throw new ReadFault("UNKNOWN_FIELD", `a field name of ${length} bytes at byte ${at}`)
     // Assigning to it would change what the object is.

@@ -1,0 +1,66 @@
+import { isDeepStrictEqual } from "node:util"
+import { Packr } from "msgpackr"
+import { describe, expect, it } from "vitest"
+import { messages } from "../../schemas/generate/messages.ts"
+import { limits } from "../../schemas/limits.ts"
+import { EncodeError } from "../../services/common/codec/error.ts"
+import { read } from "../../services/common/codec/read.ts"
+import { write } from "../../services/common/codec/write.ts"
+
+/** Another encoder that knows the same forms. */
+const other = new Packr({ useRecords: false, variableMapSize: true, int64AsType: "bigint", moreTypes: false })
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
+
+const lengths = [0, 1, 15, 16, 31, 32, 47, 48, 49, 127, 128, 255, 256, 65_535, 65_536]
+const repeated = (text: string) => lengths.map((length) => text.repeat(length))
+const fields = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, i]))
+const powers = [5, 7, 8, 15, 16, 31, 32, 40, 53].map((bits) => 2 ** bits)
+const bigs = [0n, 1n, 2n ** 32n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n, -1n, -(2n ** 63n)]
+
+const values: ReadonlyArray<unknown> = [
+  ...powers.flatMap((power) => [power - 1, power, power + 1, -power - 1, -power, -power + 1]),
+  ...[0, 0.5, -1.25, Number.MAX_VALUE, Number.POSITIVE_INFINITY, Number.NaN],
+  ...[...bigs, true, false, null],
+  ...["a", "ä", "日", "😀", "\u0000", "\u007f", "\u0080"].flatMap(repeated),
+  ...[`${"a".repeat(30)}ä`, `${"a".repeat(31)}ä`, `${"a".repeat(47)}ä`],
+  ...lengths.map((length) => new Array(length).fill(1)),
+  ...lengths.map((length) => new Uint8Array(length).fill(length)),
+  ...[0, 1, 15, 16, 17, 65_535, 65_536].map(fields),
+  ...[Buffer.from("of a pool"), { a: [{ b: [[], {}] }] }, { "": { ä: "ö" } }],
+  ...Object.values(messages).map(({ example }) => example),
+]
+
+describe("writing", () => {
+  it("gives the bytes that another encoder gives", () => {
+    for (const value of values) {
+      const [ours, theirs] = [hex(write(value)), hex(other.pack(value))]
+      if (ours !== theirs) throw new Error(`${ours.slice(0, 64)} is not ${theirs.slice(0, 64)}`)
+    }
+  })
+
+  it("gives what can be read again, with memory of its own", () => {
+    const example = messages["release-payload"].example
+    const [first, second] = [write(example), write(null)]
+    expect(read(first)).toEqual(example)
+    expect(second.buffer.byteLength).toBe(1)
+    expect(first.buffer).not.toBe(write(example).buffer)
+  })
+
+  it("grows with what it is given, and starts again where it began", () => {
+    const large = Array.from({ length: 40 }, (_, i) => new Uint8Array(i * 2_000).fill(i))
+    for (let twice = 0; twice < 2; twice++) expect(isDeepStrictEqual(read(write(large)), large)).toBe(true)
+    expect(hex(write([1, "a"]))).toBe("9201a161")
+  })
+
+  it("refuses what has no form, and is as before after it", () => {
+    let deep: unknown = 1
+    for (let i = 0; i <= limits.messageDepth; i++) deep = [deep]
+    const ring: Record<string, unknown> = { secret: "hunter2" }
+    ring.ring = ring
+    for (const value of [undefined, { a: undefined }, [() => 0], [Symbol("a")], 2n ** 64n, deep, ring]) {
+      expect(() => write(value)).toThrow(EncodeError)
+      expect(() => write(value)).not.toThrow(/hunter2/)
+      expect(hex(write({ a: 1 }))).toBe("81a16101")
+    }
+  })
+})
