@@ -16,7 +16,7 @@ import type { Epoch } from "./epoch.ts"
 import { expectBytes, MakeError } from "./errors.ts"
 import { labels } from "./labels.ts"
 import { type SuiteId, suites } from "./suites.ts"
-import { digest, encodeFields, encodeList } from "./transcript.ts"
+import { digest, withFields } from "./transcript.ts"
 
 export const EXPORTER_BYTES = 16
 export const RELEASE_SECRET_BYTES = 32
@@ -102,17 +102,15 @@ export const deriveEdgeKeys = (
   const ikm = new Uint8Array(64)
   ikm.set(shared)
   ikm.set(releaseSecret, 32)
-  const okm = crypto.hkdfSha256(
-    ikm,
-    resultPairDigest(crypto, edge.initiatorResult, edge.responderResult),
-    edgeInfo(edge),
-    lanes * laneBytes + EXPORTER_BYTES,
+  const salt = resultPairDigest(crypto, edge.initiatorResult, edge.responderResult)
+  const okm = withEdgeInfo(edge, (info) =>
+    crypto.hkdfSha256(ikm, salt, info, lanes * laneBytes + EXPORTER_BYTES),
   )
   ikm.fill(0)
   // Views: who zeroes the keys zeroes these bytes.
   const cut = (spi: number, lane: number, at: number): TrafficKey => {
-    const material = okm.subarray(at * laneBytes, (at + 1) * laneBytes)
-    return { lane, spi, key: material.subarray(0, keyBytes), salt: material.subarray(keyBytes) }
+    const [from, to] = [at * laneBytes, (at + 1) * laneBytes]
+    return { lane, spi, key: okm.subarray(from, from + keyBytes), salt: okm.subarray(from + keyBytes, to) }
   }
   return {
     toResponder: spisToResponder.map((spi, lane) => cut(spi, lane, lane)),
@@ -122,16 +120,19 @@ export const deriveEdgeKeys = (
 }
 
 /** What the keys are for. At most 16 lanes and ids of 64 characters: it stays below 1,024 bytes. */
-const edgeInfo = (edge: EdgeEpoch): Uint8Array =>
-  encodeFields(
+const withEdgeInfo = <A>(edge: EdgeEpoch, use: (info: Uint8Array) => A): A =>
+  withFields(
     labels.edgeKeys,
-    edge.suite,
-    edge.workflowDigest,
-    edge.instance,
-    edge.epoch.term,
-    edge.epoch.n,
-    edge.initiator,
-    edge.responder,
-    encodeList(edge.spisToResponder),
-    encodeList(edge.spisToInitiator),
+    [
+      edge.suite,
+      edge.workflowDigest,
+      edge.instance,
+      edge.epoch.term,
+      edge.epoch.n,
+      edge.initiator,
+      edge.responder,
+      edge.spisToResponder,
+      edge.spisToInitiator,
+    ],
+    use,
   )

@@ -29,9 +29,13 @@ export const HASH_BYTES = 32
 const pair = new Uint8Array(1 + 2 * HASH_BYTES)
 pair[0] = 1
 
+/** Leaves are short, and no secret. */
+const short = new Uint8Array(256)
+
 /** 32 bytes. */
 export const hashLeaf = (crypto: Crypto, leaf: Uint8Array): Uint8Array => {
-  const prefixed = new Uint8Array(1 + leaf.length)
+  const length = 1 + leaf.length
+  const prefixed = length <= short.length ? short.subarray(0, length) : new Uint8Array(length)
   prefixed.set(leaf, 1)
   return crypto.sha256(prefixed)
 }

@@ -144,18 +144,25 @@ const checkSuccessor = (check: ReleaseCheck, generations: ReadonlyArray<Listed>)
 const checkSpis = (check: ReleaseCheck, listed: ReadonlyArray<Listed>): void => {
   const fresh = listed.filter(({ key }) => !check.held.has(key))
   if (fresh.length === 0) return
-  const taken = new Map<string, string>()
-  const take = (name: string, owner: string, field: string): void => {
-    if (taken.has(name)) throw new MakeError("SPI", field, "is in use, or given twice")
-    taken.set(name, owner)
+  const [inbound, outbound] = [new Set<number>(), new Map<string, Set<number>>()]
+  const ofPeer = (peer: string): Set<number> => {
+    const known = outbound.get(peer) ?? new Set()
+    outbound.set(peer, known)
+    return known
+  }
+  const take = (taken: Set<number>, spis: ReadonlyArray<number>, field: string): void => {
+    for (const spi of spis) {
+      if (taken.has(spi)) throw new MakeError("SPI", field, "is in use, or given twice")
+      taken.add(spi)
+    }
   }
   for (const held of check.held.values()) {
-    const peer = check.edges.get(held.instance)?.peer ?? held.instance
-    for (const spi of held.inbound) taken.set(`in ${spi}`, held.instance)
-    for (const spi of held.outbound) taken.set(`out ${peer} ${spi}`, held.instance)
+    const taken = ofPeer(check.edges.get(held.instance)?.peer ?? held.instance)
+    for (const spi of held.inbound) inbound.add(spi)
+    for (const spi of held.outbound) taken.add(spi)
   }
-  for (const { instance, entry, edge } of fresh) {
-    for (const spi of entry.inbound) take(`in ${spi}`, instance, "edges.inbound")
-    for (const spi of entry.outbound) take(`out ${edge.peer} ${spi}`, instance, "edges.outbound")
+  for (const { entry, edge } of fresh) {
+    take(inbound, entry.inbound, "edges.inbound")
+    take(ofPeer(edge.peer), entry.outbound, "edges.outbound")
   }
 }

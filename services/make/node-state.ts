@@ -93,6 +93,11 @@ export type Vouch = (scope: ResultScope, batch: PeerBatch) => ReadonlyArray<Vouc
  */
 export type Proofs = (peer: VouchedPeer) => bigint
 
+interface SharedWith {
+  readonly dhKey: Uint8Array
+  readonly secret: Uint8Array
+}
+
 interface Derived {
   readonly listed: Listed
   readonly inbound: ReadonlyArray<TrafficKey>
@@ -111,8 +116,8 @@ export class NodeState {
   readonly #tombstones: Map<string, Epoch>
   /** Epochs of this session that are in the kernel no more: never installed again, not an error either. */
   readonly #gone = new Set<string>()
-  /** X25519 results by the peer's key; they live as long as this session's own key. */
-  readonly #shared = new Map<string, Uint8Array>()
+  /** X25519 results by peer, each with the key that it was made of; they live as long as this session's own key. */
+  readonly #shared = new Map<string, SharedWith>()
   /** The term whose Evidence this session has seen; and the highest that came before it, see `Memory`. */
   #term: bigint | undefined
   #termFloor: bigint | undefined
@@ -262,7 +267,7 @@ export class NodeState {
 
   /** Forgets the secrets of the session. */
   dispose(): void {
-    for (const shared of this.#shared.values()) shared.fill(0)
+    for (const { secret } of this.#shared.values()) secret.fill(0)
     this.#shared.clear()
     this.#options.dhSecret.dispose()
   }
@@ -338,7 +343,7 @@ export class NodeState {
         spisToResponder: initiates ? entry.outbound : entry.inbound,
         spisToInitiator: initiates ? entry.inbound : entry.outbound,
       },
-      this.#sharedWith(peer.dhKey),
+      this.#sharedWith(peer),
       entry.secret,
     )
     return {
@@ -358,13 +363,15 @@ export class NodeState {
     return proofs(peer)
   }
 
-  #sharedWith(peerKey: Uint8Array): Uint8Array {
-    const name = Buffer.from(peerKey).toString("hex")
-    const known = this.#shared.get(name)
-    if (known !== undefined) return known
-    const shared = pairSecret(this.#options.crypto, this.#options.dhSecret, peerKey)
-    this.#shared.set(name, shared)
-    return shared
+  /** A peer that was given a new key doesn't come back to the old one: what that made is forgotten. */
+  #sharedWith({ node, dhKey }: VouchedPeer): Uint8Array {
+    const { crypto, dhSecret } = this.#options
+    const known = this.#shared.get(node)
+    if (known !== undefined && crypto.equalConstantTime(known.dhKey, dhKey)) return known.secret
+    const secret = pairSecret(crypto, dhSecret, dhKey)
+    known?.secret.fill(0)
+    this.#shared.set(node, { dhKey, secret })
+    return secret
   }
 
   #remember(

@@ -17,7 +17,7 @@ import { expectBytes, MakeError } from "./errors.ts"
 import { labels } from "./labels.ts"
 import { buildTree, hashLeaf, type Inclusion, verifyInclusion } from "./merkle.ts"
 import { joinPaths, rootUnder } from "./multi-proof.ts"
-import { digest, encodeFields } from "./transcript.ts"
+import { digest, encodeFields, withFields } from "./transcript.ts"
 
 /** What of a result's body decides; named as in the message. */
 export interface ResultClaims {
@@ -248,7 +248,8 @@ export const vouchPeers = (
     expectBytes("batches.peers.dh_key", dh_key, 32)
     expectBytes("batches.peers.result", result, 32)
     const subject = resultSubject(crypto, { ...scope, node }, dh_key)
-    return { index, hash: hashLeaf(crypto, resultLeaf(subject, result)) }
+    const hash = withFields(labels.resultLeaf, [subject, result], (leaf) => hashLeaf(crypto, leaf))
+    return { index, hash }
   })
   const root = rootUnder(crypto, "batches", size, leaves, proof)
   known.expect(verifierKeys, { key, root, size, signature })

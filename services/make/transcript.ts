@@ -8,13 +8,14 @@ import type { Crypto } from "../common/crypto/port.ts"
 import { expectBytes, MakeError } from "./errors.ts"
 import { type Label, labels } from "./labels.ts"
 
-/** Text is UTF-8, a number u32, a bigint u64; integers are big-endian. */
-export type Field = Uint8Array | string | number | bigint
+/** Text is UTF-8, a number u32, a bigint u64; integers are big-endian. A list of them is one field, see `encodeList`. */
+export type Field = Uint8Array | string | number | bigint | ReadonlyArray<Field>
 
 const utf8 = new TextEncoder()
 /** Most encodings are short: they are put together here, since many small buffers cost more than the hash over them. */
 const draft = new Uint8Array(4_096)
 const draftView = new DataView(draft.buffer)
+let lent = false
 const LENGTH_BYTES = 4
 /** UTF-8 of one UTF-16 unit, at most. */
 const UNIT_BYTES = 3
@@ -50,7 +51,15 @@ const roomFor = (field: Field): number =>
       ? 4
       : typeof field === "bigint"
         ? 8
-        : field.length)
+        : ArrayBuffer.isView(field)
+          ? field.length
+          : roomForAll(labels.list, field))
+
+const roomForAll = (label: Label, fields: ReadonlyArray<Field>): number => {
+  let room = roomFor(labelBytes(label))
+  for (const field of fields) room += roomFor(field)
+  return room
+}
 
 /**
  * Writes a field's bytes at `at` of a buffer with room for them, and gives their number.
@@ -71,6 +80,7 @@ const writeField = (out: Uint8Array, view: DataView, at: number, field: Field): 
     view.setBigUint64(at, field)
     return 8
   }
+  if (!ArrayBuffer.isView(field)) return writeFields(out, view, at, labels.list, field)
   out.set(field, at)
   return field.length
 }
@@ -84,27 +94,40 @@ const writeText = (out: Uint8Array, at: number, text: string): number => {
   return text.length
 }
 
-const writeFields = (out: Uint8Array, view: DataView, label: Label, fields: ReadonlyArray<Field>): number => {
-  let at = 0
-  for (const field of [labelBytes(label), ...fields]) {
-    const length = writeField(out, view, at + LENGTH_BYTES, field)
-    view.setUint32(at, length)
-    at += LENGTH_BYTES + length
-  }
-  return at
+const writeBehindLength = (out: Uint8Array, view: DataView, at: number, field: Field): number => {
+  const length = writeField(out, view, at + LENGTH_BYTES, field)
+  view.setUint32(at, length)
+  return LENGTH_BYTES + length
+}
+
+const writeFields = (
+  out: Uint8Array,
+  view: DataView,
+  start: number,
+  label: Label,
+  fields: ReadonlyArray<Field>,
+): number => {
+  let at = start + writeBehindLength(out, view, start, labelBytes(label))
+  for (const field of fields) at += writeBehindLength(out, view, at, field)
+  return at - start
 }
 
 /** Lends the encoding to `use`, which keeps nothing of it: it may hold a secret and is overwritten with zeros. */
-const withFields = <A>(label: Label, fields: ReadonlyArray<Field>, use: (bytes: Uint8Array) => A): A => {
-  let room = roomFor(labelBytes(label))
-  for (const field of fields) room += roomFor(field)
-  const small = room <= draft.length
-  const out = small ? draft : new Uint8Array(room)
+export const withFields = <A>(
+  label: Label,
+  fields: ReadonlyArray<Field>,
+  use: (bytes: Uint8Array) => A,
+): A => {
+  const room = roomForAll(label, fields)
+  const drafted = room <= draft.length && !lent
+  const out = drafted ? draft : new Uint8Array(room)
+  if (drafted) lent = true
   try {
-    const length = writeFields(out, small ? draftView : new DataView(out.buffer), label, fields)
+    const length = writeFields(out, drafted ? draftView : new DataView(out.buffer), 0, label, fields)
     return use(out.subarray(0, length))
   } finally {
     out.fill(0, 0, room)
+    if (drafted) lent = false
   }
 }
 

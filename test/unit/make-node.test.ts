@@ -465,6 +465,27 @@ describe("a node", () => {
     expect(node.held).toEqual([])
   })
 
+  it("makes one exchange with a peer, and another with its next key only", () => {
+    const exchanges: Array<Uint8Array> = []
+    const sharedSecret = (...of: Parameters<typeof crypto.x25519.sharedSecret>) => {
+      exchanges.push(crypto.x25519.sharedSecret(...of))
+      return exchanges.at(-1) ?? expect.unreachable()
+    }
+    node = newNode(attested, { crypto: { ...crypto, x25519: { ...crypto.x25519, sharedSecret } } })
+    node.followTerm(5n)
+    nonce = node.ask(bootNs(1_000))
+    const bulk = { instance: "bulk:alpha:beta", inbound: [1_001], outbound: [2_001] }
+    kinds(release([entry(), entry(bulk)]))
+    kinds(release([entry({ epoch: 2n, inbound: [1_002], outbound: [2_002] })]))
+    expect(exchanges).toHaveLength(1)
+    const again = attest("beta", BEACON).result
+    const newer = entry({ epoch: 3n, inbound: [1_003], outbound: [2_003] })
+    kinds(release([newer], {}, LEASE, [again]))
+    expect(exchanges.map((secret) => secret.every((byte) => byte === 0))).toEqual([true, false])
+    node.dispose()
+    expect(exchanges.every((secret) => secret.every((byte) => byte === 0))).toBe(true)
+  })
+
   it("wipes its secret when it is done", () => {
     kinds(release([entry()]))
     node.dispose()

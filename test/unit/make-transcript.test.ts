@@ -13,6 +13,7 @@ import {
   nodeReportData,
   operatorKeysDigest,
   rootsDigest,
+  withFields,
 } from "../../services/make/transcript.ts"
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
@@ -88,6 +89,27 @@ describe("encodeFields", () => {
     expect(hex(encodeFields(labels.challenge, encodeList(["a", "b"])))).not.toBe(
       hex(encodeFields(labels.challenge, "a", "b")),
     )
+  })
+
+  it("takes a list as the field that it is, also in another, short or long", () => {
+    const texts = ["a", "ä\u{1f511}", ""]
+    const longs = [...texts, filled(5_000, 1)]
+    for (const items of [[], texts, longs]) {
+      const found = encodeFields(labels.challenge, 1, items, [items, 2n], "end")
+      const wanted = [1, encodeList(items), encodeList([encodeList(items), 2n]), "end"]
+      expect(hex(found)).toBe(hex(encodeFields(labels.challenge, ...wanted)))
+    }
+  })
+
+  it("lends what nothing else is written over, and what is gone afterwards", () => {
+    const kept = withFields(labels.challenge, ["secret"], (lent) => {
+      expect(hex(encodeFields(labels.list, "another"))).not.toBe(hex(lent))
+      expect(hex(lent)).toBe(hex(encodeFields(labels.challenge, "secret")))
+      return lent
+    })
+    expect(kept.every((byte) => byte === 0)).toBe(true)
+    expect(() => withFields(labels.challenge, [], () => expect.fail("on purpose"))).toThrow("on purpose")
+    withFields(labels.challenge, ["again"], (lent) => expect(lent.length).toBeGreaterThan(0))
   })
 
   it("refuses what it couldn't encode injectively", () => {
