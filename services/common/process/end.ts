@@ -1,5 +1,5 @@
 /** Exit statuses: 0 done or ended by our own signal. */
-export const EXIT = { failed: 1, usage: 64, configuration: 78 } as const
+export const EXIT = { failed: 1, usage: 64, defective: 70, configuration: 78 } as const
 
 /**
  * Ends the process with this status once everything it printed is with its readers: into a pipe, writing is asynchronous, and

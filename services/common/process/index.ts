@@ -1,5 +1,7 @@
 /** The frame of every service process: its settings, its log, its signals and its exit status. */
 import { Cause, Config, Effect, Exit, Fiber, type Scope } from "effect"
+import { crypto } from "../crypto/index.ts"
+import { selfTest } from "../crypto/self-test.ts"
 import { EXIT } from "./end.ts"
 import { type LogFormat, logTo } from "./log.ts"
 
@@ -72,6 +74,17 @@ const sentence = (error: unknown): string => {
   return typeof error === "string" ? error : "failed without a reason"
 }
 
+/** Says so, and gives false, where this machine's cryptography answers wrongly: then no key may be made. */
+const passesSelfTest = (name: string): boolean => {
+  try {
+    selfTest(crypto)
+    return true
+  } catch (error) {
+    process.stderr.write(`${name}: ${sentence(error)}\n`)
+    return false
+  }
+}
+
 /** What to print when it ended by itself, and the status to end with. */
 const verdict = (exit: Exit.Exit<unknown, unknown>, signalled: boolean): { code: number; text?: string } => {
   if (Exit.isSuccess(exit)) return { code: 0 }
@@ -107,8 +120,8 @@ const program = <C>(service: Service<C>, run: Service<C>["main"] | undefined) =>
   })
 
 /**
- * Runs a service as this process. SIGTERM and SIGINT interrupt it and let it drain, status 0; a second one ends it at
- * once. Wrong settings or a failure print one line and end with a status that is not 0.
+ * Runs a service as this process, once its cryptography has passed its tests. SIGTERM and SIGINT interrupt it and let it
+ * drain, status 0; a second one ends it at once. Wrong settings or a failure print one line and end with a status that is not 0.
  */
 export const runService = <C>(
   service: Service<C>,
@@ -125,6 +138,10 @@ export const runService = <C>(
       `${service.name}: unknown flags: ${JSON.stringify(flags.join(" "))}\n${helpText(service)}`,
     )
     process.exitCode = EXIT.usage
+    return
+  }
+  if (!passesSelfTest(service.name)) {
+    process.exitCode = EXIT.defective
     return
   }
   const run = flag === "--check" ? undefined : (command?.main ?? service.main)
