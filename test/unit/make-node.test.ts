@@ -255,6 +255,7 @@ describe("a release is refused, and changes nothing, when it", () => {
     kinds(release([entry()]))
     expect(refusal(release([entry(), entry({ ...other, inbound: [1_000] })]))).toBe("SPI edges.inbound")
     expect(refusal(release([entry({ ...other, inbound: [1_000] })]))).toBe("SPI edges.inbound")
+    expect(refusal(release([entry({ ...other, outbound: [2_000] })]))).toBe("SPI edges.outbound")
     expect(refusal(release([entry({ inbound: [1_002] })]))).toBe("SPI edges.inbound")
     expect(refusal(release([entry({ outbound: [2_002] })]))).toBe("SPI edges.outbound")
     expect(refusal(release([entry(), entry(other)]))).toBe("believed")
@@ -345,6 +346,9 @@ describe("a release is refused, and changes nothing, when it", () => {
     expect(telling()).toBe("MALFORMED batches.peers")
     const others = ["gamma", "delta"].map((id) => attest(id, BEACON).result)
     expect(telling(beta.result, ...others)).toBe("LIMIT batches.peers")
+    const { header, payload } = release([entry()])
+    const batches = payload.batches.flatMap((batch) => [batch, { ...batch, peers: [] }])
+    expect(refusal(withDigest({ header, payload: { ...payload, batches } }))).toBe("MALFORMED batches.peers")
   })
 
   it("believes no peer of a batch without all others of it", () => {
