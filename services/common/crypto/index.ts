@@ -4,16 +4,17 @@
  * `auto` is noble except where it is measured to matter (Node 26, one core of a cloud machine, microseconds):
  *
  *                         noble   native
- *   P-384 verify          3,190      480
- *   Ed25519 verify          820      105
- *   Ed25519 sign            380       32
- *   X25519                  740       35
- *   SHA-384 of 64 KiB       610       78
- *   HKDF, 88 bytes           30        8
- *   AEAD seal, 1 KiB         12        4
- *   AEAD seal, 20 KiB       190       30
- *   ML-KEM-768 encapsulate  376       42
- *   ML-KEM-768 decapsulate  783       31
+ *   P-384 verify           2,910      455
+ *   Ed25519 verify           720       92
+ *   Ed25519 sign             338       31
+ *   X25519                   670       30
+ *   SHA-256 of 65 bytes      1.1      0.3
+ *   SHA-384 of 64 KiB        597       77
+ *   HKDF, 88 bytes            11        3
+ *   AEAD seal, 1 KiB           9        4
+ *   AEAD seal, 20 KiB        105       13
+ *   ML-KEM-768 encapsulate   362       38
+ *   ML-KEM-768 decapsulate   769       30
  */
 import { native } from "./native.ts"
 import { noble } from "./noble.ts"

@@ -7,22 +7,10 @@ import {
   type KeyObject,
   randomFillSync,
 } from "node:crypto"
+import { bytesOf, moved, viewOf } from "./buffers.ts"
 import { expectLength, MLKEM768_BYTES } from "./inputs.ts"
 import { CryptoError, type Kem768 } from "./port.ts"
 import { SecretKey } from "./secret-key.ts"
-
-const bytesOf = (buffer: Uint8Array): Uint8Array => Uint8Array.from(buffer)
-
-/** The same, for a secret: nothing stays behind in OpenSSL's buffer. */
-const moved = (buffer: Uint8Array): Uint8Array => {
-  const bytes = bytesOf(buffer)
-  buffer.fill(0)
-  return bytes
-}
-
-/** The same bytes, not a copy. */
-const viewOf = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
-  Buffer.from(buffer, byteOffset, byteLength)
 
 /** OpenSSL's form of a secret key, made once; it goes with the SecretKey. */
 const keyObjects = new WeakMap<SecretKey, KeyObject>()

@@ -14,6 +14,7 @@ import {
   sign as nodeSign,
   verify as nodeVerify,
 } from "node:crypto"
+import { adopted, bytesOf, latin1Bytes, moved, viewOf } from "./buffers.ts"
 import {
   expectHkdfLength,
   expectLength,
@@ -44,10 +45,8 @@ const pkcs8Prefix: Record<CurveAlgorithm, Buffer> = {
   "ecdsa-p384": Buffer.from("304e020100301006072a8648ce3d020106052b81040022043730350201010430", "hex"),
 }
 
-const bytesOf = (buffer: Uint8Array): Uint8Array => Uint8Array.from(buffer)
-
 const publicKeyObject = (kind: keyof typeof rawPublic, raw: Uint8Array): KeyObject =>
-  createPublicKey({ key: Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength), ...rawPublic[kind] })
+  createPublicKey({ key: viewOf(raw), ...rawPublic[kind] })
 
 /** OpenSSL's form of a secret key, made once; it goes with the SecretKey. */
 const keyObjects = new WeakMap<SecretKey, KeyObject>()
@@ -90,7 +89,7 @@ const sharedSecret = (own: SecretKey, peerPublicKey: Uint8Array): Uint8Array => 
   const privateKey = keyObjectOf(own, "x25519")
   try {
     // OpenSSL fails where the result is all zero.
-    return bytesOf(diffieHellman({ privateKey, publicKey: publicKeyObject("x25519", peerPublicKey) }))
+    return moved(diffieHellman({ privateKey, publicKey: publicKeyObject("x25519", peerPublicKey) }))
   } catch {
     throw new CryptoError("weak-point", "peerPublicKey", "gives an all-zero shared secret")
   }
@@ -164,7 +163,7 @@ const expand = (prk: Uint8Array, info: Uint8Array, length: number): Uint8Array =
 }
 
 const hmacSha256 = (key: Uint8Array, data: Uint8Array): Uint8Array =>
-  bytesOf(createHmac("sha256", key).update(data).digest())
+  moved(createHmac("sha256", key).update(data).digest())
 
 const aead = "chacha20-poly1305"
 
@@ -195,18 +194,18 @@ const open = (key: Uint8Array, nonce: Uint8Array, sealed: Uint8Array, aad?: Uint
     plaintext.fill(0)
     throw new CryptoError("tag", "sealed", "doesn't open with this key, nonce and associated data")
   }
-  return bytesOf(plaintext)
+  return adopted(plaintext)
 }
 
 export const native: Crypto = {
   name: "native",
-  sha256: (data) => bytesOf(hash("sha256", data, "buffer")),
-  sha384: (data) => bytesOf(hash("sha384", data, "buffer")),
-  sha512: (data) => bytesOf(hash("sha512", data, "buffer")),
-  sha3_256: (data) => bytesOf(hash("sha3-256", data, "buffer")),
+  sha256: (data) => latin1Bytes(hash("sha256", data, "binary")),
+  sha384: (data) => latin1Bytes(hash("sha384", data, "binary")),
+  sha512: (data) => latin1Bytes(hash("sha512", data, "binary")),
+  sha3_256: (data) => moved(hash("sha3-256", data, "buffer")),
   shake256: (data, length) => {
     expectShakeLength(length)
-    return bytesOf(hash("shake256", data, { outputEncoding: "buffer", outputLength: length }))
+    return moved(hash("shake256", data, { outputEncoding: "buffer", outputLength: length }))
   },
   hmacSha256,
   hkdfSha256: (ikm, salt, info, length) => {
