@@ -15,6 +15,9 @@ import { refuse } from "../guest/refusals.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import type { FromThread, Job, ThreadSettings } from "./pool-messages.ts"
 
+/** All of the environment that a thread gets. */
+const PASSED = ["VOUCHSAFE_CRYPTO", "NODE_DISABLE_COMPILE_CACHE"]
+
 /** More threads than this gain nothing: one core verifies hundreds of answers a second. */
 export const THREADS_MAX = 8
 export const defaultThreads = (): number => Math.min(2, availableParallelism())
@@ -132,10 +135,11 @@ export class AppraisalPool {
   #start(): void {
     const { instance, control, stale, script } = this.#options
     const settings: ThreadSettings = { instance, control, ...(stale && { stale }) }
-    const { VOUCHSAFE_CRYPTO } = process.env
-    const worker = new Worker(script ?? new URL("pool-thread.ts", import.meta.url), {
+    const worker = new Worker(script ?? new URL("pool-main.ts", import.meta.url), {
       workerData: settings,
-      env: VOUCHSAFE_CRYPTO === undefined ? {} : { VOUCHSAFE_CRYPTO },
+      env: Object.fromEntries(
+        PASSED.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
+      ),
       resourceLimits: memory,
     })
     const thread: Thread = { worker, ready: false, job: undefined, workflow: undefined, snapshot: undefined }
