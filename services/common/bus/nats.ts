@@ -10,10 +10,11 @@ import {
   headers as makeHeaders,
   type NatsConnection,
   NatsError,
-  nkeyAuthenticator,
-  nkeys,
 } from "nats"
+import { userKey } from "./nkey.ts"
 import { BusError, type BusReason } from "./types.ts"
+
+export { newUser } from "./nkey.ts"
 
 export interface ConnectOptions {
   readonly url: string
@@ -207,6 +208,20 @@ const connection = (nc: NatsConnection, onStatus: ConnectOptions["onStatus"]): C
   }
 }
 
+/** Signs the server's nonce. Throws BusError for what is no seed: no attempt after this one would work. */
+const authenticator = (seed: Uint8Array) => {
+  const { publicKey, sign } = keyOf(seed)
+  return (nonce = "") => ({ nkey: publicKey, sig: Buffer.from(sign(Buffer.from(nonce))).toString("base64") })
+}
+
+const keyOf = (seed: Uint8Array) => {
+  try {
+    return userKey(seed)
+  } catch (error) {
+    throw new BusError({ reason: "Denied", subject: "", message: (error as RangeError).message })
+  }
+}
+
 /** Whether the first connection may be tried again after this failure of `connect`. */
 export const mayRetry = (error: BusError): boolean => error.reason === "Closed"
 
@@ -219,7 +234,7 @@ export const connect = async (options: ConnectOptions): Promise<Connection> => {
       ...tls,
       servers: options.url.split(","),
       name: options.name,
-      authenticator: nkeyAuthenticator(options.seed),
+      authenticator: authenticator(options.seed),
       inboxPrefix: options.inboxPrefix,
       maxReconnectAttempts: -1,
       reconnectTimeWait: 150,
@@ -231,6 +246,7 @@ export const connect = async (options: ConnectOptions): Promise<Connection> => {
     })
     return connection(nc, options.onStatus)
   } catch (error) {
+    if (error instanceof BusError) throw error
     const code = codeOf(error)
     const refused = hopeless.has(code)
     const message =
@@ -241,10 +257,4 @@ export const connect = async (options: ConnectOptions): Promise<Connection> => {
           : `no connection to a NATS server (${code})`
     throw new BusError({ reason: refused ? "Denied" : "Closed", subject: "", message })
   }
-}
-
-/** A new user's nkey pair: the seed's text (keep it in a file of mode 0600) and the public key that the server knows. */
-export const newUser = (): { readonly seed: Uint8Array; readonly publicKey: string } => {
-  const pair = nkeys.createUser()
-  return { seed: Uint8Array.from(pair.getSeed()), publicKey: pair.getPublicKey() }
 }
