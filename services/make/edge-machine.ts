@@ -57,6 +57,10 @@ export class EdgeMachine {
   readonly #edges: ReadonlyMap<string, EdgeRecord>
   readonly #edgesOf: ReadonlyMap<string, ReadonlyArray<EdgeRecord>>
   readonly #spis: ReadonlyMap<string, SpiAllocator>
+  /** All edges but those at rest: settled, under the newest results of both ends. Renewals change nothing about these. */
+  readonly #restless: Set<EdgeRecord>
+  /** No settled epoch is old before that. */
+  #oldMs = Number.POSITIVE_INFINITY
   /** Where among a node's edges one was seen last that waits for its other end. */
   readonly #seen = new Map<string, number>()
 
@@ -66,6 +70,7 @@ export class EdgeMachine {
     this.#options = options
     const records = compileWorkflow(workflow).map(newEdgeRecord)
     this.#edges = new Map(records.map((record) => [record.edge.id, record]))
+    this.#restless = new Set(records)
     const edgesOf = new Map<string, Array<EdgeRecord>>(workflow.nodes.map((node) => [node.id, []]))
     for (const record of records) {
       edgesOf.get(record.edge.initiator)?.push(record)
@@ -129,13 +134,17 @@ export class EdgeMachine {
   reconcile(records: Iterable<EdgeRecord>, nowMs: number): void {
     const { crypto, nodes, term } = this.#options
     for (const record of records) {
+      if (!this.#restless.has(record)) continue
       const [initiator, responder] = [nodes.live(record.edge.initiator), nodes.live(record.edge.responder)]
       if (initiator === undefined || responder === undefined) continue
       const results = [initiator.result, responder.result] as const
       if (record.pending !== undefined && !this.#restsOn(record.pending, results))
         this.#drop(record, "pending")
       if (record.pending !== undefined || nowMs < record.notBeforeMs) continue
-      if (record.current !== undefined && this.#restsOn(record.current, results) && !record.rotate) continue
+      if (record.current !== undefined && this.#restsOn(record.current, results) && !record.rotate) {
+        if (isSettled(record)) this.#rest(record, record.current)
+        continue
+      }
       const spis = { initiator: this.#spisOf(initiator.id), responder: this.#spisOf(responder.id) }
       record.pending = beginGeneration(crypto, record, term, results, spis, nowMs)
       record.rotate = false
@@ -144,12 +153,27 @@ export class EdgeMachine {
     }
   }
 
-  /** The node has another result: what was on its way rests on keys that it gives up. What is in use stays. */
-  supersede(node: string): void {
-    for (const record of this.of(node)) this.#drop(record, "pending")
+  /** New epochs for these, whatever they have. */
+  rotate(records: ReadonlyArray<EdgeRecord>, nowMs: number): void {
+    for (const record of records) {
+      record.rotate = true
+      this.#restless.add(record)
+    }
+    this.reconcile(records, nowMs)
   }
 
-  /** What one end says of a generation that it was told to hold; `found` undefined: it doesn't. */
+  /** The node has another result: what was on its way rests on keys that it gives up. What is in use stays. */
+  supersede(node: string): void {
+    for (const record of this.of(node)) {
+      this.#drop(record, "pending")
+      this.#restless.add(record)
+    }
+  }
+
+  /**
+   * What one end says of a generation that it was told to hold; `found` undefined: it doesn't.
+   * @returns the edge, if something may come of it now
+   */
   heard(
     generation: Generation,
     told: Generation["state"],
@@ -163,20 +187,38 @@ export class EdgeMachine {
       this.#confirm(record, generation, node, found, nowMs)
     else if (record.current === generation && told === "active")
       this.#switched(record, generation, node, found, nowMs)
-    return record
+    return this.#restless.has(record) ? record : undefined
   }
 
-  /** Lets time pass for every edge. */
+  /** Lets time pass for every edge: at rest, it takes a lease that ends, or the age at which epochs are replaced. */
   age(nowMs: number): void {
     const { nodes, workflow } = this.#options
-    const over = new Set(workflow.nodes.filter(({ id }) => nodes.leaseOver(id, nowMs)).map(({ id }) => id))
-    for (const record of this.#edges.values()) {
-      const { initiator, responder } = record.edge
+    if (nowMs >= this.#oldMs) this.#wakeOld(nowMs)
+    for (const { id } of workflow.nodes) {
+      if (!nodes.leaseOver(id, nowMs)) continue
+      for (const record of this.of(id)) if (!this.#restless.has(record)) this.#age(record, nowMs)
+    }
+    for (const record of this.#restless) {
       if (this.#isOld(record, nowMs)) record.rotate = true
-      if (isSettled(record) && !over.has(initiator) && !over.has(responder)) continue
       this.#age(record, nowMs)
       this.reconcile([record], nowMs)
     }
+  }
+
+  /** Of edges at rest, those whose epochs are old are at rest no more. */
+  #wakeOld(nowMs: number): void {
+    this.#oldMs = Number.POSITIVE_INFINITY
+    for (const record of this.#edges.values()) {
+      const { current } = record
+      if (current === undefined || this.#restless.has(record)) continue
+      if (this.#isOld(record, nowMs)) this.#restless.add(record)
+      else this.#rest(record, current)
+    }
+  }
+
+  #rest(record: EdgeRecord, { startedMs }: Generation): void {
+    this.#restless.delete(record)
+    this.#oldMs = Math.min(this.#oldMs, startedMs + this.#options.rotateMs)
   }
 
   /** All generations of the node's edges end. */
@@ -265,6 +307,7 @@ export class EdgeMachine {
       record.failures === 0 ? 0 : Math.min(BACKOFF_MS_MAX, 500 * 2 ** Math.min(record.failures, 10))
     record.failures += 1
     record.notBeforeMs = nowMs + pause
+    this.#restless.add(record)
     this.#say(event, generation)
   }
 
@@ -285,9 +328,10 @@ export class EdgeMachine {
     if (place === "retiring") this.#say("edge-retired", generation)
   }
 
-  #touch({ edge }: EdgeRecord): void {
-    this.#options.touch(edge.initiator)
-    this.#options.touch(edge.responder)
+  #touch(record: EdgeRecord): void {
+    this.#restless.add(record)
+    this.#options.touch(record.edge.initiator)
+    this.#options.touch(record.edge.responder)
   }
 
   #say(event: EdgeEvent["event"], { edge, epoch }: Generation): void {

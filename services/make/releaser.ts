@@ -5,25 +5,19 @@
  */
 import { limits } from "../../schemas/limits.ts"
 import type { Crypto } from "../common/crypto/port.ts"
-import { Burst } from "./burst.ts"
+import { DesiredStates } from "./desired.ts"
 import { type EdgeEvent, EdgeMachine } from "./edge-machine.ts"
 import { suiteOf, type Workflow } from "./edges.ts"
 import { type Epoch, expectTermMayFollow } from "./epoch.ts"
 import { MakeError } from "./errors.ts"
-import { type EdgeRecord, peersFor, releaseFor } from "./generation.ts"
+import type { EdgeRecord } from "./generation.ts"
+import { heldOf } from "./held-edges.ts"
 import { Heritage, type Inherited, inherit } from "./heritage.ts"
 import type { LaunchBook } from "./launch.ts"
 import { leaseDeadline } from "./lease.ts"
 import { NodeBook, type Request, type VouchedNode, type WithdrawnOf } from "./node-book.ts"
-import {
-  type Ack,
-  type AckEdge,
-  type EndedEdge,
-  GENERATIONS_MAX,
-  type Recipient,
-  type ReleaseHeader,
-  type ReleasePayload,
-} from "./release.ts"
+import type { Ack, Recipient, ReleaseHeader, ReleasePayload } from "./release.ts"
+import { type Answerable, ReleaseQueue } from "./release-queue.ts"
 import type { VouchedResult } from "./result.ts"
 import type { SuiteId } from "./suites.ts"
 
@@ -85,9 +79,8 @@ export class Releaser {
   readonly #suite: SuiteId
   readonly #nodes: NodeBook
   readonly #edges: EdgeMachine
-  /** Nodes whose desired state has changed since their last release, and since when that is known. */
-  readonly #dirty = new Map<string, number | undefined>()
-  readonly #burst = new Burst()
+  readonly #desired: DesiredStates
+  readonly #queue: ReleaseQueue
   #events: Array<ReleaserEvent> = []
 
   /** @throws MakeError for a workflow that doesn't compile, a lease or term outside the limits */
@@ -117,8 +110,11 @@ export class Releaser {
       rotateMs,
       nodes: this.#nodes,
       say: (event) => this.#say(event),
-      touch: (node) => this.#touch(node),
+      touch: (node) => this.#changed(node),
     })
+    this.#desired = new DesiredStates({ edges: this.#edges, heritage: this.#heritage, leaseMs })
+    const { gather } = this.#options
+    this.#queue = new ReleaseQueue({ gather, leaseMs, nodes: this.#nodes, edges: this.#edges })
   }
 
   get term(): bigint {
@@ -165,8 +161,8 @@ export class Releaser {
   pull(request: Request, nowMs: number): ReadonlyArray<ReleaserOutput> {
     const first = this.#nodes.live(request.node) === undefined
     const { id } = this.#nodes.request(request, nowMs)
-    if (first) this.#burst.heard(nowMs)
-    this.#touch(id)
+    if (first) this.#queue.burst.heard(nowMs)
+    this.#queue.touch(id)
     this.#edges.reconcile(this.#edges.of(id), nowMs)
     return this.#settle(nowMs)
   }
@@ -182,7 +178,7 @@ export class Releaser {
     const node = this.#nodes.inSession(ack.node, ack.session)
     if (ack.term !== this.term) throw new MakeError("MISDIRECTED", "term", "is not this releaser's")
     const { said, atMs } = this.#nodes.said(node, ack.sequence)
-    const held = heldEdges(ack.edges)
+    const held = heldOf(ack.edges, said)
     if (ack.sequence < node.acknowledged) return []
     if (ack.sequence > node.acknowledged && ack.boot_ns !== undefined) {
       const sample = { nodeMs: Number(ack.boot_ns) / 1e6, sentMs: atMs, arrivedMs: nowMs }
@@ -196,17 +192,15 @@ export class Releaser {
       }
     }
     if (ack.sequence > node.acknowledged) {
-      this.#burst.heard(nowMs, nowMs - atMs)
+      this.#queue.burst.heard(nowMs, nowMs - atMs)
       node.unheard = 0
     }
     node.acknowledged = ack.sequence
     const touched = new Set<EdgeRecord>()
-    for (const { generation, state } of said) {
-      const { term, n } = generation.epoch
-      const found = held.get(generation.edge.id)?.find((one) => one.epoch === n && one.term === term)
-      const record = this.#edges.heard(generation, state, node.id, found, nowMs)
+    said.forEach(({ generation, state }, i) => {
+      const record = this.#edges.heard(generation, state, node.id, held(generation, i), nowMs)
       if (record !== undefined) touched.add(record)
-    }
+    })
     this.#edges.reconcile(touched, nowMs)
     return this.#settle(nowMs)
   }
@@ -242,7 +236,8 @@ export class Releaser {
   /** The reign is over: release secrets that are still on their way end here. */
   end(): void {
     for (const { edge } of this.#edges.all()) this.#edges.stop(edge.initiator)
-    this.#dirty.clear()
+    this.#queue.clear()
+    this.#desired.clear()
     this.#events = []
   }
 
@@ -308,15 +303,15 @@ export class Releaser {
     for (const node of gone) {
       this.#edges.stop(node)
       this.#say({ event, node })
-      this.#touch(node)
+      this.#changed(node)
     }
     const earlier = new Set([...before, ...gone.flatMap((node) => this.#heritage.end(node))])
     for (const node of earlier) {
       if (!gone.includes(node)) this.#say({ event, node })
       for (const { edge } of this.#edges.of(node)) {
         this.#say({ event: "edge-stopped", instance: edge.id })
-        this.#touch(edge.initiator)
-        this.#touch(edge.responder)
+        this.#changed(edge.initiator)
+        this.#changed(edge.responder)
       }
     }
     const outputs = this.#flushAll(nowMs)
@@ -330,72 +325,42 @@ export class Releaser {
    */
   rotate(which: string | undefined, nowMs: number): ReadonlyArray<ReleaserOutput> {
     const records = which === undefined ? [...this.#edges.all()] : this.#edges.named(which)
-    for (const record of records) record.rotate = true
-    this.#edges.reconcile(records, nowMs)
+    this.#edges.rotate(records, nowMs)
     return this.#settle(nowMs)
   }
 
   /** Lets time pass: leases lapse, grace times end, epochs that don't get confirmed begin anew, releases go out again. */
   tick(nowMs: number): ReadonlyArray<ReleaserOutput> {
     for (const node of this.#nodes.lapse(nowMs)) this.#say({ event: "node-lapsed", node })
-    const { gather } = this.#options
-    for (const node of this.#nodes.all()) {
-      const unanswered = node.nonce !== undefined && node.acknowledged < node.sequence
-      if (unanswered && !this.#nodes.awaits(node, nowMs, gather && !this.#burst.over(nowMs)))
-        this.#touch(node.id)
-    }
+    this.#queue.tick(nowMs)
     this.#edges.age(nowMs)
     return this.#settle(nowMs)
   }
 
+  /** Whether there is anything that `flush` could ever give without another message. */
+  get waiting(): boolean {
+    return this.#queue.waiting
+  }
+
   /** Whether `flush` would give anything now. */
   due(nowMs: number): boolean {
-    for (const id of this.#dirty.keys())
-      if (this.#nodes.live(id) !== undefined && this.#ready(id, nowMs)) return true
-    return false
+    return this.#queue.due(nowMs)
   }
 
   /** Whether `flush` will give something within a burst's time, also when nothing else happens. */
   waits(nowMs: number): boolean {
-    for (const id of this.#dirty.keys())
-      if (this.#nodes.live(id) !== undefined && !this.#awaits(id, nowMs)) return true
-    return false
+    return this.#queue.waits(nowMs)
   }
 
   /** With `gather`: the releases that have waited, `most` of them at once. */
   flush(nowMs: number, most = Number.POSITIVE_INFINITY): ReadonlyArray<ReleaseOutput> {
-    const outputs: Array<ReleaseOutput> = []
-    for (const id of this.#dirty.keys()) {
-      if (outputs.length >= most) break
-      const node = this.#nodes.live(id)
-      if (node !== undefined && !this.#ready(id, nowMs)) continue
-      this.#dirty.delete(id)
-      if (node?.nonce !== undefined) outputs.push(this.#release(node, node.nonce, nowMs))
-    }
-    return outputs
+    return this.#queue.take(nowMs, most).map((node) => this.#release(node, nowMs))
   }
 
-  /** Since the first look at it: looks are as frequent as changes. */
-  #touch(node: string): void {
-    if (!this.#dirty.has(node)) this.#dirty.set(node, undefined)
-  }
-
-  /** Whether the node's last release waits for its acknowledgement. */
-  #awaits(id: string, nowMs: number): boolean {
-    const node = this.#nodes.live(id)
-    const { gather } = this.#options
-    return gather && node !== undefined && this.#nodes.awaits(node, nowMs, !this.#burst.over(nowMs))
-  }
-
-  /** Whether what is to be said to the node is said now. */
-  #ready(id: string, nowMs: number): boolean {
-    const sinceMs = this.#dirty.get(id) ?? nowMs
-    this.#dirty.set(id, sinceMs)
-    if (this.#awaits(id, nowMs)) return false
-    const { gather, leaseMs } = this.#options
-    if (!gather || !this.#edges.expects(id) || this.#burst.over(nowMs)) return true
-    const node = this.#nodes.get(id)
-    return nowMs - sinceMs >= this.#burst.patienceMs(leaseMs, node?.answered === node?.nonce)
+  /** What it was told last does not hold any more. */
+  #changed(node: string): void {
+    this.#desired.changed(node)
+    this.#queue.touch(node)
   }
 
   #settle(nowMs: number): ReadonlyArray<ReleaserOutput> {
@@ -408,18 +373,13 @@ export class Releaser {
   #flushAll(nowMs: number): ReadonlyArray<ReleaserOutput> {
     const outputs: Array<ReleaserOutput> = this.#events
     this.#events = []
-    for (const id of this.#dirty.keys()) {
-      const node = this.#nodes.live(id)
-      if (node?.nonce !== undefined) outputs.push(this.#release(node, node.nonce, nowMs))
-    }
-    this.#dirty.clear()
+    for (const node of this.#queue.takeAll()) outputs.push(this.#release(node, nowMs))
     return outputs
   }
 
-  #release(node: VouchedNode, nonce: Uint8Array, nowMs: number): ReleaseOutput {
-    const { workflow, releaser, term, leaseMs } = this.#options
-    const generations = this.#edges.generationsOf(node.id)
-    const said = generations.map((generation) => ({ generation, state: generation.state }))
+  #release(node: Answerable, nowMs: number): ReleaseOutput {
+    const { workflow, releaser, term } = this.#options
+    const { said, payload } = this.#desired.of(node.id, nowMs)
     this.#nodes.sending(node, said, nowMs)
     const { claims, digest } = node.result
     return {
@@ -433,52 +393,15 @@ export class Releaser {
         releaser,
         term,
         sequence: node.sequence,
-        nonce,
+        nonce: node.nonce,
         suite: this.#suite,
       },
-      payload: {
-        lease_ms: leaseMs,
-        batches: peersFor(generations, node.id),
-        edges: generations.map((generation) => releaseFor(generation, node.id)),
-        ...this.#endedOf(node.id, nowMs),
-      },
+      payload,
       recipient: { dhKey: claims.dh_key, kemKey: node.kemKey ?? new Uint8Array(0), result: digest },
     }
-  }
-
-  /** Whose earlier keys are to end, whatever else is released: said in each release, as the kernel's leases of then last. */
-  #endedOf(id: string, nowMs: number): Pick<ReleasePayload, "ended"> {
-    const terms = this.#heritage.ended(nowMs)
-    if (terms.size === 0) return {}
-    const ended = this.#edges.of(id).flatMap(({ edge }): ReadonlyArray<EndedEdge> => {
-      const [term] = [edge.initiator, edge.responder]
-        .flatMap((end) => terms.get(end) ?? [])
-        .sort((a, b) => (a > b ? -1 : 1))
-      return term === undefined ? [] : [{ instance: edge.id, term }]
-    })
-    return ended.length === 0 ? {} : { ended }
   }
 
   #say(event: Omit<ReleaserEvent, "kind">): void {
     this.#events.push({ kind: "event", ...event })
   }
-}
-
-const heldEdges = (edges: ReadonlyArray<AckEdge>): ReadonlyMap<string, ReadonlyArray<AckEdge>> => {
-  const held = new Map<string, Array<AckEdge>>()
-  for (const edge of edges) {
-    const known = held.get(edge.instance)
-    if (known === undefined) {
-      held.set(edge.instance, [edge])
-      continue
-    }
-    // No release names more than three epochs of an edge: an acknowledgement of more is not of one.
-    if (
-      known.length >= GENERATIONS_MAX ||
-      known.some(({ term, epoch }) => term === edge.term && epoch === edge.epoch)
-    )
-      throw new MakeError("MALFORMED", "edges", "an epoch is named twice, or too many of one edge")
-    known.push(edge)
-  }
-  return held
 }
