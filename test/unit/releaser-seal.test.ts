@@ -62,6 +62,19 @@ describe("the sealing of releases", () => {
     ])
   })
 
+  it("has the secrets again for a node that asks again before it has confirmed anything", () => {
+    const { pull, open } = start()
+    pull("beta", 1)
+    const seal = makeSealer(crypto, key)
+    const told = [1, 2].map((count) => {
+      const [output] = pull("alpha", count).filter(({ node }) => node === "alpha")
+      if (output === undefined) throw new Error("no release")
+      return open(output, seal(output)).payload.edges
+    })
+    expect(told[0]?.map(({ secret }) => secret?.some((byte) => byte !== 0))).toEqual([true, true])
+    expect(told[1]).toEqual(told[0])
+  })
+
   it("says the same in a renewal that changes nothing, under a new encapsulation", () => {
     const { pull, open } = start()
     const seal = makeSealer(crypto, key)
