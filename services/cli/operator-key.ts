@@ -3,6 +3,7 @@ import { closeSync, openSync, writeSync } from "node:fs"
 import { readOwned } from "../common/config/files.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
+import { selfTest } from "../common/crypto/self-test.ts"
 
 const HEX_32 = /^[0-9a-f]{64}\n?$/
 
@@ -19,9 +20,10 @@ const openNew = (path: string): number => {
 
 /**
  * Makes a key file. Never overwrites one: a lost operator key can't be had back.
- * @returns the public key, 32 bytes
+ * @returns the public key, 32 bytes @throws SelfTestError: no key is made by what computes wrongly
  */
 export const createOperatorKey = (crypto: Crypto, path: string): Uint8Array => {
+  selfTest(crypto)
   const secret = crypto.randomBytes(32)
   const key = crypto.ed25519.fromSecret(secret)
   const fd = openNew(path)
@@ -36,8 +38,9 @@ export const createOperatorKey = (crypto: Crypto, path: string): Uint8Array => {
   return publicKey
 }
 
-/** @throws FileError, or Error when the file holds something else */
+/** @throws FileError, Error when the file holds something else, SelfTestError: a wrong signature may tell the key */
 export const readOperatorKey = (crypto: Crypto, path: string): SecretKey => {
+  selfTest(crypto)
   const bytes = readOwned(path, { secret: true })
   const text = Buffer.from(bytes).toString("latin1")
   bytes.fill(0)

@@ -3,7 +3,7 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, mkdtempSync, rmSync, symlin
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
-import { compileCacheFault } from "../../services/common/process/compile-cache.ts"
+import { compileCacheFault, compileCacheNotice } from "../../services/common/process/compile-cache.ts"
 
 const module = new URL("../../services/common/process/compile-cache.ts", import.meta.url).href
 let program: string
@@ -77,8 +77,10 @@ describe("the cache of compiled code", () => {
 
   it("is not used, and the program starts, when it is unsafe", () => {
     mkdirSync(directory, { recursive: true })
+    expect(compileCacheNotice(program)).toEqual([])
     chmodSync(directory, 0o777)
     expect(used()).toBe("")
+    expect(compileCacheNotice(program).join()).toContain(`${directory} may be written by others`)
   })
 
   it("is not used on a file system of its own: that may be another's disk", () => {

@@ -1,6 +1,10 @@
 import { spawnSync } from "node:child_process"
+import { existsSync, mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
+import { createOperatorKey, readOperatorKey } from "../../services/cli/operator-key.ts"
 import { auto, type Crypto, native, noble, SecretKey } from "../../services/common/crypto/index.ts"
 import * as answers from "../../services/common/crypto/known-answers.ts"
 import { rsaPss4096Sha384 } from "../../services/common/crypto/native.ts"
@@ -112,6 +116,21 @@ describe("the self-test", () => {
       expect(failure(auto)).not.toBe("passed")
     } finally {
       bytes[at] = right
+    }
+  })
+
+  it("comes before an operator's key is made or used", () => {
+    const directory = mkdtempSync(join(tmpdir(), "vouchsafe-self-test-"))
+    const [made, never] = [join(directory, "made"), join(directory, "never")]
+    try {
+      const wrong = { ...auto, sha512: (data: Uint8Array) => flip(auto.sha512(data)) }
+      expect(() => createOperatorKey(wrong, never)).toThrow(SelfTestError)
+      expect(existsSync(never)).toBe(false)
+      createOperatorKey(auto, made)
+      expect(() => readOperatorKey(wrong, made)).toThrow(SelfTestError)
+      expect(readOperatorKey(auto, made).publicKey.length).toBe(32)
+    } finally {
+      rmSync(directory, { recursive: true })
     }
   })
 

@@ -40,10 +40,18 @@ export const compileCacheFault = (directory: string, program = PROGRAM): string 
   }
 }
 
+const directoryOf = (program: string): string => join(program, ".cache", "compile")
+
 /** Where the cache lies, if it may be used. Never fails. */
 export const compileCache = (program = PROGRAM): string | undefined => {
-  const directory = join(program, ".cache", "compile")
+  const directory = directoryOf(program)
   return compileCacheFault(directory, program) === undefined ? directory : undefined
+}
+
+/** For people: why this program's starts take twice as long; nothing when they don't. */
+export const compileCacheNotice = (program = PROGRAM): ReadonlyArray<string> => {
+  const fault = compileCacheFault(directoryOf(program), program)
+  return fault === undefined ? [] : [`starts without its cache of compiled code: ${fault}`]
 }
 
 /** For the first lines of a main file: what was loaded before isn't in the cache. Never fails. */

@@ -2,6 +2,7 @@
 import { Cause, Config, Effect, Exit, Fiber, type Scope } from "effect"
 import { crypto } from "../crypto/index.ts"
 import { selfTest } from "../crypto/self-test.ts"
+import { compileCacheNotice } from "./compile-cache.ts"
 import { EXIT } from "./end.ts"
 import { type LogFormat, logTo } from "./log.ts"
 
@@ -105,7 +106,8 @@ const program = <C>(service: Service<C>, run: Service<C>["main"] | undefined) =>
     const log = yield* format
     const settings = yield* service.settings
     if (run === undefined) {
-      const lines = (yield* service.check?.(settings) ?? Effect.succeed([])).map((line) => `${line}\n`)
+      const checked = yield* service.check?.(settings) ?? Effect.succeed([])
+      const lines = [...checked, ...compileCacheNotice()].map((line) => `${line}\n`)
       yield* Effect.sync(() =>
         process.stdout.write(`${service.name}: the settings are valid\n${lines.join("")}`),
       )
