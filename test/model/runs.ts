@@ -14,6 +14,7 @@ const join = "make-join.pml"
 const release = "make-release.pml"
 const rotate = "make-rotate.pml"
 const leader = "make-leader.pml"
+const peers = "make-peers.pml"
 
 /** Everything holds, in all states within the bounds. */
 export const sound: ReadonlyArray<Run> = [
@@ -48,6 +49,7 @@ export const sound: ReadonlyArray<Run> = [
     flags: ["EQUAL_TERMS", "LOSS_ALLOWED"],
     says: "two leaders with one term: no end sends under keys that the other has not got",
   },
+  { model: peers, flags: [], says: "ends that appraise each other, over a control plane that lies" },
   // What is bound twice: either binding alone is enough. With a challenge less at verifier 0.
   { model: join, flags: ["DROP_REPORT_NODE", "SMALL"], says: "node id in the challenge alone" },
   { model: join, flags: ["DROP_CHALLENGE_NODE", "SMALL"], says: "node id in the report data alone" },
@@ -119,6 +121,24 @@ export const mutations: ReadonlyArray<Mutation> = [
     flags: ["EQUAL_TERMS"],
     says: "two leaders with one term, and every packet must arrive",
     breaks: "no_loss",
+  },
+  { model: peers, flags: ["DROP_CHIP"], says: "a peer on any machine", breaks: "secrecy" },
+  { model: peers, flags: ["DROP_KEY"], says: "a proof without the key", breaks: "secrecy" },
+  { model: peers, flags: ["DROP_NODE"], says: "a proof of any node", breaks: "agreement" },
+  { model: peers, flags: ["DROP_SESSION"], says: "a proof of another session", breaks: "agreement" },
+  {
+    model: peers,
+    flags: ["DROP_OWN_NONCE"],
+    says: "a proof without the relying end's nonce",
+    breaks: "recent",
+  },
+  { model: peers, flags: ["DROP_AGE"], says: "a proof over a nonce of any age", breaks: "recent" },
+  { model: peers, flags: ["DROP_DOCUMENT"], says: "a proof under another document", breaks: "agreement" },
+  {
+    model: peers,
+    flags: ["REMEMBER_OVER_DOCUMENTS"],
+    says: "a verdict that outlives the document that it is under",
+    breaks: "agreement",
   },
 ]
 
