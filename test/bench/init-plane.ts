@@ -98,7 +98,7 @@ export interface NodePlane extends Plane {
 /** The product's plane over such maps, as far as a node's life needs it. */
 export const planeOver = (maps: Maps, digest: Uint8Array): NodePlane => {
   const grace = createGrace()
-  const associations = new Associations(maps, grace, true)
+  const associations = new Associations(maps, grace, { empty: true, forgotten: true })
   let edges: EdgeState = { edges: [], policies: [] }
   const absent = (): never => {
     throw new Error("not part of this plane")

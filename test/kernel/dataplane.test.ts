@@ -171,7 +171,15 @@ describe("two nodes", () => {
   })
 
   test("with keys on both ends packets pass, sealed", () => {
+    expect(planes.map((plane) => [plane.associations(), plane.used()])).toEqual([
+      [[], []],
+      [[], []],
+    ])
     installEpoch(1)
+    for (const plane of planes) {
+      expect(plane.used()).toEqual([{ id: new Uint8Array(8).fill(9), epoch: { term: 1n, n: 1n } }])
+      expect(plane.associations()).toHaveLength(2)
+    }
     expect(ask("three")).toBe("")
     activateEpoch(1)
     expect(ask("four")).toBe("four")
@@ -316,6 +324,8 @@ describe("two nodes", () => {
       records.decodeFlowCount(counts.lookup(records.edgeKey(0)) ?? new Uint8Array(0))
     // One flow since the beginning, over every rekey and restart.
     expect([flows.keys().length, counted()]).toEqual([1, 1])
+    const again = () => planes[0].installOutbound(sa({ spi: 0x2000, epoch: { term: 1n, n: 3n } }))
+    expect(codeOf(again)).toBe("EPOCH_USED")
     planes[0].setEdges(state(0, 10))
     expect([flows.keys().length, counted()]).toEqual([0, 0])
     flows.close()
@@ -323,8 +333,13 @@ describe("two nodes", () => {
     expect(planes[0].associations()).toEqual([])
     expect(ask("thirteen")).toBe("")
     expect(verdict(0, "NO_KEY")).toBeGreaterThan(1n)
+    // Nor its epochs: they are remembered by the edge, not by its index.
+    again()
+    expect(planes[0].retire({ direction: "out", edge: 0, spi: 0x2000 })).toBe(true)
+    planes[0].setEdges({ edges: [], policies: [] })
+    expect(codeOf(again)).toBe("INVALID")
     planes[0].setEdges(state(0))
-    expect(codeOf(() => planes[0].installOutbound(sa({ epoch: { term: 1n, n: 3n } })))).toBe("EPOCH_USED")
+    expect(codeOf(again)).toBe("EPOCH_USED")
   })
 
   test("revoking takes every key away", () => {

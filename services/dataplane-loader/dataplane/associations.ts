@@ -40,8 +40,8 @@ const saKey = (key: notes.AssociationKey): Uint8Array =>
   key.direction === "in" ? records.inSaKey(key.spi) : records.outSaKey(key.edge, key.spi)
 
 /**
- * Refuses an epoch that was installed before, then remembers it: first of all steps, so that a crash between it and the
- * insertion burns an epoch and can't let one be used twice. A second outbound SA of an epoch would begin again with
+ * Refuses an epoch that was installed before, then remembers it: before anything that a program reads is there, so that a
+ * crash between it and the insertion burns an epoch and can't let one be used twice. A second outbound SA of an epoch would begin again with
  * sequence number 1, a second inbound one with an empty replay window.
  */
 const raiseTombstone = (
@@ -62,33 +62,54 @@ const raiseTombstone = (
   maps.tombstones.update(key, notes.encodeTombstone(sa.epoch))
 }
 
-const checkPlace = (maps: Maps, direction: notes.SaDirection, sa: NewAssociation): Uint8Array => {
-  const edge = maps.edges.lookup(records.edgeKey(sa.edge))
-  const id = maps.edge_ids.lookup(records.edgeKey(sa.edge))
-  if (edge === undefined || id === undefined)
-    throw invalid(op(direction), `edge ${sa.edge}`, "does not exist")
-  const { lanes } = records.decodeEdge(edge)
-  if (!Number.isInteger(sa.lane) || sa.lane < 0 || sa.lane >= lanes)
-    throw invalid(op(direction), `edge ${sa.edge}`, `has ${lanes} lanes, not a lane ${sa.lane}`)
-  return id
+/** What an association needs to know of its edge. */
+interface Place {
+  readonly id: Uint8Array
+  readonly lanes: number
+}
+
+const placeOf = (maps: Maps, index: number): Place | undefined => {
+  const edge = maps.edges.lookup(records.edgeKey(index))
+  const id = maps.edge_ids.lookup(records.edgeKey(index))
+  return edge === undefined || id === undefined ? undefined : { id, lanes: records.decodeEdge(edge).lanes }
+}
+
+/** What is known of the maps from having made them, so that nobody need look. */
+export interface Made {
+  /** All but the tombstones are empty. */
+  readonly empty?: boolean
+  /** And so are the tombstones. */
+  readonly forgotten?: boolean
 }
 
 export class Associations {
   readonly #maps: Maps
   readonly #grace: Grace
   #deleted: boolean
+  /** Nothing was ever installed in these maps; and no epoch was ever burnt. */
+  #empty: boolean
+  #unburnt: boolean
+  /** By index. Edges change through `edgesChange` only. */
+  readonly #places = new Map<number, Place>()
 
-  /** @param fresh the maps were just made; otherwise nothing is known of what went before this object was */
-  constructor(maps: Maps, grace: Grace, fresh = false) {
+  /** @param made the maps, just now; otherwise nothing is known of what went before this object was */
+  constructor(maps: Maps, grace: Grace, { empty = false, forgotten = false }: Made = {}) {
     this.#maps = maps
     this.#grace = grace
-    this.#deleted = !fresh
+    this.#deleted = !empty
+    this.#empty = empty
+    this.#unburnt = empty && forgotten
+  }
+
+  /** To be called before each change of the edges' maps. */
+  edgesChange(): void {
+    this.#places.clear()
   }
 
   /** KernelError EPOCH_USED, EEXIST (the SPI is in use), E2BIG (full), INVALID. Nothing is left of a failed install. */
   install(direction: notes.SaDirection, sa: NewAssociation): void {
     try {
-      const id = checkPlace(this.#maps, direction, sa)
+      const id = this.#checkPlace(direction, sa)
       const value = direction === "in" ? records.encodeSaIn(sa.edge, sa.lane, sa) : records.encodeSaOut(sa)
       try {
         this.#insert({ direction, edge: sa.edge, spi: sa.spi }, sa, value, id)
@@ -101,23 +122,35 @@ export class Associations {
     }
   }
 
+  #checkPlace(direction: notes.SaDirection, { edge, lane }: NewAssociation): Uint8Array {
+    const place = this.#places.get(edge) ?? placeOf(this.#maps, edge)
+    if (place === undefined) throw invalid(op(direction), `edge ${edge}`, "does not exist")
+    this.#places.set(edge, place)
+    const { id, lanes } = place
+    if (!Number.isInteger(lane) || lane < 0 || lane >= lanes)
+      throw invalid(op(direction), `edge ${edge}`, `has ${lanes} lanes, not a lane ${lane}`)
+    return id
+  }
+
   #insert(key: notes.AssociationKey, sa: NewAssociation, value: Uint8Array, id: Uint8Array): void {
     const { direction } = key
     const encoded = saKey(key)
     const note = notes.encodeAssociationKey(key)
     const deadline = records.encodeDeadline(sa.deadline)
-    if (this.#maps.associations.has(note))
+    this.#empty = false
+    // A note alone is nothing that a program reads, and what a loader that dies here leaves is swept away.
+    if (!this.#maps.associations.insert(note, notes.encodeAssociation(sa)))
       throw new KernelError(op(direction), `spi of edge ${sa.edge}`, "EEXIST")
-    raiseTombstone(this.#maps, direction, sa, id)
-    if (this.#deleted) this.#grace.wait()
-    this.#deleted = false
-    const undo: Array<() => void> = []
+    const undo: Array<() => void> = [() => void this.#maps.associations.delete(note)]
     const put = (map: BpfMap, at: Uint8Array, what: Uint8Array): void => {
       if (!map.insert(at, what)) throw new KernelError(op(direction), map.name, "EEXIST")
       undo.push(() => void map.delete(at))
     }
     try {
-      put(this.#maps.associations, note, notes.encodeAssociation(sa))
+      this.#unburnt = false
+      raiseTombstone(this.#maps, direction, sa, id)
+      if (this.#deleted) this.#grace.wait()
+      this.#deleted = false
       if (direction === "in") put(this.#maps.windows, encoded, NO_PACKET_YET)
       put(leaseMap(this.#maps, direction), encoded, deadline)
       put(saMap(this.#maps, direction), encoded, value)
@@ -211,6 +244,7 @@ export class Associations {
 
   /** What is installed. Reads no map that holds keys, other than which entries it has. */
   list(): ReadonlyArray<Association> {
+    if (this.#empty) return []
     const found: Array<Association> = []
     for (const key of this.#noteKeys()) {
       const note = this.#note(key)
@@ -227,6 +261,7 @@ export class Associations {
 
   /** What the tombstones remember: also of edges that are gone. */
   used(): ReadonlyArray<UsedEpoch> {
+    if (this.#unburnt) return []
     const highest = new Map<string, UsedEpoch>()
     for (const key of this.#maps.tombstones.keys()) {
       const value = this.#maps.tombstones.lookup(key)

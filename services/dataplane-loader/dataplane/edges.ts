@@ -61,6 +61,7 @@ export const applyEdges = (
   desired: EdgeState,
   grace: Pick<Grace, "wait">,
 ): void => {
+  associations.edgesChange()
   const present = readEdges(maps)
   const plan = reconcile(present, desired)
   for (const key of plan.removePolicies) maps[records.policyMap(key)].delete(records.encodePolicyKey(key))

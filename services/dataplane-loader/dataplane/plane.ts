@@ -148,7 +148,7 @@ export const openPlane = (options: PlaneOptions): Plane => {
     cleanup.push(() => integrity.close())
     const grace = createGrace()
     cleanup.push(grace.close)
-    const associations = new Associations(maps, grace, made)
+    const associations = new Associations(maps, grace, { empty: made, forgotten: tombstones.fresh })
     const cutOff = (): void => {
       try {
         associations.revokeAll()
