@@ -47,6 +47,17 @@ const leasesOf = (actions: ReadonlyArray<KernelAction>): ReadonlyMap<Epoch, OfKi
     ? new Map(actions.flatMap((action) => (action.kind === "setLease" ? [[action.epoch, action]] : [])))
     : new Map()
 
+/** What a release changed, for the log; empty when it only renewed leases. */
+export const summaryOf = (actions: ReadonlyArray<KernelAction>): string => {
+  const parts = [...Map.groupBy(actions, ({ kind }) => kind)].flatMap(([kind, group]) => {
+    if (kind === "setLease") return []
+    const [first] = group
+    const one = first === undefined ? "" : ` ${first.instance} epoch ${first.epoch.term}.${first.epoch.n}`
+    return [group.length === 1 ? `${kind}${one}` : `${kind} of ${group.length} edges`]
+  })
+  return parts.join(", ")
+}
+
 /** @returns the installs that failed; nothing else can fail but by a defect */
 export const carryOut = (
   plane: Plane,

@@ -53,6 +53,12 @@ export class LeaderHints {
     return this.#some(followed, nowMs, ({ looks }) => looks === 0)
   }
 
+  /** Whether anything was heard since the last session began: until then, `dueAnew` needn't be asked. */
+  get hasNew(): boolean {
+    for (const { looks } of this.#claims.values()) if (looks === 0) return true
+    return false
+  }
+
   /** A session begins, for whatever reason: all that was claimed has its look. */
   looked(nowMs: number): void {
     this.#lookedMs = nowMs

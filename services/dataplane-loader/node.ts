@@ -3,37 +3,34 @@
  * time; whatever fails is recorded and tried again by the next turn of `live`, while the kernel goes on enforcing.
  */
 import { Effect, Latch, Option } from "effect"
-import { limits } from "../../schemas/limits.ts"
 import type { Signed } from "../../schemas/messages/common.ts"
-import { Ack, type Beacon, Leave, Pull } from "../../schemas/messages/release.ts"
+import type { Beacon } from "../../schemas/messages/release.ts"
 import type { Stats } from "../../schemas/messages/stats.ts"
 import type { Bus } from "../common/bus/bus.ts"
-import { Pace } from "../common/bus/counters.ts"
 import type { Refused } from "../common/bus/types.ts"
-import { encode, encodeChecked } from "../common/codec/index.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { bootNow } from "../common/kernel/clock.ts"
 import type { ControlCheckOptions } from "../guest/control-check.ts"
 import { attempt, refuse } from "../guest/refusals.ts"
-import { sign } from "../make/envelope.ts"
 import { MakeError } from "../make/errors.ts"
-import { labels } from "../make/labels.ts"
 import { joinMemories, type KernelAction, type Memory, NodeState } from "../make/node-state.ts"
 import type { OpenedRelease } from "../make/release.ts"
-import { KnownBatches, vouchPeers } from "../make/result.ts"
+import { vouchPeers } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { attest } from "./attest.ts"
-import type { Drop, Plane } from "./dataplane/plane.ts"
-import { carryOut, heldEpochs, rememberedEpochs } from "./kernel-actions.ts"
-import { LeaderHints } from "./leader-hints.ts"
+import type { Plane } from "./dataplane/plane.ts"
+import { carryOut, heldEpochs, rememberedEpochs, summaryOf } from "./kernel-actions.ts"
+import { beginLife, endLife, isOver, type Life, leaseNs, MS, released } from "./life.ts"
 import { openSignedRelease } from "./open-release.ts"
 import { Patience } from "./patience.ts"
 import { makePeerProofs, type PeerProofOptions } from "./peer-proofs.ts"
+import { makeReports } from "./reports.ts"
 import type { Rules } from "./rules.ts"
-import { type Attested, beginSession, endSession } from "./session.ts"
+import { makeSaid } from "./said.ts"
+import { beginSession, endSession } from "./session.ts"
 import { statsOf } from "./stats.ts"
-import { Telling } from "./telling.ts"
+import { makeWakes } from "./wakes.ts"
 import type { PlaneWatch } from "./watch.ts"
 
 export interface NodeOptions {
@@ -51,28 +48,6 @@ export interface NodeOptions {
   readonly peerCollateral?: PeerProofOptions["collateral"]
 }
 
-interface Life {
-  readonly workflow: VerifiedWorkflow
-  readonly rules: Rules
-  readonly attested: Attested
-  readonly state: NodeState
-  /** When the session began, when the last release was accepted, and by when the next must be; ns of the boot clock. */
-  readonly sinceNs: bigint
-  releasedNs: bigint
-  expectedNs: bigint
-  /** Verifiers' signatures that were verified in this session: each stands over the results of many peers. */
-  readonly batches: KnownBatches
-}
-
-const MS = 1_000_000n
-/** A node proves itself anew this often; its keys live no longer. */
-const SESSION_NS = 300_000n * MS
-/**
- * Without an answer to its requests for this long, a node begins a new session: the releaser may have begun a new term, or
- * there is another verifier. A sixth of the lease leaves time for both ends of an edge to do so before their leases end.
- */
-const unansweredNs = (leaseNs: bigint): bigint => (leaseNs / 6n < 6_000n * MS ? leaseNs / 6n : 6_000n * MS)
-const CLAIM_LOOK_MS = 20
 const REFUSED_MS_MAX = 30_000
 /** While it pauses, a node looks this often whether there is another workflow. */
 const LOOK_MS = 500
@@ -84,25 +59,11 @@ const forgetSecrets = ({ payload }: OpenedRelease): void => {
   for (const { secret } of payload.edges) secret?.fill(0)
 }
 
-/** What a release changed, for the log; empty when it only renewed leases. */
-const summaryOf = (actions: ReadonlyArray<KernelAction>): string => {
-  const parts = [...Map.groupBy(actions, ({ kind }) => kind)].flatMap(([kind, group]) => {
-    if (kind === "setLease") return []
-    const [first] = group
-    const one = first === undefined ? "" : ` ${first.instance} epoch ${first.epoch.term}.${first.epoch.n}`
-    return [group.length === 1 ? `${kind}${one}` : `${kind} of ${group.length} edges`]
-  })
-  return parts.join(", ")
-}
-
 export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   const { crypto, trust, node, plane, watch } = options
   let life: Life | undefined
   /** Of all sessions of this process, and of what the kernel remembers of those before. */
   let memory: Memory | undefined
-  /** Claims of a new leader; opened when there is one to look into. */
-  const hints = new LeaderHints()
-  const woken = Latch.makeUnsafe(false)
   let rules: Rules | undefined
   let state: Stats["state"] = "denied"
   let failures = 0
@@ -112,16 +73,11 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   /** The node has taken its leave. */
   let left = false
   const rekeys = new Map<string, number>()
+  const nowMs = () => performance.now()
   const proofs = makePeerProofs(bus, { crypto, node, collateral: options.peerCollateral })
-  const telling = new Telling()
-
-  const data = (more: object) => ({ node, ...more })
-  /** A hostile bus can send as many bad releases as it likes: fifty a second are enough for the record. */
-  const refusals = new Pace(50, 1_000)
-  const recordRefusal = ({ code, field, message }: Refused) =>
-    refusals.take()
-      ? bus.event({ type: "vouchsafe.release.refused", subject: node, data: data({ code, field, message }) })
-      : Effect.void
+  const wakes = makeWakes(() => memory?.term, nowMs)
+  const said = makeSaid(bus, crypto, node)
+  const reports = makeReports(bus, node, nowMs)
 
   /** Does what the core decided; installs that the kernel refuses are given up, which the releaser learns by the ack. */
   const perform = Effect.fnUntraced(function* (current: Life, actions: ReadonlyArray<KernelAction>) {
@@ -129,35 +85,10 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (!watch.whole || life !== current) return
     for (const { kind, instance } of actions)
       if (kind === "activate") rekeys.set(instance, (rekeys.get(instance) ?? 0) + 1)
-    for (const { instance, epoch, error } of carryOut(plane, current.rules, actions)) {
-      carryOut(plane, current.rules, current.state.gaveUp(instance, epoch))
-      yield* bus.event({
-        type: "vouchsafe.dataplane.failed",
-        subject: node,
-        data: data({
-          edge: instance,
-          term: epoch.term,
-          epoch: epoch.n,
-          code: error.code,
-          message: error.message,
-        }),
-      })
+    for (const failure of carryOut(plane, current.rules, actions)) {
+      carryOut(plane, current.rules, current.state.gaveUp(failure.instance, failure.epoch))
+      yield* reports.failed(failure)
     }
-  })
-
-  const acknowledge = Effect.fnUntraced(function* ({ state: core, attested }: Life) {
-    if (attested.session.signing.disposed) return
-    const ack = core.acknowledgement()
-    if (ack === undefined) return
-    const body = encodeChecked(Ack, { v: 1, ...ack, boot_ns: bootNow(), edges: [...ack.edges] })
-    yield* bus.publish("ack", { node }, sign(crypto, labels.signedAck, attested.session.signing, body))
-  })
-
-  /** The releaser is to forget this session: it drops the node's edges at both ends, at once. */
-  const sayLeave = Effect.fnUntraced(function* ({ attested: { session } }: Life) {
-    if (session.signing.disposed) return
-    const body = encode(Leave, { v: 1, node, session: session.id })
-    yield* bus.publish("leave", { node }, sign(crypto, labels.signedLeave, session.signing, body))
   })
 
   const onRelease = Effect.fnUntraced(function* (signed: Signed) {
@@ -173,7 +104,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         result: result.digest,
       }
       return openSignedRelease(crypto, signed, control.releaserKey, own)
-    }).pipe(Effect.tapError(recordRefusal))
+    }).pipe(Effect.tapError(reports.refused))
     const actions = yield* proofs
       .prepare(current.workflow, core, opened)
       .pipe(
@@ -187,19 +118,17 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         ),
       )
       .pipe(
-        Effect.tapError(recordRefusal),
+        Effect.tapError(reports.refused),
         Effect.tapError(({ code }) => Effect.sync(() => renewWhenUnknown(current, code))),
         Effect.ensuring(Effect.sync(() => forgetSecrets(opened))),
       )
     yield* perform(current, actions)
-    current.releasedNs = bootNow()
-    const lease = leaseNs(current.workflow)
-    current.expectedNs = current.releasedNs + lease / 3n + unansweredNs(lease)
+    released(current, bootNow())
     state = "released"
     answered.openUnsafe()
     const changed = summaryOf(actions)
     if (changed !== "") yield* Effect.logInfo(changed)
-    yield* acknowledge(current)
+    yield* said.acknowledgement(current)
   })
 
   /**
@@ -210,37 +139,14 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (code === "NOT_VOUCHED" || code === "NOT_AUTHENTIC") current.expectedNs = 0n
   }
 
-  const nowMs = () => performance.now()
-  /** Until a new leader is claimed that the session under way can't have met; soon after another claim it has its turn a little later. */
-  const claimed = Effect.gen(function* () {
-    while (!hints.dueAnew(memory?.term, nowMs())) yield* Effect.sleep(CLAIM_LOOK_MS)
-    woken.openUnsafe()
-  })
-  const sleepUnlessWoken = (ms: number) => woken.await.pipe(Effect.timeoutOption(ms))
-
   /** Rests, but no longer than until a new session is due. */
   const rest = Effect.fnUntraced(function* (current: Life, ms: number) {
     const end = bootNow() + BigInt(Math.round(ms)) * MS
     while (bootNow() < end && bootNow() <= current.expectedNs) {
-      if (hints.due(memory?.term, nowMs()) || proofs.due(nowMs())) return
-      yield* sleepUnlessWoken(Math.min(200, Number((end - bootNow()) / MS) + 1))
-      woken.closeUnsafe()
+      if (wakes.due() || proofs.due(nowMs())) return
+      yield* wakes.sleep(Math.min(200, Number((end - bootNow()) / MS) + 1))
+      wakes.slept()
     }
-  })
-
-  const ask = Effect.fnUntraced(function* (current: Life) {
-    if (life !== current) return
-    const { attested, state: core } = current
-    const { session, result } = attested
-    const body = encode(Pull, {
-      v: 1,
-      node,
-      session: session.id,
-      nonce: core.ask(bootNow()),
-      result: result.signed,
-      kem_key: session.kem.publicKey,
-    })
-    yield* bus.publish("pull", { node }, sign(crypto, labels.signedPull, session.signing, body))
   })
 
   /** Another document may name edges again that the kernel remembers from an earlier one. */
@@ -254,8 +160,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   /** Attests a fresh session; what the kernel holds stays and is handed to the new core. */
   const begin = Effect.fnUntraced(function* (workflow: VerifiedWorkflow, compiled: Rules) {
     if (life === undefined) state = "attesting"
-    woken.closeUnsafe()
-    hints.looked(nowMs())
+    wakes.sessionBegins()
     const madeNs = bootNow()
     const session = beginSession(crypto, node, options.runDirectory)
     yield* proofs.began(compiled, session.nonce, madeNs, nowMs())
@@ -273,7 +178,9 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       }).pipe(
         // Whoever was asked may be gone: the new leader's guest has another verifier.
         Effect.raceFirst(
-          claimed.pipe(Effect.andThen(refuse("NO_LEADER", "releaser", "a new one was heard of meanwhile"))),
+          Effect.flatMap(wakes.claimed, () =>
+            refuse("NO_LEADER", "releaser", "a new one was heard of meanwhile"),
+          ),
         ),
       )
       if (watch.breaks !== breaks)
@@ -293,24 +200,13 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         })
         fresh.followTerm(attested.control.term)
         memory = fresh.memory
-        hints.follows(attested.control.term)
+        wakes.follows(attested.control.term)
         return fresh
       })
       return { attested, core }
     }).pipe(Effect.tapError(() => Effect.sync(() => endSession(session))))
-    const now = bootNow()
-    life = {
-      workflow,
-      rules: compiled,
-      attested,
-      state: core,
-      sinceNs: now,
-      releasedNs: now,
-      expectedNs: now + unansweredNs(leaseNs(workflow)),
-      batches: new KnownBatches(crypto),
-    }
-    before?.state.dispose()
-    if (before !== undefined) endSession(before.attested.session)
+    life = beginLife(crypto, { workflow, rules: compiled, attested, state: core }, bootNow())
+    if (before !== undefined) endLife(before)
     if (state !== "released") state = "accepted"
     failures = 0
     patience.follows(attested.control.term)
@@ -319,25 +215,23 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
 
   /** One turn: a new session when the workflow, its age or silence ask for one; else the standing request anew. */
   const turn = Effect.fnUntraced(function* (workflow: VerifiedWorkflow, compiled: Rules) {
-    const now = bootNow()
     const current = life
     const due =
       current === undefined ||
       current.workflow !== workflow ||
-      hints.due(memory?.term, nowMs()) ||
-      now - current.sinceNs > SESSION_NS ||
+      wakes.due() ||
       proofs.due(nowMs()) ||
-      now > current.expectedNs
+      isOver(current, bootNow())
     const present = due ? yield* begin(workflow, compiled) : current
     answered.closeUnsafe()
     const asked = bootNow()
-    yield* ask(present)
-    yield* woken.await.pipe(
+    if (life === present) yield* said.pull(present)
+    yield* wakes.woken.pipe(
       Effect.raceFirst(answered.await),
       Effect.timeoutOption(patience.waitMs(Number((present.expectedNs - asked) / MS))),
     )
-    if (hints.due(memory?.term, nowMs())) return
-    woken.closeUnsafe()
+    if (wakes.due()) return
+    wakes.slept()
     const isAnswered = present.releasedNs >= asked
     patience.waited(isAnswered)
     // Answered: rest until the lease is a third over, a little earlier or later than the others. Else ask again.
@@ -346,16 +240,9 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     if (isAnswered) yield* rest(present, third * (0.9 + Math.random() * 0.2) - elapsed)
   })
 
-  const leaseNs = (workflow: VerifiedWorkflow) =>
-    BigInt(Math.min(workflow.document.lease_seconds * 1000, limits.leaseMsMax)) * MS
-
   return {
     onRelease,
-    /** Somebody says who leads: nothing but Evidence makes that true, and a new session asks for it. */
-    onBeacon: ({ term }: Beacon) =>
-      Effect.sync(() => {
-        if (hints.heard(term, memory?.term, nowMs())) woken.openUnsafe()
-      }),
+    onBeacon: ({ term }: Beacon) => Effect.sync(() => wakes.heard(term)),
     /** A peer that appraises this node itself wants younger Evidence: a new session gives it. */
     onRenew: (sender: string | undefined) => Effect.suspend(() => proofs.onRenew(rules, sender, nowMs())),
     /**
@@ -391,15 +278,9 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       state = "tampered"
       if (current === undefined) return Effect.void
       for (const { instance, epoch } of current.state.held) current.state.gaveUp(instance, epoch)
-      return acknowledge(current).pipe(
-        Effect.andThen(sayLeave(current)),
-        Effect.ensuring(
-          Effect.sync(() => {
-            current.state.dispose()
-            endSession(current.attested.session)
-          }),
-        ),
-      )
+      return said
+        .acknowledgement(current)
+        .pipe(Effect.andThen(said.leave(current)), Effect.ensuring(Effect.sync(() => endLife(current))))
     }),
 
     /** For good, as far as this process goes: the session and its keys end here, and at the peers as soon as they hear. */
@@ -408,14 +289,12 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       const current = life
       life = undefined
       state = "denied"
-      const said = current === undefined ? Effect.void : sayLeave(current)
-      return said.pipe(
+      const leave = current === undefined ? Effect.void : said.leave(current)
+      return leave.pipe(
         Effect.ensuring(
           Effect.sync(() => {
             plane.revokeAll()
-            if (current === undefined) return
-            current.state.dispose()
-            endSession(current.attested.session)
+            if (current !== undefined) endLife(current)
           }),
         ),
       )
@@ -435,16 +314,15 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       const after = current === undefined ? Effect.void : perform(current, overdue)
       return after.pipe(
         // What others have taken the place of ends without anybody missing it.
-        Effect.andThen(Effect.forEach(overdue.filter(wasInUse), leaseOver, { discard: true })),
-        Effect.andThen(Effect.suspend(tellStats)),
-        Effect.andThen(Effect.suspend(() => Effect.forEach(plane.drops(), dropped, { discard: true }))),
+        Effect.andThen(Effect.forEach(overdue.filter(wasInUse), reports.leaseOver, { discard: true })),
+        Effect.andThen(Effect.suspend(() => reports.stats(currentStats()))),
+        Effect.andThen(
+          Effect.suspend(() =>
+            Effect.forEach(plane.drops(), (drop) => reports.dropped(rules, drop), { discard: true }),
+          ),
+        ),
       )
     }),
-  }
-
-  function tellStats() {
-    const stats = currentStats()
-    return telling.due(stats, nowMs()) ? bus.publish("stats", { node }, stats) : Effect.void
   }
 
   function currentStats(): Stats {
@@ -465,24 +343,6 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     return action.kind === "retire" && action.wasActive
   }
 
-  /** A sample of what the kernel dropped: at most a handful with each telling. */
-  function dropped({ verdict, edge, text }: Drop) {
-    const instance = rules?.edges.find(({ record }) => record.index === edge)?.edge.id
-    return bus.event({
-      type: "vouchsafe.dataplane.drop",
-      subject: instance ?? node,
-      data: data({ ...(instance === undefined ? {} : { edge: instance }), code: verdict, message: text }),
-    })
-  }
-
-  function leaseOver({ instance, epoch }: KernelAction) {
-    return bus.event({
-      type: "vouchsafe.lease.over",
-      subject: instance,
-      data: data({ edge: instance, term: epoch.term, epoch: epoch.n }),
-    })
-  }
-
   function refusedTurn(error: Refused, workflow: VerifiedWorkflow, changed: () => boolean) {
     if (life === undefined) state = "refused"
     failures += 1
@@ -500,7 +360,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   function pauseWhileSame(ms: number, changed: () => boolean) {
     return Effect.gen(function* () {
       for (let left = ms; left > 0; left -= LOOK_MS) {
-        const woke = yield* sleepUnlessWoken(Math.min(left, LOOK_MS))
+        const woke = yield* wakes.sleep(Math.min(left, LOOK_MS))
         if (changed()) failures = 0
         if (Option.isSome(woke) || changed()) return
       }
