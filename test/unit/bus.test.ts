@@ -1,4 +1,4 @@
-import { Deferred, Effect, Exit, Fiber, Layer, Logger, Redacted, Result } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Logger, Redacted, Result, Schedule } from "effect"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { AttestReply, Hello, HelloReply } from "../../schemas/messages/attestation.ts"
 import type { Event } from "../../schemas/messages/event.ts"
@@ -312,7 +312,9 @@ describe("requests", () => {
             ).toBe("Closed")
             const answer = yield* loader.request("hello", n1, hello, { timeoutMs: 4_000 }).pipe(
               Effect.retry({
-                times: 20,
+                times: 100,
+                // The one that answers may be back later than the one that asks.
+                schedule: Schedule.spaced("50 millis"),
                 while: (error) => error.reason === "NoResponders" || error.reason === "Closed",
               }),
             )

@@ -243,6 +243,8 @@ export const connect = async (options: ConnectOptions): Promise<Connection> => {
       maxPingOut: 2,
       timeout: 2_000,
       ignoreClusterUpdates: true,
+      // Two stacks for each request, which only its own errors would show.
+      noAsyncTraces: true,
     })
     return connection(nc, options.onStatus)
   } catch (error) {
