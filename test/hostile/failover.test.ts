@@ -8,6 +8,7 @@ import { Beacon, Presence } from "../../schemas/messages/release.ts"
 import { decode, encode } from "../../services/common/codec/index.ts"
 import { bootNow } from "../../services/common/kernel/clock.ts"
 import type { Plane } from "../../services/dataplane-loader/dataplane/plane.ts"
+import { countLostTime } from "../support/lost-time.ts"
 import { type Life, live, playNode, recordedPlane } from "./nodes.ts"
 import { decoded } from "./rogue.ts"
 import { bent, crypto, hex, pause, startWorld, until, type World } from "./support.ts"
@@ -93,21 +94,35 @@ const leader = (): Beacon => {
 const otherVerifier = (instance: string): string => (instance === "v1" ? "v2" : "v1")
 const other = (instance: string): string => (instance === "r1" ? "r2" : "r1")
 
-/** Whole again after a kill: how long it took, with what in between. */
-const wholeAgain = async (from: Beacon, killedMs: number): Promise<void> => {
+/** From the kill on, on a machine that has nothing else to do. */
+const WHOLE_MS = 2_000
+const ATTEMPTS = 3
+
+/**
+ * Kills the leading releaser, and gives how long it took until all was whole again, ms, without what the machine took: this
+ * process counts as one of the nodes' processes.
+ */
+const wholeAgain = async (from: Beacon): Promise<number> => {
+  const lost = countLostTime()
+  const killedMs = world.kill("releaser", from.releaser)
   const taken = until(
     "another leader",
-    () => (leader().term > from.term ? performance.now() : undefined),
+    () => (leader().term > from.term ? { atMs: performance.now(), first: lost() } : undefined),
     30_000,
   )
   const term = await until("a new term at every end", () => allAbove(from.term), 30_000)
   const wholeMs = performance.now() - killedMs
-  const ledMs = (await taken) - killedMs
+  const all = lost()
+  const { atMs, first } = await taken
+  const ledMs = atMs - killedMs
+  // Until then everybody waits for the standby alone, whose clock has to run out; afterwards each waits for others.
+  const netMs = ledMs - first.most + Math.max(0, wholeMs - ledMs - (all.sum - first.sum))
   expect(term).toBeGreaterThan(from.term)
   console.log(
-    `    led again after ${Math.round(ledMs)} ms, every edge in the new term after ${Math.round(wholeMs)} ms: ` +
-      takeoverTimes(world.captured.slice(-5_000), from, killedMs),
+    `    led again after ${Math.round(ledMs)} ms, every edge in the new term after ${Math.round(wholeMs)} ms, ` +
+      `without what the machine took ${Math.round(netMs)} ms: ${takeoverTimes(world.captured.slice(-5_000), from, killedMs)}`,
   )
+  return netMs
 }
 
 /** Looked at every 10 ms since the last time. */
@@ -169,7 +184,7 @@ describe("traffic goes on, and a new term comes into use everywhere, when the le
     ["as it gives the first of them", /\.release\.n\d$/],
     ["as the first end confirms", /\.ack\.n\d$/],
   ]
-  it.each(steps)("%s", { timeout: 90_000 }, async (_, at) => {
+  const takeover = async (at: RegExp | undefined): Promise<number> => {
     const from = leader()
     const seen = world.captured.length
     if (at !== undefined) {
@@ -177,12 +192,18 @@ describe("traffic goes on, and a new term comes into use everywhere, when the le
       await until(`${at}`, () => world.captured.slice(seen).find(({ subject }) => at.test(subject)), 20_000)
     }
     const mark = await world.mark()
-    const killedMs = world.kill("releaser", from.releaser)
-    await wholeAgain(from, killedMs)
+    const tookMs = await wholeAgain(from)
     world.again("releaser", from.releaser)
     await standbyIsThere(from.releaser, mark)
     expectNoGap()
     expect(leader().releaser).toBe(other(from.releaser))
+    return tookMs
+  }
+  it.each(steps)("%s", { timeout: 180_000 }, async (_, at) => {
+    // What the account of lost time can't see, such as a processor's other thread, may make one attempt slow; not three.
+    let best = Number.POSITIVE_INFINITY
+    for (let i = 0; i < ATTEMPTS && best > WHOLE_MS; i++) best = Math.min(best, await takeover(at))
+    expect(best).toBeLessThanOrEqual(WHOLE_MS)
   })
 })
 
@@ -203,7 +224,7 @@ describe("two control planes", () => {
     await pause(1_000)
     expect(leader().term).toBe(from.term)
     world.kill("attester", control)
-    await wholeAgain(from, world.kill("releaser", from.releaser))
+    await wholeAgain(from)
     const mark = await world.mark()
     world.again("attester", control)
     world.again("verifier", verifier)
@@ -285,7 +306,7 @@ describe("two control planes", () => {
     await pause(1_500)
     expect(leader().term).toBe(from.term)
     const mark = await world.mark()
-    await wholeAgain(from, world.kill("releaser", from.releaser))
+    await wholeAgain(from)
     expect(leader().term).toBeLessThan(2n ** 53n)
     world.again("releaser", from.releaser)
     await standbyIsThere(from.releaser, mark)

@@ -155,8 +155,8 @@ describe("a flood", () => {
         `${tookMs.join(", ")} ms; the verifier's memory went from ${Math.round(before)} to ${Math.round(most)} MiB`,
     )
     world.allRun()
-    // Two seconds is the aim; a machine that does other things besides takes longer.
-    expect(Math.min(...tookMs)).toBeLessThan(5_000)
+    // One of them at least: a machine with thirty others in the queue for its processors has shown 0.4 to 2 s.
+    expect(Math.min(...tookMs)).toBeLessThan(2_000)
     expect(most - before).toBeLessThan(300)
     // Nothing of it stays: the bad node itself is served again.
     await until("the bad node's turn", async () => {
