@@ -36,7 +36,7 @@ export default defineConfig({
           exclude: ALONE,
           globalSetup: "test/support/machine.ts",
           maxWorkers: 3,
-          testTimeout: 90_000,
+          testTimeout: 180_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },
         },

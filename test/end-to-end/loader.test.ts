@@ -278,7 +278,7 @@ describe("SIGTERM", () => {
     const ended = await Promise.all(
       names.map(async (name) => {
         const running = lab.service(name)
-        await running.stop(10_000)
+        await running.stop(30_000)
         const { code, signal } = await running.ended
         return [name, code, signal]
       }),
