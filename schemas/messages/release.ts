@@ -83,7 +83,7 @@ export const EdgeRelease = Schema.Struct({
   /** One index per lane, in lane order; inbound are ours, outbound the peer's. */
   inbound: list(Spi, limits.lanes),
   outbound: list(Spi, limits.lanes),
-  /** Only with `install`: keys are derived then or never. */
+  /** Only with `install`, and until the node has confirmed: keys are derived then or never. */
   secret: Schema.optionalKey(bytes(32)),
 })
 export type EdgeRelease = typeof EdgeRelease.Type

@@ -105,9 +105,14 @@ export const agreement = (crypto: Crypto, { edge, exporters }: Generation): Agre
   return a.length === EXPORTER_BYTES && crypto.equalConstantTime(a, b) ? "equal" : "different"
 }
 
+/** What the node has yet to derive keys with. An end that has confirmed has its keys, or gets others. */
+const secretFor = ({ secret, exporters }: Generation, node: string): Uint8Array | undefined =>
+  exporters.has(node) ? undefined : secret
+
 /** The generation as one of its two ends is told of it. */
 export const releaseFor = (generation: Generation, node: string): EdgeRelease => {
-  const { edge, epoch, state, secret } = generation
+  const { edge, epoch, state } = generation
+  const secret = secretFor(generation, node)
   const initiates = edge.initiator === node
   return {
     instance: edge.id,
@@ -124,11 +129,12 @@ export const releaseFor = (generation: Generation, node: string): EdgeRelease =>
   }
 }
 
-/** What the ends that these generations install are told of their peers: each peer and each batch once. */
+/** What a node is told of peers that it is to derive keys with: each peer and each batch once. */
 export const peersFor = (generations: ReadonlyArray<Generation>, node: string): ReadonlyArray<PeerBatch> => {
   const peers = new Map<string, VouchedResult>()
-  for (const { edge, results, secret } of generations) {
-    if (secret === undefined) continue
+  for (const generation of generations) {
+    if (secretFor(generation, node) === undefined) continue
+    const { edge, results } = generation
     const result = results[edge.initiator === node ? 1 : 0]
     if (!peers.has(result.claims.node)) peers.set(result.claims.node, result)
   }

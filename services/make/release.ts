@@ -45,7 +45,7 @@ export interface EdgeRelease {
   /** Per lane: the indices that this node receives under, and those that the peer does. */
   readonly inbound: ReadonlyArray<number>
   readonly outbound: ReadonlyArray<number>
-  /** Only with `install`: keys are derived then or never. 32 bytes. */
+  /** Only with `install`, and until the node has confirmed: keys are derived then or never. 32 bytes. */
   readonly secret?: Uint8Array
 }
 

@@ -151,6 +151,29 @@ describe("an edge", () => {
     }
   })
 
+  it("is told once: who has confirmed gets neither secret nor peer again, whatever the other end does", () => {
+    join("alpha")
+    join("beta")
+    pull("alpha")
+    const first = releasesIn(pull("beta")).find(({ node }) => node === "alpha") ?? fail("alpha")
+    expect(first.payload.batches.flatMap(({ peers }) => peers.map(({ node }) => node))).toEqual(["beta"])
+    const { state } = nodes.get("alpha") ?? fail("alpha")
+    state.accept(opened(first), vouch)
+    releaser.ack(state.acknowledgement() ?? fail("alpha"), 0)
+    const [second] = releasesIn(pull("alpha", 10))
+    expect(second?.payload.batches).toEqual([])
+    expect(second?.payload.edges.map((edge) => [edge.state, edge.secret])).toEqual([
+      ["install", undefined],
+      ["install", undefined],
+    ])
+    // It is believed as it is, and the other end still gets all of it.
+    settle(second === undefined ? [] : [second], 10)
+    const beta = releasesIn(pull("beta", 20)).find(({ node }) => node === "beta")
+    expect(beta?.payload.edges.every(({ secret }) => secret?.length === 32)).toBe(true)
+    settle(beta === undefined ? [] : [beta], 20)
+    expect(current("ask:alpha:beta")).toEqual({ term: 5n, n: 1n })
+  })
+
   it("doesn't become active when they confirm different things, but begins a new epoch", () => {
     join("alpha")
     join("beta")
