@@ -15,11 +15,11 @@ import { kemKeyDigest, type VouchedResult, vouchResult } from "../make/result.ts
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { inTurn } from "./in-turn.ts"
 import { decodeResult } from "./open-release.ts"
+import { attesterMs, verifierMs } from "./patience.ts"
 import { type Attested, leaveForAttester, type Session } from "./session.ts"
 
-/** A verifier that died may have taken the question with it: a node whose traffic is at stake asks another soon. */
-const TIMEOUT_MS = 5_000
-const HURRIED_MS = 1_500
+/** What `attest` fails with when an answer stayed out. */
+export const UNANSWERED = "BUS_TIMEOUT"
 
 const fromBus = (step: string) => (error: BusError) =>
   refuse(`BUS_${error.reason.toUpperCase()}`, step, error.message)
@@ -35,6 +35,8 @@ export interface AttestOptions {
   readonly term?: bigint | undefined
   /** Patience with whoever doesn't answer is short. */
   readonly hurried?: boolean
+  /** How many attempts in a row before this one failed with `UNANSWERED`. */
+  readonly unanswered?: number
   readonly collateral?: ControlCheckOptions["collateral"]
 }
 
@@ -42,7 +44,7 @@ export interface AttestOptions {
 export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], options: AttestOptions) {
   const { trust, session } = options
   const { node } = session
-  const timeoutMs = options.hurried === true ? HURRIED_MS : TIMEOUT_MS
+  const timeoutMs = verifierMs(options.hurried === true, options.unanswered ?? 0)
   /** What this guest refuses by itself, nobody else can put on record; the verifier records its own. */
   const recorded =
     (type: "vouchsafe.control.refused" | "vouchsafe.attestation.refused") =>
@@ -86,7 +88,7 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
       "attest",
       { node, identity: bus.identity.name },
       leaveForAttester(session, options.workflow.digest, accepted),
-      { timeoutMs },
+      { timeoutMs: attesterMs(timeoutMs) },
     )
     .pipe(Effect.mapError(fromBus("attest")))
   if (evidence.kind === "refused") {

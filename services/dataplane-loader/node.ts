@@ -18,7 +18,7 @@ import { joinMemories, type KernelAction, type Memory, NodeState } from "../make
 import type { OpenedRelease } from "../make/release.ts"
 import { vouchPeers } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
-import { attest } from "./attest.ts"
+import { attest, UNANSWERED } from "./attest.ts"
 import type { Plane } from "./dataplane/plane.ts"
 import { carryOut, heldEpochs, rememberedEpochs, summaryOf } from "./kernel-actions.ts"
 import { beginLife, endLife, isOver, type Life, leaseNs, MS, released } from "./life.ts"
@@ -67,6 +67,8 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   let rules: Rules | undefined
   let state: Stats["state"] = "denied"
   let failures = 0
+  /** Attempts in a row that nobody answered. */
+  let unanswered = 0
   const patience = new Patience()
   /** A release has been taken. */
   const answered = Latch.makeUnsafe(false)
@@ -174,6 +176,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         session,
         term: memory?.term,
         hurried: before !== undefined,
+        unanswered,
         collateral: options.collateral,
       }).pipe(
         // Whoever was asked may be gone: the new leader's guest has another verifier.
@@ -204,11 +207,19 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         return fresh
       })
       return { attested, core }
-    }).pipe(Effect.tapError(() => Effect.sync(() => endSession(session))))
+    }).pipe(
+      Effect.tapError(({ code }) =>
+        Effect.sync(() => {
+          unanswered = code === UNANSWERED ? unanswered + 1 : 0
+          endSession(session)
+        }),
+      ),
+    )
     life = beginLife(crypto, { workflow, rules: compiled, attested, state: core }, bootNow())
     if (before !== undefined) endLife(before)
     if (state !== "released") state = "accepted"
     failures = 0
+    unanswered = 0
     patience.follows(attested.control.term)
     return life
   })

@@ -5,10 +5,12 @@
  */
 import { limits } from "../../schemas/limits.ts"
 
+/** What answers that were accepted take may grow to this; then fewer at once are as fast together. */
+const USUAL_MS = 2_000
 /** Hardware answers within this, or is so slow that the verifier has time for others meanwhile. */
 const HOLD_MS = 1_000
 /** Where whole machines are slow, all of their answers are: still well within a challenge's life. */
-const HOLD_MS_MAX = limits.challengeMs / 2
+const HOLD_MS_MAX = 3_000
 /** An answer in thrice the usual time is one that is under way. */
 const PATIENCE = 3
 const SMOOTHING = 1 / 16
@@ -29,14 +31,24 @@ export class ChallengeWindow {
     return Math.min(HOLD_MS_MAX, Math.max(HOLD_MS, PATIENCE * this.#usualMs))
   }
 
-  /** How many more may be challenged now. */
-  room(nowMs: number): number {
+  /** How many may be on the way. Half of what there is at most is left away, however slow somebody makes answers seem. */
+  get most(): number {
+    return Math.ceil(this.#most * Math.max(1 / 2, Math.min(1, USUAL_MS / this.#usualMs)))
+  }
+
+  /** How many are on the way. */
+  size(nowMs: number): number {
     const hold = this.holdMs
     for (const [node, sinceMs] of this.#since) {
       if (nowMs - sinceMs < hold) break
       this.#since.delete(node)
     }
-    return Math.max(0, this.#most - this.#since.size)
+    return this.#since.size
+  }
+
+  /** How many more may be challenged now. */
+  room(nowMs: number): number {
+    return Math.max(0, this.most - this.size(nowMs))
   }
 
   enter(node: string, nowMs: number): void {

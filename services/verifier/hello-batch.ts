@@ -117,7 +117,7 @@ export const makeHelloBatch = Effect.fn("makeHelloBatch")(function* (
         return yield* Deferred.await(answer)
       }),
     /** Whether somebody is challenged who is likely to answer soon. */
-    answersDue: (): boolean => window.room(monotonicMs()) < WINDOW,
+    answersDue: (): boolean => window.size(monotonicMs()) > 0,
     judged: (node: string, tookMs?: number): void => {
       window.leave(node)
       if (tookMs !== undefined) window.accepted(tookMs)

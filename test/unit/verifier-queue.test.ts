@@ -5,6 +5,7 @@ import { limits } from "../../schemas/limits.ts"
 import { Refused } from "../../services/common/bus/types.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import { inTurn } from "../../services/dataplane-loader/in-turn.ts"
+import { attesterMs, verifierMs } from "../../services/dataplane-loader/patience.ts"
 import { ChallengeWindow } from "../../services/verifier/challenge-window.ts"
 import { makeHelloBatch, type Quoted, WINDOW } from "../../services/verifier/hello-batch.ts"
 import { HelloQueue, TURN_MS } from "../../services/verifier/hello-queue.ts"
@@ -68,6 +69,16 @@ describe("the window", () => {
     for (let i = 0; i < 100; i++) window.accepted(0)
     expect(window.holdMs).toBe(least)
   })
+
+  it("is smaller where answers take long, by half at most", () => {
+    const window = new ChallengeWindow(100)
+    for (let i = 0; i < 100; i++) window.accepted(1_900)
+    expect(window.room(0)).toBe(100)
+    for (let i = 0; i < 100; i++) window.accepted(2_500)
+    expect(window.room(0)).toBeLessThan(90)
+    for (let i = 0; i < 100; i++) window.accepted(1e9)
+    expect(window.room(0)).toBe(50)
+  })
 })
 
 describe("hellos", () => {
@@ -109,6 +120,18 @@ describe("hellos", () => {
 })
 
 describe("a node", () => {
+  it("waits longer for a verifier after answers that stayed out, and not for ever longer", () => {
+    for (const hurried of [false, true]) {
+      const waits = [0, 1, 2, 3].map((unanswered) => verifierMs(hurried, unanswered))
+      const [least = 0] = waits
+      expect(waits).toEqual([1, 2, 4, 4].map((times) => times * least))
+    }
+    expect(verifierMs(true, 0)).toBeLessThan(verifierMs(false, 0))
+    expect(attesterMs(verifierMs(true, 0))).toBe(verifierMs(true, 0))
+    for (const unanswered of [0, 3])
+      expect(attesterMs(verifierMs(false, unanswered))).toBe(limits.challengeMs)
+  })
+
   it("asks again as long as it is told to, and takes any other answer", async () => {
     const answers = ["BUSY", "BUSY", "REVOKED", "BUSY"]
     const ask = Effect.sync(() => ({ kind: "refused", code: answers.shift() ?? "" }))
