@@ -86,11 +86,35 @@ describe("the self-test", () => {
     },
   )
 
+  it.each([
+    ["ed25519", answers.ed25519],
+    ["ecdsaP384", answers.p384],
+    ["ecdsaP256", answers.p256],
+  ] as const)("finds that %s forgets the message, or the signature", (primitive, vector) => {
+    const { verify } = auto[primitive]
+    const oneMessage = (): Call => (signature: Uint8Array, _message: Uint8Array, key: Uint8Array) =>
+      verify(signature, vector.message, key)
+    const oneSignature = (): Call => (_signature: Uint8Array, message: Uint8Array, key: Uint8Array) =>
+      verify(vector.signature, message, key)
+    expect(failure(broken(primitive, "verify", oneMessage))).toBe(primitive)
+    expect(failure(broken(primitive, "verify", oneSignature))).toBe(primitive)
+  })
+
   it("finds an implementation that opens what was tampered with", () => {
     const { open } = auto.chacha20poly1305
-    const opens = (): Call => (key: Uint8Array, nonce: Uint8Array) =>
-      open(key, nonce, answers.aead.sealed, answers.aead.aad)
-    expect(failure(broken("chacha20poly1305", "open", opens))).toBe("chacha20poly1305")
+    const { sealed, aad } = answers.aead
+    type Open = (key: Uint8Array, nonce: Uint8Array, bytes: Uint8Array, data: Uint8Array) => Uint8Array
+    const opensAny: Open = (key, nonce, _, data) => open(key, nonce, sealed, data)
+    const forgetsData: Open = (key, nonce, bytes) => open(key, nonce, bytes, aad)
+    for (const wrong of [opensAny, forgetsData])
+      expect(failure(broken("chacha20poly1305", "open", () => wrong))).toBe("chacha20poly1305")
+  })
+
+  it("finds X25519 that takes a point of small order", () => {
+    const { sharedSecret } = auto.x25519
+    const takesAny = (own: SecretKey, peer: Uint8Array): Uint8Array =>
+      peer.every((byte) => byte === 0) ? new Uint8Array(32) : sharedSecret(own, peer)
+    expect(failure(broken("x25519", "sharedSecret", () => takesAny))).toBe("x25519")
   })
 
   it("finds a random generator that stands still, and one that gives nothing", () => {
