@@ -49,6 +49,9 @@ export interface PeerProofOptions {
   readonly collateral?: ((now: Date) => CollateralLookup) | undefined
 }
 
+/** Nothing is there under the digest, or something else. */
+const UNREADABLE: ReadonlySet<string> = new Set(["MISSING", "MALFORMED", "LIMIT", "NOT_AUTHENTIC"])
+
 interface Failure {
   readonly attempts: number
   readonly notBeforeMs: number
@@ -126,7 +129,11 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
       return Effect.andThen(tell, bus.publish("renew", { node: peer, identity: name }, { v: 1, node }))
     }).pipe(Effect.ignore({ log: true }))
 
-  const refused = Effect.fnUntraced(function* (wanted: WantedPeer, error: Refused, nowMs: number) {
+  const refused = Effect.fnUntraced(function* (
+    wanted: WantedPeer,
+    error: Refused,
+    { attempts, nowMs }: { readonly attempts: number; readonly nowMs: number },
+  ) {
     const { code, field, message } = error
     if (pace.take())
       yield* bus.event({
@@ -135,7 +142,9 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
         subject: node,
         data: { node, peer: wanted.node, code, field, message },
       })
-    if (code === "STALE") yield* askToRenew(wanted.node, nowMs)
+    // What was lost or spoilt on its way into the bucket is never put there again: only younger Evidence helps.
+    const isLost = attempts > 0 && UNREADABLE.has(code)
+    if (code === "STALE" || isLost) yield* askToRenew(wanted.node, nowMs)
   })
 
   const isProven = (wanted: Pick<WantedPeer, "result" | "dhKey">): boolean =>
@@ -151,7 +160,7 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
     failures.set(nameOf(wanted), { attempts: attempts + 1, notBeforeMs: nowMs + PROVE_MS + pauseMs })
     const began = performance.now()
     const found = yield* Effect.result(appraise(workflow, wanted))
-    if (Result.isFailure(found)) return yield* refused(wanted, found.failure, nowMs)
+    if (Result.isFailure(found)) return yield* refused(wanted, found.failure, { attempts, nowMs })
     const { until, platform, bytes } = found.success
     proven.set(nameOf(wanted), until)
     if (pace.take())

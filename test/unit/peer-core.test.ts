@@ -222,11 +222,12 @@ describe("a loader that can't prove a peer", () => {
   const verified = { document: {}, digest: workflow.digest } as unknown as VerifiedWorkflow
   const loader = (get: Bus["Service"]["proofs"]["get"]) => {
     const events: EventDraft[] = []
+    const said: string[] = []
     let asked = 0
     const bus = {
       identity: { role: "loader", instance: "alpha", name: "loader-alpha" },
       event: (draft: EventDraft) => Effect.sync(() => void events.push(draft)),
-      publish: () => Effect.void,
+      publish: (name: string) => Effect.sync(() => void said.push(name)),
       proofs: {
         get: (digest: Uint8Array) =>
           Effect.suspend(() => {
@@ -248,7 +249,7 @@ describe("a loader that can't prove a peer", () => {
         clock.mockRestore()
       }
     }
-    return { events, asked: () => asked, node, release, prepare }
+    return { events, said, asked: () => asked, node, release, prepare }
   }
   const BEGAN_MS = 5_000
 
@@ -270,6 +271,15 @@ describe("a loader that can't prove a peer", () => {
     expect(events.map(({ type, data }) => [type, data.peer, data.code])).toEqual(
       Array.from({ length: 3 }, () => ["vouchsafe.peer.refused", "beta", "MISSING"]),
     )
+  })
+  it("asks its peer for other Evidence when a proof is still not there, or not what it should be", async () => {
+    for (const stored of [undefined, filled(300, 0xc1)]) {
+      const { said, prepare } = loader(() => Effect.succeed(stored))
+      await prepare(0)
+      expect(said).toEqual([])
+      await prepare(1_050)
+      expect(said).toContain("renew")
+    }
   })
   it("remembers nothing of what another document said of its peers", async () => {
     const { asked, prepare } = loader(() => Effect.succeed(undefined))
