@@ -6,7 +6,7 @@
  */
 import { createHash } from "node:crypto"
 import { ReleasePayload } from "../../schemas/messages/release.ts"
-import { decode } from "../../services/common/codec/index.ts"
+import { decode, encode } from "../../services/common/codec/index.ts"
 import { type Crypto, CryptoError, native } from "../../services/common/crypto/index.ts"
 import { type KeyAlgorithm, SecretKey } from "../../services/common/crypto/secret-key.ts"
 import type { Chance } from "./adversary-virtual.ts"
@@ -50,6 +50,12 @@ export interface Sealing {
   readonly dhKey: string
 }
 
+/** Which two keys a traffic key was made with. */
+export interface Origin {
+  readonly ownKey: Uint8Array
+  readonly peerKey: Uint8Array
+}
+
 const known = new Map<string, boolean>()
 
 export class Ideal {
@@ -57,7 +63,13 @@ export class Ideal {
   /** Public key in hex to its secret and owner. */
   readonly #keys = new Map<string, { readonly secret: Uint8Array; readonly owner: string }>()
   readonly #secrets = new Map<string, string>()
-  onSeal: ((sealing: Sealing) => void) | undefined
+  /** By owner and shared secret, and by owner and traffic key, in hex. */
+  readonly #exchanges = new Map<string, Origin>()
+  readonly #origins = new Map<string, Origin>()
+  /** @returns what is sealed in its place, where it isn't this */
+  onSeal: ((sealing: Sealing) => ReleasePayload | undefined) | undefined
+  /** Somebody has found that hardware signed this. */
+  onGenuine: ((by: string, message: Uint8Array) => void) | undefined
 
   constructor(chance: Chance) {
     this.#chance = chance
@@ -67,8 +79,9 @@ export class Ideal {
     return this.#keys.get(hex(publicKey))?.owner
   }
 
-  get secrets(): number {
-    return this.#secrets.size
+  /** @param key hex */
+  originOf(owner: string, key: string): Origin | undefined {
+    return this.#origins.get(`${owner} ${key}`)
   }
 
   random(length: number): Uint8Array {
@@ -144,6 +157,10 @@ export class Ideal {
         for (let at = 0; at + 36 <= okm.length; at += 36)
           this.#marked(`a traffic key of ${owner}`, okm.subarray(at, at + 32))
         if (spoil()) for (const [i, byte] of okm.entries()) if (i % 36 > 5) okm[i] = byte ^ 0x55
+        const origin = this.#exchanges.get(`${owner} ${hex(ikm.subarray(0, 32))}`)
+        if (origin !== undefined)
+          for (let at = 0; at + 36 <= okm.length; at += 36)
+            this.#origins.set(`${owner} ${hex(okm.subarray(at, at + 32))}`, origin)
         return okm
       },
       hkdfExtractSha256: (ikm, salt) => this.#marked(`${owner}'s seal`, native.hkdfExtractSha256(ikm, salt)),
@@ -164,7 +181,10 @@ export class Ideal {
         fromSecret: (secret) => this.#key("x25519", owner, secret),
         sharedSecret: (own, peer) => {
           recipient = { ...recipient, dh: owned(peer), dhKey: hex(peer) }
-          return exchange(own, peer)
+          const shared = exchange(own, peer)
+          const origin = { ownKey: own.publicKey, peerKey: Uint8Array.from(peer) }
+          this.#exchanges.set(`${owner} ${hex(shared)}`, origin)
+          return shared
         },
       },
       mlkem768: {
@@ -215,14 +235,17 @@ export class Ideal {
       },
       ecdsaP384: {
         ...native.ecdsaP384,
-        verify: (signature, message, publicKey) =>
-          Buffer.compare(signature, hardwareSignature(publicKey, message)) === 0,
+        verify: (signature, message, publicKey) => {
+          const genuine = Buffer.compare(signature, hardwareSignature(publicKey, message)) === 0
+          if (genuine) this.onGenuine?.(owner, message)
+          return genuine
+        },
       },
       chacha20poly1305: {
         ...native.chacha20poly1305,
         seal: (key, nonce, plaintext, aad) => {
-          this.#sealed(owner, plaintext, recipient)
-          return native.chacha20poly1305.seal(key, nonce, plaintext, aad)
+          const said = this.#sealed(owner, plaintext, recipient) ?? plaintext
+          return native.chacha20poly1305.seal(key, nonce, said, aad)
         },
       },
       randomBytes: (length) => this.random(length),
@@ -233,11 +256,13 @@ export class Ideal {
     by: string,
     plaintext: Uint8Array,
     to: { kem?: string | undefined; dh?: string | undefined; dhKey?: string },
-  ) {
+  ): Uint8Array | undefined {
     const found = decode(ReleasePayload, plaintext, { subject: "payload" })
-    if (!found.ok) return
+    if (!found.ok) return undefined
     for (const { secret } of found.value.edges)
       if (secret !== undefined) this.#secret("a release secret", secret)
-    this.onSeal?.({ by, payload: found.value, kemOwner: to.kem, dhOwner: to.dh, dhKey: to.dhKey ?? "" })
+    const sealing = { by, payload: found.value, kemOwner: to.kem, dhOwner: to.dh, dhKey: to.dhKey ?? "" }
+    const other = this.onSeal?.(sealing)
+    return other === undefined ? undefined : encode(ReleasePayload, other)
   }
 }

@@ -1,5 +1,5 @@
 /** What a simulated domain is made of before a run: anchors, workflows, machines. Made once in a process: keys cost. */
-import { existsSync, mkdirSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { signWorkflow, workflowText } from "../../infra/lab/domain.ts"
 import { emulatedRoot } from "../../infra/lab/hardware.ts"
@@ -70,11 +70,16 @@ export const deviceOf = (machine: Machine, onReport: (reportData: Uint8Array) =>
     { everyMs: 0 },
   )
 
+/** By what its ends know each other: verifiers' results, their own appraisal of each other's Evidence, or one edge each. */
+export type PeersBy = "results" | "evidence" | "mixed"
+
+/** The first version has all nodes, the second has lost gamma. */
+export type Versions = readonly [SignedWorkflow, SignedWorkflow]
+
 export interface Domain {
   readonly name: string
   readonly trust: Trust
-  /** The first version has all nodes, the second has lost gamma. */
-  readonly workflows: readonly [SignedWorkflow, SignedWorkflow]
+  readonly workflows: Readonly<Record<PeersBy, Versions>>
   readonly control: (guest: string) => Machine
   readonly machine: (node: string) => Machine
   /** Genuine hardware that nobody has enrolled, with the right software; and the node's own with wrong software. */
@@ -119,7 +124,7 @@ export const createDomain = (name: string): Domain => {
     sev_snp: snp(NODE_IMAGE),
     dataplane: [hex(DATAPLANE)],
   }
-  const document = (version: number, without?: string): Workflow => ({
+  const document = (by: PeersBy, version: number, without?: string): Workflow => ({
     workflow: "simulated",
     domain: name,
     version,
@@ -141,11 +146,24 @@ export const createDomain = (name: string): Domain => {
             },
           ],
     ),
+    ...(by === "evidence" && { peers: "evidence" as const }),
     edges: [
-      { id: "raw", from: "source", to: "transform", protocol: "tcp" as const, port: 5_000, lanes: 1 },
+      {
+        id: "raw",
+        from: "source",
+        to: "transform",
+        protocol: "tcp" as const,
+        port: 5_000,
+        lanes: 1,
+        ...(by === "mixed" && { peers: "evidence" as const }),
+      },
       { id: "packed", from: "transform", to: "sink", protocol: "tcp" as const, port: 5_001, lanes: 2 },
     ],
   })
+  const versions = (by: PeersBy): Versions => [
+    signWorkflow(workflowText(document(by, 1)), operator),
+    signWorkflow(workflowText(document(by, 2, "gamma")), operator),
+  ]
   const running = (on: ReadonlyMap<string, EmulatedChip>, image: Uint8Array) =>
     new Map([...on].map(([id, each]) => [id, machineOf(each, image)]))
   const [controls, machines, wrong] = [
@@ -161,16 +179,19 @@ export const createDomain = (name: string): Domain => {
   return {
     name,
     trust: loadTrust(anchors),
-    workflows: [
-      signWorkflow(workflowText(document(1)), operator),
-      signWorkflow(workflowText(document(2, "gamma")), operator),
-    ],
+    workflows: { results: versions("results"), evidence: versions("evidence"), mixed: versions("mixed") },
     control: (guest) => found(controls, guest),
     machine: (id) => found(machines, id),
     altered: (id) => found(wrong, id),
     stranger: machineOf(chip(), NODE_IMAGE),
     directory,
   }
+}
+
+/** What guests have written belongs to one run. */
+export const forgetGuests = (domain: Domain): void => {
+  for (const each of readdirSync(domain.directory, { withFileTypes: true }))
+    if (each.isDirectory()) rmSync(join(domain.directory, each.name), { recursive: true })
 }
 
 export const newDirectory = (domain: Domain, name: string): string => {

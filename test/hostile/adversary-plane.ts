@@ -36,6 +36,8 @@ export interface PlaneOptions {
   readonly sealedUnder: SealedUnder
   /** The latest that a lease may last by what the node has asked for. */
   readonly latestLease: () => bigint
+  /** Keys for an edge, hex: the kernel has them. */
+  readonly onInstall?: (edge: Edge, key: string) => void
 }
 
 export class ModelPlane {
@@ -94,8 +96,9 @@ export class ModelPlane {
     sa.key.fill(0)
     sa.salt.fill(0)
     const op = `install ${direction}bound`
-    const id = hex(this.edge(edge)?.id ?? new Uint8Array())
-    if (this.edge(edge) === undefined) throw new KernelError(op, "edge", "ENOENT")
+    const found = this.edge(edge)
+    const id = hex(found?.id ?? new Uint8Array())
+    if (found === undefined) throw new KernelError(op, "edge", "ENOENT")
     if (this.#refuseNext) {
       this.#refuseNext = false
       throw new KernelError(op, "sa", "E2BIG")
@@ -127,6 +130,7 @@ export class ModelPlane {
     }
     this.#buried.set(`${direction} ${id}`, epoch)
     this.#held.set(name, { direction, edge, lane, spi, epoch, key, deadline: sa.deadline })
+    this.#options.onInstall?.(found, key)
   }
 
   setLease(direction: Direction, edge: number, spi: number, deadline: bigint): boolean {

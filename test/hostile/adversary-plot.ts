@@ -9,6 +9,12 @@ import type { World } from "./adversary-world.ts"
 
 const ids = nodes.map(({ id }) => id as string)
 
+/** When keys are there, most times; and before they are. */
+const TURN_MS = 3_500
+const DOUBLE_MS = 600
+/** Longer than a peer's Evidence counts. */
+const STANDSTILL_MS = 960_000
+
 export interface PlotOptions {
   readonly world: World
   /** Its own pace: how long until the next deed, ms. */
@@ -36,19 +42,39 @@ export class Plot {
     this.#struck.push({ atMs, hit })
   }
 
-  /** Runs beside the domain until then. */
-  async run(untilMs: number): Promise<void> {
+  /** Runs beside the domain for so long. */
+  async run(ms: number): Promise<void> {
     const w = this.#w
+    let untilMs = ms
     let nextMs = 300
+    let turned = w.scene.turn === "none"
     while (w.time.nowMs < untilMs && w.broken === undefined) {
       const more = await w.time.step(Math.min(nextMs, untilMs))
       w.check()
       await this.#strikes()
+      if (!turned && w.time.nowMs > (w.scene.turn === "double" ? DOUBLE_MS : TURN_MS)) {
+        turned = true
+        const before = w.time.nowMs
+        await this.#turn()
+        untilMs += w.time.nowMs - before
+      }
       if (more || w.time.nowMs < nextMs) continue
       nextMs = w.time.nowMs + Math.round(this.#options.pauseMs())
       const decision = this.#options.decide()
       if (decision !== undefined) await this.#act(decision.n, decision.chance)
     }
+  }
+
+  /** What surely happens in this run. */
+  async #turn(): Promise<void> {
+    const w = this.#w
+    const { turn } = w.scene
+    const decision = this.#options.decide()
+    if (decision === undefined) return
+    this.#options.did(decision.n, `brings a turn: ${turn}`)
+    if (turn === "standstill") w.standStill(STANDSTILL_MS)
+    else if (turn === "revision") w.revokeGamma()
+    else await w.double("beta", w.domain.stranger)
   }
 
   async #strikes(): Promise<void> {
@@ -90,7 +116,7 @@ export class Plot {
       did(n, `${stranger ? "a stranger's machine" : "other software"} comes in ${id}'s name`)
       return w.double(id, stranger ? w.domain.stranger : w.domain.altered(id))
     }
-    if (w.stored === w.domain.workflows[0] && chance.chance(0.4)) {
+    if (w.stored === w.workflows[0] && chance.chance(0.4)) {
       did(n, "the operator revokes gamma")
       w.revokeGamma()
     }

@@ -9,12 +9,15 @@ import { compileRules, type Rules } from "../../services/dataplane-loader/rules.
 import { knowWorkflow } from "../../services/guest/known-workflow.ts"
 import { serveReleaser } from "../../services/key-releaser/service.ts"
 import type { VerifiedWorkflow } from "../../services/make/workflow-document.ts"
-import { serveVerifier } from "../../services/verifier/service.ts"
+import { serveVerifier, type VerifierOptions } from "../../services/verifier/service.ts"
 import { connectAs } from "./adversary-bus.ts"
 import { DATAPLANE, type Domain, deviceOf, type Machine, newDirectory } from "./adversary-domain.ts"
 import { PREFIX } from "./adversary-messages.ts"
 import type { Accuse, ModelPlane } from "./adversary-plane.ts"
 import type { VirtualTime } from "./adversary-virtual.ts"
+
+/** A service that is told to end does what it has begun, for no longer than this. */
+const END_MS = 8_000
 
 export interface Running {
   readonly stop: () => Promise<void>
@@ -39,6 +42,8 @@ export interface LoaderOptions {
   readonly crypto: Crypto
   readonly model: ModelPlane
   readonly directory: string
+  /** What the kernel is to enforce from now on. */
+  readonly onRules?: (rules: Rules) => void
 }
 
 export class Services {
@@ -70,11 +75,16 @@ export class Services {
     )
   }
 
-  verifier(instance: string, control: string, crypto: Crypto): Promise<Running> {
+  verifier(
+    instance: string,
+    control: string,
+    crypto: Crypto,
+    appraise?: VerifierOptions["appraise"],
+  ): Promise<Running> {
     const { trust } = this.#domain
     const runDirectory = newDirectory(this.#domain, control)
     return this.#serve("verifier", instance, "verifier", () =>
-      serveVerifier({ crypto, trust, instance, control, runDirectory }),
+      serveVerifier({ crypto, trust, instance, control, runDirectory, ...(appraise && { appraise }) }),
     )
   }
 
@@ -86,7 +96,7 @@ export class Services {
     )
   }
 
-  loader({ id, owner, crypto, model, directory }: LoaderOptions): Promise<Running> {
+  loader({ id, owner, crypto, model, directory, onRules = () => {} }: LoaderOptions): Promise<Running> {
     const { trust } = this.#domain
     const plane = model.plane()
     const runDirectory = newDirectory(this.#domain, directory)
@@ -105,6 +115,7 @@ export class Services {
         })
         yield* bus.subscribe("release", { node: id }, (signed) => lives.onRelease(signed))
         yield* bus.subscribe("beacon", {}, (beacon) => lives.onBeacon(beacon))
+        yield* bus.subscribe("renew", { node: id }, (_, { sender }) => lives.onRenew(sender))
         const newest = yield* knowWorkflow(crypto, trust, {
           onChange: (workflow) =>
             Effect.sync(() => {
@@ -121,6 +132,7 @@ export class Services {
                 espPort: 4_500,
                 present: plane.edges(),
               })
+              onRules(rules)
               plane.setEdges({ edges: rules.edges.map(({ record }) => record), policies: [] })
               known = { workflow, rules }
             }),
@@ -165,8 +177,10 @@ export class Services {
       await this.#time.settle()
       const closing = Effect.runForkWith(this.#context)(Scope.close(scope, Exit.void))
       // What a service waits for when it ends passes on the same clock.
-      for (let i = 0; i < 200 && closing.pollUnsafe() === undefined; i++)
-        await this.#time.step(this.#time.nowMs + 50)
+      const endMs = this.#time.nowMs + END_MS
+      // Subscriptions belong to the connection too, which ends with the service itself.
+      const isEnding = () => closing.pollUnsafe() === undefined || fiber.pollUnsafe() === undefined
+      while (isEnding() && this.#time.nowMs < endMs) await this.#time.step(endMs)
     }
     return { stop }
   }

@@ -52,4 +52,18 @@ const tempers: readonly [Temper, ...Temper[]] = [
   { drop: 0, delay: 20, hoard: 10, repeat: 20, damage: 0, mislead: 10, forge: 60, replay: 60, idleMs: 350 },
 ]
 
-export const temperOf = (seed: number): Temper => tempers[seed % tempers.length] ?? tempers[0]
+/** Whoever owns the control plane needs the bus to bring what it says. */
+const liar: Temper = {
+  drop: 5,
+  delay: 20,
+  hoard: 2,
+  repeat: 10,
+  damage: 2,
+  mislead: 5,
+  forge: 5,
+  replay: 10,
+  idleMs: 900,
+}
+
+export const temperOf = (seed: number, lying: boolean): Temper =>
+  lying ? liar : (tempers[seed % tempers.length] ?? tempers[0])

@@ -4,17 +4,20 @@ import { Ack, Beacon, Pull, Release } from "../../schemas/messages/release.ts"
 import { at } from "../../services/evidence/snp/report.ts"
 import type { Sent } from "./adversary-bus.ts"
 import { bootNow } from "./adversary-clock.ts"
-import type { Ideal, Sealing } from "./adversary-crypto.ts"
+import type { Ideal, Origin, Sealing } from "./adversary-crypto.ts"
 import { hex, mayPublish, opened, PREFIX, understood } from "./adversary-messages.ts"
 import type { Accuse } from "./adversary-plane.ts"
+import { ShownProofs } from "./adversary-proofs.ts"
 import type { VirtualTime } from "./adversary-virtual.ts"
 
 /** A challenge lives ten seconds, and is answered by Evidence that was made for it. */
 const FRESH_MS = 11_000
-const UNVOUCHED = "no key to whom nobody vouches for"
+export const UNVOUCHED = "no key to whom nobody vouches for"
 const ELSEWHERE = "nobody is made to publish elsewhere"
 const RISING = "terms and sequences only rise"
-const AGREE = "both ends agree or have none"
+export const ASKED = "a release answers a request"
+export const AGREE = "both ends agree or have none"
+const UNPROVEN = "no key with a peer that wasn't appraised here"
 
 /** What is known of a node's requests. */
 export interface Asked {
@@ -26,6 +29,11 @@ export interface Asked {
   before: string
   newestNs: bigint
   newestMs: number
+}
+
+export interface InstalledFor {
+  readonly peer: string
+  readonly peers: "results" | "evidence"
 }
 
 /** What is known of a releaser process. */
@@ -42,12 +50,15 @@ export interface WitnessOptions {
   readonly ideal: Ideal
   readonly accuse: Accuse
   readonly asked: (node: string) => Asked | undefined
+  /** Whether nodes look at each other's Evidence. */
+  readonly looksAtPeers: boolean
 }
 
 export class Witness {
   readonly #options: WitnessOptions
   /** Everything that was ever sent by somebody honest. */
   readonly history: Sent[] = []
+  readonly proofs = new ShownProofs()
   messages = 0
   readonly #reigns = new Map<string, Reign>()
   /** DH keys that a verifier has vouched for: whose node's, and when. */
@@ -101,6 +112,7 @@ export class Witness {
     this.messages += 1
     this.expectNoSecret(`a message of ${sent.from} on ${sent.subject}`, sent.data)
     this.#expectAllowed(sent)
+    if (this.#options.looksAtPeers) this.proofs.said(sent)
     const [, , name, to = ""] = sent.subject.split(".")
     if (!sent.subject.startsWith(`${PREFIX}.`)) this.#onReply(sent)
     else if (name === "pull") this.#onPull(to, sent.data)
@@ -120,7 +132,9 @@ export class Witness {
   }
 
   /** Somebody is handed a message. */
-  handed(to: string, { subject, reply, data }: Sent): void {
+  handed(to: string, sent: Sent): void {
+    const { subject, reply, data } = sent
+    if (this.#options.looksAtPeers) this.proofs.handed(to, sent)
     const [, , name, first = "", second = ""] = subject.split(".")
     const evidence = name === "evidence" ? understood(NodeEvidence, data) : undefined
     const piece = evidence?.evidence.pieces[0]
@@ -199,8 +213,7 @@ export class Witness {
     if (found === undefined || node === undefined) return
     const { session, term, sequence, nonce } = found.body
     this.#answers.set(`${id} ${hex(session)} ${term} ${sequence}`, hex(nonce))
-    if (!node.asked.has(hex(nonce)))
-      accuse("a release answers a request", `${id} is told what it did not ask for`)
+    if (!node.asked.has(hex(nonce))) accuse(ASKED, `${id} is told what it did not ask for`)
   }
 
   #onBeacon(releaser: string, data: Uint8Array): void {
@@ -218,6 +231,19 @@ export class Witness {
     const reign = this.#reigns.get(from.replace(/^releaser-/, ""))
     if (reign !== undefined && Buffer.from(data).includes("simulated version 2"))
       reign.revokedMs ??= this.#options.time.nowMs
+  }
+
+  /** A kernel got keys. @returns whether they are with the peer that they should be with */
+  installed(node: string, edge: InstalledFor, origin: Origin): boolean {
+    const { ideal, accuse } = this.#options
+    const owner = ideal.ownerOf(origin.peerKey)
+    if (edge.peers !== "evidence") return owner === `loader-${edge.peer}`
+    const missing =
+      owner === `loader-${edge.peer}`
+        ? this.proofs.missing(node, edge.peer, origin, (data) => this.#reported.get(data)?.id)
+        : `a key of its own, and not of ${owner}`
+    if (missing !== undefined) accuse(UNPROVEN, `${node} has keys with ${edge.peer}, which lacks ${missing}`)
+    return true
   }
 
   /** Somebody seals a payload. */

@@ -1,16 +1,29 @@
 /** A whole domain in one process on a bus that somebody hostile runs: the services as they are, on virtual time. */
 import { Cause, Clock, Context, Effect, Layer, Logger, Scheduler } from "effect"
+import type { ReleasePayload } from "../../schemas/messages/release.ts"
 import { SignedWorkflow } from "../../schemas/workflow.ts"
 import { encode } from "../../services/common/codec/index.ts"
 import type { Crypto } from "../../services/common/crypto/index.ts"
+import type { SecretKey } from "../../services/common/crypto/secret-key.ts"
+import type { Rules } from "../../services/dataplane-loader/rules.ts"
 import { type Sent, Server, serveBy } from "./adversary-bus.ts"
-import { Ideal } from "./adversary-crypto.ts"
-import { type Domain, guests, LEASE_MS, type Machine, nodes } from "./adversary-domain.ts"
+import { Ideal, type Sealing } from "./adversary-crypto.ts"
+import {
+  type Domain,
+  forgetGuests,
+  guests,
+  LEASE_MS,
+  type Machine,
+  nodes,
+  type Versions,
+} from "./adversary-domain.ts"
+import { vouchForAnybody } from "./adversary-liar.ts"
 import { hex } from "./adversary-messages.ts"
 import { disagreements, ModelPlane, sendsOnAll } from "./adversary-plane.ts"
+import type { Scene } from "./adversary-scene.ts"
 import { type Running, Services } from "./adversary-services.ts"
 import { Chance, seize, VirtualTime } from "./adversary-virtual.ts"
-import { type Asked, Witness } from "./adversary-witness.ts"
+import { AGREE, ASKED, type Asked, type InstalledFor, UNVOUCHED, Witness } from "./adversary-witness.ts"
 
 /** A rule of the project that this run has broken. */
 export class Broken extends Error {
@@ -31,6 +44,8 @@ export interface Node extends Asked {
   boot: Uint8Array
   /** The next keys that it derives are wrong. */
   spoils: boolean
+  /** What its kernel enforces. */
+  rules: Rules | undefined
 }
 
 /** A guest of the control plane. */
@@ -39,7 +54,12 @@ interface ControlGuest {
   readonly verifier: string
   readonly releaser: string
   running: { verifier?: Running; releaser?: Running }
+  /** What its verifier signs with, where it lies. */
+  key?: SecretKey
 }
+
+/** What a control plane that lies breaks by itself. */
+const LIARS: ReadonlySet<string> = new Set([UNVOUCHED, AGREE, ASKED])
 
 export class World {
   readonly domain: Domain
@@ -50,18 +70,25 @@ export class World {
   readonly nodes = new Map<string, Node>()
   readonly guests: ReadonlyArray<ControlGuest>
   readonly log: string[] = []
+  readonly scene: Scene
+  readonly workflows: Versions
+  /** How often an honest node has taken keys with somebody who isn't its peer. */
+  deceived = 0
   stored: SignedWorkflow
   broken: Broken | undefined
+  /** What a releaser that lies seals instead. */
+  lie: ((sealing: Sealing) => ReleasePayload | undefined) | undefined
   readonly #services: Services
   readonly #sealedUnder = new Set<string>()
   #doubles: Running[] = []
   #reignWallMs = 0
 
-  /** @param controls guests of the control plane, each with a verifier and a releaser: 1 or 2 */
-  constructor(domain: Domain, seed: number, controls: number, route: (sent: Sent) => void) {
+  constructor(domain: Domain, seed: number, scene: Scene, route: (sent: Sent) => void) {
     this.domain = domain
-    this.stored = domain.workflows[0]
-    this.guests = guests.slice(0, controls).map((each) => ({ ...each, running: {} }))
+    this.scene = scene
+    this.workflows = domain.workflows[scene.peers]
+    this.stored = this.workflows[0]
+    this.guests = guests.slice(0, scene.controls).map((each) => ({ ...each, running: {} }))
     const day = 86_400_000
     this.time = new VirtualTime(Math.floor(Date.now() / day) * day + day / 2)
     seize(this.time, Chance.of(seed, 0x7ff1))
@@ -72,8 +99,13 @@ export class World {
       ideal: this.ideal,
       accuse: this.accuse,
       asked: (id) => this.nodes.get(id),
+      looksAtPeers: this.looksAtPeers,
     })
-    this.ideal.onSeal = this.witness.sealed
+    this.ideal.onSeal = (sealing) => {
+      this.witness.sealed(sealing)
+      return this.lie?.(sealing)
+    }
+    this.ideal.onGenuine = (by, report) => this.witness.proofs.found(by, report)
     this.server = new Server((sent) => {
       this.witness.observe(sent)
       route(sent)
@@ -101,6 +133,7 @@ export class World {
   }
 
   accuse = (rule: string, detail: string): void => {
+    if (this.scene.lying && LIARS.has(rule)) return
     this.broken ??= new Broken(rule, `at ${Math.round(this.time.nowMs)} ms: ${detail}`)
   }
 
@@ -154,13 +187,51 @@ export class World {
       before: "",
       newestNs: 0n,
       newestMs: 0,
+      rules: undefined,
     }
     return node
   }
 
-  async startVerifier({ control, verifier, running }: ControlGuest): Promise<void> {
+  /** Whether nodes appraise each other, or somebody lies about them. */
+  get looksAtPeers(): boolean {
+    return this.scene.peers !== "results" || this.scene.lying
+  }
+
+  async startVerifier(guest: ControlGuest): Promise<void> {
+    const { control, verifier, running } = guest
     await running.verifier?.stop()
-    running.verifier = await this.#services.verifier(verifier, control, this.ideal.of(`verifier-${verifier}`))
+    const crypto = this.ideal.of(`verifier-${verifier}`)
+    if (!this.scene.lying || guest !== this.guests[0]) {
+      running.verifier = await this.#services.verifier(verifier, control, crypto)
+      return
+    }
+    const generate = () => {
+      guest.key = crypto.ed25519.generate()
+      return guest.key
+    }
+    const spied = { ...crypto, ed25519: { ...crypto.ed25519, generate } }
+    const vouch = vouchForAnybody(this, spied, verifier, control)
+    running.verifier = await this.#services.verifier(verifier, control, spied, vouch)
+  }
+
+  /** Of the verifier in the guest of a releaser that lies. */
+  verifierKeyOf(by: string): SecretKey | undefined {
+    return this.guests.find(({ releaser }) => by === `releaser-${releaser}`)?.key
+  }
+
+  /** By what a node knows a peer, by the document that its kernel enforces. */
+  peersOf(node: string, peer: string): InstalledFor["peers"] {
+    const found = this.nodes.get(node)?.rules?.edges.find(({ edge }) => edge.peer === peer)
+    return found?.edge.peers ?? "results"
+  }
+
+  #installed(id: string, edgeId: Uint8Array, key: string): void {
+    if (!this.looksAtPeers) return
+    const rule = this.node(id).rules?.edges.find(({ record }) => hex(record.id) === hex(edgeId))
+    const origin = this.ideal.originOf(`loader-${id}`, key)
+    if (rule === undefined || origin === undefined)
+      this.accuse("a kernel gets keys that were derived", `${id} has others`)
+    else if (!this.witness.installed(id, rule.edge, origin)) this.deceived += 1
   }
 
   /** How long no releaser has been started, by the wall's clock. */
@@ -181,6 +252,7 @@ export class World {
       accuse: this.accuse,
       sealedUnder: this.#sealedUnder,
       latestLease: () => (this.nodes.get(id)?.newestNs ?? 0n) + BigInt(LEASE_MS) * 1_000_000n + 2_000_000n,
+      onInstall: (edge, key) => this.#installed(id, edge.id, key),
     })
   }
 
@@ -189,7 +261,17 @@ export class World {
     await node.loader?.stop()
     node.lives += 1
     const { crypto, plane: model } = node
-    node.loader = await this.#services.loader({ id, owner: `loader-${id}`, crypto, model, directory: id })
+    const onRules = (rules: Rules) => {
+      node.rules = rules
+    }
+    node.loader = await this.#services.loader({
+      id,
+      owner: `loader-${id}`,
+      crypto,
+      model,
+      directory: id,
+      onRules,
+    })
   }
 
   /** The machine starts anew: an empty kernel, another boot id. */
@@ -224,9 +306,14 @@ export class World {
     for (const each of this.#doubles.splice(0)) await each.stop()
   }
 
+  /** All machines are stopped at once, and go on as if nothing had been. */
+  standStill(ms: number): void {
+    this.time.nowMs += ms
+  }
+
   /** A new version of the workflow, in which gamma is no more. */
   revokeGamma(): void {
-    this.stored = this.domain.workflows[1]
+    this.stored = this.workflows[1]
     this.server.send({
       from: "operator-lab",
       owner: "operator",
@@ -263,7 +350,7 @@ export class World {
 
   /** Both ends of every edge send, and the other end opens it. */
   whole(): boolean {
-    const gone = this.stored === this.domain.workflows[0] ? "" : "gamma"
+    const gone = this.stored === this.workflows[0] ? "" : "gamma"
     const planes = this.#planes
     return [...this.nodes.values()].every((node) => {
       if (node.id === gone) return node.plane.alive.length === 0
@@ -273,5 +360,6 @@ export class World {
 
   stop(): void {
     serveBy(undefined)
+    forgetGuests(this.domain)
   }
 }

@@ -6,6 +6,7 @@
 import { fits, type Sent } from "./adversary-bus.ts"
 import { nodes } from "./adversary-domain.ts"
 import { Forger, type Old } from "./adversary-forge.ts"
+import { Liar } from "./adversary-liar.ts"
 import { kindOf, on, short } from "./adversary-messages.ts"
 import { Plot } from "./adversary-plot.ts"
 import { type Decision, Store } from "./adversary-store.ts"
@@ -28,9 +29,6 @@ const OTHER_TEXT = [
 
 /** When somebody has just learnt what the others don't know yet. */
 const MOMENTS: ReadonlySet<string> = new Set(["release", "ack", "pull", "evidence"])
-/** Does nothing but refuse everybody. Few are so: such runs take long, for who is refused pauses. */
-export const isObstinate = (seed: number): boolean => seed % 64 === 0
-
 /** How long it keeps nodes from hearing what it confirms in their place. */
 const CONSPIRACY_MS = 400
 
@@ -54,18 +52,20 @@ export class Adversary {
     this.#muted = muted
     this.#corpus = corpus
     this.#world = world
-    this.#temper = temperOf(seed)
+    this.#temper = temperOf(seed, world.scene.lying)
     this.#forger = new Forger(world.ideal.of("mallory"), this.#old)
     const did = this.#did
     const deliver = this.#deliver
-    this.#store = new Store({ world, did, deliver })
+    this.#store = new Store({ world, did, deliver, old: this.#old })
+    const decide = () => this.#decide()
+    if (world.scene.lying) world.lie = new Liar({ world, store: this.#store, decide, did }).lie
     this.#plot = new Plot({
       world,
       pauseMs: () => {
         const chance = Chance.of(seed, 0x10000 + Math.round(world.time.nowMs))
         return this.#temper.idleMs * (0.5 + chance.next())
       },
-      decide: () => (isObstinate(seed) ? undefined : this.#decide()),
+      decide: () => (world.scene.obstinate ? undefined : this.#decide()),
       did,
       deliver,
       old: this.#old,
@@ -98,7 +98,7 @@ export class Adversary {
     }
     const { n, chance } = decision
     if (this.#conspires(sent, n, chance) || this.#keepsBack(sent, n, chance)) return
-    if (isObstinate(this.#seed)) return this.#refuse(sent, n, chance)
+    if (this.#world.scene.obstinate) return this.#refuse(sent, n, chance)
     const temper = this.#temper
     let dice = chance.below(1_000)
     const falls = (share: number): boolean => {
