@@ -32,8 +32,8 @@ import {
 import { sign } from "../../services/make/envelope.ts"
 import { labels } from "../../services/make/labels.ts"
 import { signResults } from "../../services/make/result.ts"
-import { nodeReportData } from "../../services/make/transcript.ts"
 import { snpEvidence } from "../support/evidence-pieces.ts"
+import { reportDataOf } from "../support/node-evidence.ts"
 import { crypto, DATAPLANE, hex, imageOf, type Machine, machine, type World } from "./support.ts"
 
 export interface PlayedNode {
@@ -161,23 +161,7 @@ export const claiming = (
   change: Partial<NodeEvidence["claims"]>,
 ): NodeEvidence => {
   const claims = { ...evidence.claims, ...change }
-  const reportData = nodeReportData(crypto, {
-    role: "node",
-    suites: claims.suites,
-    domain: claims.domain,
-    workflowDigest: claims.workflow,
-    controlDigest: claims.control,
-    nonce: claims.nonce,
-    challenge: claims.challenge,
-    nodeId: claims.node,
-    session: claims.session,
-    signingKey: claims.signing_key,
-    dhKey: claims.dh_key,
-    kemKey: claims.kem_key,
-    dataplane: claims.dataplane,
-    bootId: claims.boot,
-  })
-  const { report, certificates } = device.report(reportData)
+  const { report, certificates } = device.report(reportDataOf(claims))
   return { ...evidence, claims, evidence: snpEvidence({ report, certificates }) }
 }
 
