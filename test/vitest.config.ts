@@ -6,9 +6,9 @@ import { LongestFirst } from "./support/order.ts"
 const ALONE = ["test/bench/**/*.test.ts", "test/hostile/adversary.test.ts", "test/hostile/flood.test.ts"]
 
 /**
- * Three groups, one after another. `unit` needs nothing but memory and computes all the time: a file for each processor. `machine` works on this
- * machine's kernel, network and clocks, each file in namespaces, pins, directories and on a server of its own, and waits more than it
- * computes: leases, boots, starts of processes. So there is a file more than processors. `alone` is what others would disturb.
+ * Three groups, one after another. `unit` needs nothing but memory. `machine` works on this machine's kernel, network and clocks, each file
+ * in namespaces, pins, directories and on a server of its own, and mostly waits: for leases, boots, starts of processes. Two files at once
+ * leave the processors enough room for streams that must not lose a packet. `alone` is what others would disturb.
  */
 export default defineConfig({
   root: fileURLToPath(new URL("..", import.meta.url)),
@@ -35,7 +35,7 @@ export default defineConfig({
           include: ["test/!(unit)/**/*.test.ts"],
           exclude: ALONE,
           globalSetup: "test/support/machine.ts",
-          maxWorkers: 3,
+          maxWorkers: 2,
           testTimeout: 180_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },
