@@ -9,8 +9,11 @@ import { compileNode, type NodeEdge, type Workflow } from "./edges.ts"
 import { compareEpochs, type Epoch, expectTermMayFollow } from "./epoch.ts"
 import { expectBytes, MakeError } from "./errors.ts"
 import { type EdgeAt, type HeldEpoch, keyOf } from "./held.ts"
+import { HeldEpochs } from "./held-epochs.ts"
+import type { KernelAction } from "./kernel-action.ts"
 import { deriveEdgeKeys, EXPORTER_BYTES, pairSecret, type TrafficKey } from "./keys.ts"
 import { leaseDeadline, StandingRequest } from "./lease.ts"
+import { highest, type Memory } from "./node-memory.ts"
 import { checkRelease, type Listed, peersOf } from "./node-rules.ts"
 import type { Ack, OpenedRelease } from "./release.ts"
 import {
@@ -22,28 +25,8 @@ import {
 } from "./result.ts"
 
 export type { EdgeAt, HeldEpoch } from "./held.ts"
-
-/**
- * What the kernel is to do. Inserting is only-if-absent; an action that fails is reported with `gaveUp`, never tried again.
- * Indices are numbers, lanes are positions.
- */
-export type KernelAction =
-  | (EdgeAt & { readonly kind: "installInbound"; readonly keys: ReadonlyArray<TrafficKey> })
-  | (EdgeAt & { readonly kind: "installOutbound"; readonly keys: ReadonlyArray<TrafficKey> })
-  | (EdgeAt & {
-      readonly kind: "setLease"
-      readonly inbound: ReadonlyArray<number>
-      readonly outbound: ReadonlyArray<number>
-      readonly deadlineBootNs: bigint
-    })
-  | (EdgeAt & { readonly kind: "activate"; readonly outbound: ReadonlyArray<number> })
-  | (EdgeAt & {
-      readonly kind: "retire"
-      readonly inbound: ReadonlyArray<number>
-      readonly outbound: ReadonlyArray<number>
-      /** Nothing has taken its place: the lanes' outbound selection goes too. */
-      readonly wasActive: boolean
-    })
+export type { KernelAction } from "./kernel-action.ts"
+export { joinMemories, type Memory } from "./node-memory.ts"
 
 export interface NodeOptions {
   readonly crypto: Crypto
@@ -61,27 +44,6 @@ export interface NodeOptions {
   /** What an earlier loader left in the kernel. */
   readonly held?: ReadonlyArray<HeldEpoch>
   readonly memory?: Memory
-}
-
-/** What outlives a session, and the loader: nothing of it is ever to fall. */
-export interface Memory {
-  /** By edge instance, the highest epoch ever installed in this boot. */
-  readonly tombstones: ReadonlyMap<string, Epoch>
-  /** The highest term that was followed, or that keys were installed of, whatever the edge. */
-  readonly term: bigint | undefined
-}
-
-const highest = (a: bigint | undefined, b: bigint | undefined): bigint | undefined =>
-  a === undefined || (b !== undefined && b > a) ? b : a
-
-/** Both, the higher of what they say. */
-export const joinMemories = (a: Memory, b: Memory): Memory => {
-  const tombstones = new Map(a.tombstones)
-  for (const [instance, epoch] of b.tombstones) {
-    const known = tombstones.get(instance)
-    if (known === undefined || compareEpochs(epoch, known) > 0) tombstones.set(instance, epoch)
-  }
-  return { tombstones, term: highest(a.term, b.term) }
 }
 
 /** Verifies what a release says of peers, as `vouchPeers`. Called once for each batch that keys are to be derived with. */
@@ -106,16 +68,11 @@ interface Derived {
   readonly provenUntilBootNs: bigint | undefined
 }
 
-const earlier = (a: bigint, b: bigint): bigint => (a < b ? a : b)
-
 export class NodeState {
   readonly #options: NodeOptions
   readonly #edges: ReadonlyMap<string, NodeEdge>
   readonly #request: StandingRequest
-  readonly #held = new Map<string, HeldEpoch>()
-  readonly #tombstones: Map<string, Epoch>
-  /** Epochs of this session that are in the kernel no more: never installed again, not an error either. */
-  readonly #gone = new Set<string>()
+  readonly #held: HeldEpochs
   /** X25519 results by peer, each with the key that it was made of; they live as long as this session's own key. */
   readonly #shared = new Map<string, SharedWith>()
   /** The term whose Evidence this session has seen; and the highest that came before it, see `Memory`. */
@@ -140,13 +97,9 @@ export class NodeState {
       throw new MakeError("NOT_VOUCHED", "result.session", "is not this session's")
     if (!crypto.equalConstantTime(result.claims.dh_key, dhSecret.publicKey))
       throw new MakeError("NOT_VOUCHED", "result.dh_key", "is not this session's")
-    this.#tombstones = new Map(options.memory?.tombstones)
+    this.#held = new HeldEpochs(this.#edges, options.memory?.tombstones, options.held)
     this.#termFloor = options.memory?.term
-    for (const held of options.held ?? []) {
-      this.#held.set(keyOf(held), held)
-      this.#bury(held)
-    }
-    for (const { term } of this.#tombstones.values()) this.#termFloor = highest(this.#termFloor, term)
+    for (const { term } of this.#held.tombstones.values()) this.#termFloor = highest(this.#termFloor, term)
   }
 
   /** The compiled edges, by instance id. */
@@ -155,7 +108,7 @@ export class NodeState {
   }
 
   get held(): ReadonlyArray<HeldEpoch> {
-    return [...this.#held.values()]
+    return [...this.#held.all.values()]
   }
 
   get term(): bigint | undefined {
@@ -164,7 +117,7 @@ export class NodeState {
 
   /** For the next session. */
   get memory(): Memory {
-    return { tombstones: new Map(this.#tombstones), term: highest(this.#termFloor, this.#term) }
+    return { tombstones: new Map(this.#held.tombstones), term: highest(this.#termFloor, this.#term) }
   }
 
   /** A new standing request at `nowBootNs`: its nonce is from now on the only one that a release may answer. */
@@ -200,9 +153,9 @@ export class NodeState {
     const listed = checkRelease({
       edges: this.#edges,
       release,
-      held: this.#held,
-      tombstones: this.#tombstones,
-      gone: this.#gone,
+      held: this.#held.all,
+      tombstones: this.#held.tombstones,
+      gone: this.#held.gone,
     })
     const digest = this.#expectNew(release)
     const peers = this.#peers(release, vouch)
@@ -211,8 +164,9 @@ export class NodeState {
     // From here on nothing throws.
     this.#sequence = header.sequence
     this.#digest = digest
-    for (const each of derived) this.#remember(each, deadlineBootNs)
-    const present = listed.filter(({ key }) => this.#held.has(key))
+    for (const { listed, exporter, provenUntilBootNs } of derived)
+      this.#held.install(listed, exporter, deadlineBootNs, provenUntilBootNs)
+    const present = listed.filter(({ key }) => this.#held.all.has(key))
     const actions: Array<KernelAction> = [
       ...derived.map(({ listed: { instance, epoch }, inbound }) =>
         install("installInbound", instance, epoch, inbound),
@@ -220,11 +174,11 @@ export class NodeState {
       ...derived.map(({ listed: { instance, epoch }, outbound }) =>
         install("installOutbound", instance, epoch, outbound),
       ),
-      ...present.map((each) => this.#lease(each, deadlineBootNs)),
-      ...this.#activate(present),
+      ...present.map((each) => this.#held.lease(each, deadlineBootNs)),
+      ...this.#held.activate(present),
     ]
     const ended = new Map(payload.ended?.map((one) => [one.instance, one.term]))
-    return [...actions, ...this.#retireUnlisted(present, header.term, ended)]
+    return [...actions, ...this.#held.retireUnlisted(present, header.term, ended)]
   }
 
   /** What this node holds of the newest release: the body of the acknowledgement. Undefined before the first release. */
@@ -254,15 +208,15 @@ export class NodeState {
    * @returns what clears its remains away
    */
   gaveUp(instance: string, epoch: Epoch): ReadonlyArray<KernelAction> {
-    const held = this.#held.get(keyOf({ instance, epoch }))
-    return held === undefined ? [] : [this.#retire(held)]
+    const held = this.#held.all.get(keyOf({ instance, epoch }))
+    return held === undefined ? [] : [this.#held.retire(held)]
   }
 
   /** Removes what is past its deadline; the kernel has stopped it at the deadline itself. */
   expire(nowBootNs: bigint): ReadonlyArray<KernelAction> {
     return this.held
       .filter(({ deadlineBootNs }) => nowBootNs >= deadlineBootNs)
-      .map((held) => this.#retire(held))
+      .map((held) => this.#held.retire(held))
   }
 
   /** Forgets the secrets of the session. */
@@ -372,88 +326,6 @@ export class NodeState {
     known?.secret.fill(0)
     this.#shared.set(node, { dhKey, secret })
     return secret
-  }
-
-  #remember(
-    { listed: { instance, epoch, entry, key }, exporter, provenUntilBootNs }: Derived,
-    deadlineBootNs: bigint,
-  ): void {
-    const held: HeldEpoch = {
-      instance,
-      epoch,
-      inbound: entry.inbound,
-      outbound: entry.outbound,
-      active: false,
-      deadlineBootNs: earlier(deadlineBootNs, provenUntilBootNs ?? deadlineBootNs),
-      exporter,
-      ...(provenUntilBootNs !== undefined && { provenUntilBootNs }),
-    }
-    this.#held.set(key, held)
-    this.#bury(held)
-  }
-
-  /** Before the kernel acts: an attempt counts, whatever becomes of it. */
-  #bury({ instance, epoch }: EdgeAt): void {
-    const highest = this.#tombstones.get(instance)
-    if (highest === undefined || compareEpochs(epoch, highest) > 0) this.#tombstones.set(instance, epoch)
-  }
-
-  #lease({ instance, epoch, key }: Listed, grantedBootNs: bigint): KernelAction {
-    const held = this.#held.get(key)
-    const deadlineBootNs = this.#mayLast(instance, held, grantedBootNs)
-    if (held !== undefined) this.#held.set(key, { ...held, deadlineBootNs })
-    const { inbound = [], outbound = [] } = held ?? {}
-    return { kind: "setLease", instance, epoch, inbound, outbound, deadlineBootNs }
-  }
-
-  /** What rests on a proof ends with it; what an earlier loader installed is not prolonged, since its proof isn't known here. */
-  #mayLast(instance: string, held: HeldEpoch | undefined, grantedBootNs: bigint): bigint {
-    if (held === undefined || this.#edges.get(instance)?.peers !== "evidence") return grantedBootNs
-    return earlier(grantedBootNs, held.provenUntilBootNs ?? held.deadlineBootNs)
-  }
-
-  #activate(present: ReadonlyArray<Listed>): ReadonlyArray<KernelAction> {
-    const switching = present.filter(
-      ({ key, state }) => state === "active" && this.#held.get(key)?.active === false,
-    )
-    const instances = new Set(switching.map(({ instance }) => instance))
-    for (const [key, held] of this.#held)
-      if (held.active && instances.has(held.instance)) this.#held.set(key, { ...held, active: false })
-    return switching.flatMap(({ key, instance, epoch }): ReadonlyArray<KernelAction> => {
-      const held = this.#held.get(key)
-      if (held === undefined) return []
-      this.#held.set(key, { ...held, active: true })
-      return [{ kind: "activate", instance, epoch, outbound: held.outbound }]
-    })
-  }
-
-  /**
-   * What the release leaves out goes, if the releaser of this term can have known it. An epoch of an earlier term stays
-   * until its own deadline, which nothing extends, also beside a newer one in use: the peer may still send under it, and
-   * the new leader, who begins with nothing, can't tell us when it no longer does. It can tell that the peer was taken back.
-   */
-  #retireUnlisted(
-    present: ReadonlyArray<Listed>,
-    term: bigint,
-    ended: ReadonlyMap<string, bigint>,
-  ): ReadonlyArray<KernelAction> {
-    const listed = new Set(present.map(({ key }) => key))
-    return [...this.#held]
-      .filter(([key]) => !listed.has(key))
-      .map(([, held]) => held)
-      .filter(
-        ({ instance, epoch }) =>
-          !this.#edges.has(instance) || epoch.term >= term || epoch.term <= (ended.get(instance) ?? 0n),
-      )
-      .map((held) => this.#retire(held))
-  }
-
-  #retire(held: HeldEpoch): KernelAction {
-    const { instance, epoch, inbound, outbound, active } = held
-    const key = keyOf(held)
-    this.#held.delete(key)
-    this.#gone.add(key)
-    return { kind: "retire", instance, epoch, inbound, outbound, wasActive: active }
   }
 }
 
