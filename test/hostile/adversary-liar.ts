@@ -160,7 +160,7 @@ export class Liar {
     // What one signature stands over is proven together: all of them, or none.
     const lies = batch.peers.map(({ node }) => {
       const byEvidence = world.peersOf(to, node) === "evidence"
-      return { node, told: byEvidence ? this.#lieAbout(node, chance) : this.#foreign() }
+      return { node, told: byEvidence ? this.#lieAbout(node, workflow, chance) : this.#foreign() }
     })
     const told = lies.flatMap(({ node, told }) => (told === undefined ? [] : [{ node, ...told }]))
     if (told.length < lies.length) return undefined
@@ -174,9 +174,13 @@ export class Liar {
     return { how: "a key of its own", dhKey: this.#key(), body: this.#crypto.randomBytes(64) }
   }
 
-  #lieAbout(peer: string, chance: Chance): Lie | undefined {
+  #lieAbout(peer: string, workflow: Uint8Array, chance: Chance): Lie | undefined {
     const { store } = this.#options
     const of = store.known(peer)
+    // What was right under the document before is worth most: somebody may remember that it was.
+    const outdated = of.filter(({ claims }) => hex(claims.workflow) !== hex(workflow)).at(-1)
+    if (outdated !== undefined && chance.chance(0.5))
+      return { how: "a result under another document", dhKey: outdated.claims.dh_key, body: outdated.body }
     const [how, way] = chance.pick(this.#ways) ?? []
     // Mostly of now, for what is old is refused as old; what is of before is what was first.
     const known = how === "a result of before" || chance.chance(0.2) ? chance.pick(of) : of.at(-1)
