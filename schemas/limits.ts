@@ -30,9 +30,10 @@ export const limits = {
   batchGatherMs: 10,
   /** Values of a stage that one node's Evidence can show: its lists are shorter together. */
   shownValues: 64,
-  /** A signed result's body; results that others are to follow soon wait this long for one signature over all. */
+  /** A signed result's body; results that others are to follow soon wait this long for one signature over all, in a crowd longer. */
   resultBytes: 4_096,
   resultGatherMs: 50,
+  resultCrowdMs: 200,
   /** A packed verdict with all its checks, and a record of one: evidence, workflow document, collateral and verdict. */
   verdictBytes: 393_216,
   recordBytes: 2_097_152,

@@ -116,8 +116,8 @@ export const makeHelloBatch = Effect.fn("makeHelloBatch")(function* (
         if (before !== undefined) yield* Deferred.fail(before.item.answer, busy())
         return yield* Deferred.await(answer)
       }),
-    /** Whether somebody is challenged who is likely to answer soon. */
-    answersDue: (): boolean => window.size(monotonicMs()) > 0,
+    /** How many are challenged, and likely to answer soon. */
+    answersDue: (): number => window.size(monotonicMs()),
     judged: (node: string, tookMs?: number): void => {
       window.leave(node)
       if (tookMs !== undefined) window.accepted(tookMs)

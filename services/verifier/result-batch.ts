@@ -1,6 +1,8 @@
 /**
  * Joins results that are accepted within a short time under one signature: who relies on them all then verifies one. A
- * result waits only while other challenges are unanswered, and never for longer than `limits.resultGatherMs`.
+ * result waits only while other challenges are unanswered, and never for longer than `limits.resultGatherMs`; or than
+ * `limits.resultCrowdMs` while more are still to come than have been gathered: nodes that all start together meet all the
+ * others' results, and few signatures cost each of them less than it waits.
  */
 import { Deferred, Effect, Queue } from "effect"
 import { limits } from "../../schemas/limits.ts"
@@ -19,13 +21,13 @@ interface Waiting {
 const STEP_MS = 5
 
 /**
- * @param more whether answers are still to come that a batch should wait for
+ * @param due how many answers are still to come that a batch could wait for
  * @returns a function that waits for the signature
  */
 export const makeResultBatch = Effect.fn("makeResultBatch")(function* (
   crypto: Crypto,
   key: SecretKey,
-  more: () => boolean,
+  due: () => number,
 ) {
   const waiting = yield* Queue.bounded<Waiting>(limits.batchLeaves)
 
@@ -36,10 +38,15 @@ export const makeResultBatch = Effect.fn("makeResultBatch")(function* (
       { discard: true },
     )
 
+  const isWorthMore = (waitedMs: number): boolean => {
+    if (waitedMs < limits.resultGatherMs) return due() > 0
+    return waitedMs < limits.resultCrowdMs && due() > 1 + Queue.sizeUnsafe(waiting)
+  }
+
   const signBatch = Effect.gen(function* () {
     const first = yield* Queue.take(waiting)
-    const until = performance.now() + limits.resultGatherMs
-    while (more() && performance.now() < until) yield* Effect.sleep(STEP_MS)
+    const began = performance.now()
+    while (isWorthMore(performance.now() - began)) yield* Effect.sleep(STEP_MS)
     const rest = yield* Queue.clear(waiting)
     const batch = [first, ...rest].slice(0, limits.batchLeaves)
     yield* sign(batch).pipe(

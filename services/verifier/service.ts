@@ -156,7 +156,7 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
   const hellos = yield* makeHelloBatch(crypto, quote, proofs.beside)
   /** Evidence that is here, and not judged yet. */
   let underWay = 0
-  const signed = yield* makeResultBatch(crypto, key, () => underWay > 0 || hellos.answersDue())
+  const signed = yield* makeResultBatch(crypto, key, () => Math.max(underWay, hellos.answersDue()))
 
   const refusals = refusalAllowances(limits.nodes)
   /**

@@ -38,7 +38,7 @@ describe("after a defect", () => {
       const sign: Crypto["ed25519"]["sign"] = (...given) =>
         ++calls === 1 ? failing() : crypto.ed25519.sign(...given)
       const once = { ...crypto, ed25519: { ...crypto.ed25519, sign } }
-      const signed = yield* makeResultBatch(once, crypto.ed25519.generate(), () => false)
+      const signed = yield* makeResultBatch(once, crypto.ed25519.generate(), () => 0)
       const ask = signed(result).pipe(Effect.result, Effect.timeout("10 seconds"))
       const first = yield* ask
       expect(Result.isFailure(first) && first.failure.code).toBe("INTERNAL")

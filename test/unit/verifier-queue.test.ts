@@ -9,6 +9,7 @@ import { attesterMs, verifierMs } from "../../services/dataplane-loader/patience
 import { ChallengeWindow } from "../../services/verifier/challenge-window.ts"
 import { makeHelloBatch, type Quoted, WINDOW } from "../../services/verifier/hello-batch.ts"
 import { HelloQueue, TURN_MS } from "../../services/verifier/hello-queue.ts"
+import { makeResultBatch } from "../../services/verifier/result-batch.ts"
 
 const quiet = Effect.provide(Logger.layer([]))
 const asks = (node: string, untilMs: number) => ({ node, item: node, untilMs })
@@ -116,6 +117,44 @@ describe("hellos", () => {
       yield* Deferred.fail(lost, new Refused({ code: "NO_LEADER", field: "control", message: "lost" }))
       const refused = yield* Fiber.join(first)
       expect(Result.isFailure(refused) && refused.failure.code).toBe("NO_LEADER")
+    }).pipe(Effect.scoped, quiet, Effect.timeout("20 seconds"), Effect.runPromise))
+})
+
+describe("results", () => {
+  const one = (node: string) => ({
+    domain: "lab",
+    workflow: new Uint8Array(32),
+    node,
+    dhKey: new Uint8Array(32),
+    body: new Uint8Array(8),
+  })
+
+  it("that no more are to follow than have come are signed when the first wait is over", () =>
+    Effect.gen(function* () {
+      const askedMs: number[] = []
+      const due = () => {
+        askedMs.push(performance.now())
+        return 1
+      }
+      const signed = yield* makeResultBatch(crypto, crypto.ed25519.generate(), due)
+      expect((yield* signed(one("a"))).batch.size).toBe(1)
+      const [from = 0] = askedMs
+      // Once, and the answer was that it isn't worth it.
+      expect(askedMs.filter((ms) => ms - from > limits.resultGatherMs).length).toBeLessThanOrEqual(1)
+    }).pipe(Effect.scoped, quiet, Effect.timeout("20 seconds"), Effect.runPromise))
+
+  it("of a crowd wait for more of them, and not for ever", () =>
+    Effect.gen(function* () {
+      const signed = yield* makeResultBatch(crypto, crypto.ed25519.generate(), () => 100)
+      let together = 1
+      // A machine that stands still for longer than a crowd's wait proves nothing.
+      for (let i = 0; i < 10 && together === 1; i++) {
+        const first = yield* signed(one("a")).pipe(Effect.forkChild)
+        yield* Effect.sleep(limits.resultGatherMs + 20)
+        yield* signed(one("b"))
+        together = (yield* Fiber.join(first)).batch.size
+      }
+      expect(together).toBe(2)
     }).pipe(Effect.scoped, quiet, Effect.timeout("20 seconds"), Effect.runPromise))
 })
 
