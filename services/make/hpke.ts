@@ -14,15 +14,18 @@ const MODE_BASE = 0x00
 const KEY_BYTES = 32
 const NONCE_BYTES = 12
 
+/** A shared secret, and what opens it for the holder of the private key. */
+export interface Encapsulated {
+  readonly enc: Uint8Array
+  readonly sharedSecret: Uint8Array
+}
+
 /** A key encapsulation mechanism, RFC 9180, section 4. `Private` is whatever opens for its public key. */
 export interface Kem<Private> {
   readonly id: number
   readonly encBytes: number
   readonly publicKeyBytes: number
-  readonly encapsulate: (publicKey: Uint8Array) => {
-    readonly sharedSecret: Uint8Array
-    readonly enc: Uint8Array
-  }
+  readonly encapsulate: (publicKey: Uint8Array) => Encapsulated
   readonly decapsulate: (enc: Uint8Array, privateKey: Private) => Uint8Array
 }
 
@@ -141,8 +144,20 @@ export const seal = <Private>(
   aad: Uint8Array,
   plaintext: Uint8Array,
 ): Sealed => {
-  const { enc, sharedSecret } = withUsableKey("publicKey", () => kem.encapsulate(publicKey))
-  const { key, baseNonce } = keySchedule(crypto, kem.id, sharedSecret, info)
+  const made = withUsableKey("publicKey", () => kem.encapsulate(publicKey))
+  return sealUnder(crypto, kem.id, made, info, aad, plaintext)
+}
+
+/** The rest of SealBase. @param made for this message and no other; its secret is wiped */
+export const sealUnder = (
+  crypto: Crypto,
+  kemId: number,
+  { enc, sharedSecret }: Encapsulated,
+  info: Uint8Array,
+  aad: Uint8Array,
+  plaintext: Uint8Array,
+): Sealed => {
+  const { key, baseNonce } = keySchedule(crypto, kemId, sharedSecret, info)
   sharedSecret.fill(0)
   const ciphertext = crypto.chacha20poly1305.seal(key, baseNonce, plaintext, aad)
   key.fill(0)

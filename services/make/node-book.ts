@@ -11,7 +11,7 @@ import { MakeError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
 import { LaunchBook } from "./launch.ts"
 import { nonceCounter } from "./lease.ts"
-import { type EdgeState, expectSealable } from "./release.ts"
+import { Ahead, type EdgeState } from "./release.ts"
 import { expectResultOf, kemKeyDigest, type VouchedResult } from "./result.ts"
 import type { SuiteId } from "./suites.ts"
 import { WithdrawnResults } from "./withdrawn.ts"
@@ -35,6 +35,8 @@ export interface VouchedNode {
   readonly superseded: ReadonlyArray<Uint8Array>
   /** The ML-KEM key that the result names by its digest; from the first request. */
   kemKey: Uint8Array | undefined
+  /** What that key was tried with: good for the first release to it. */
+  ahead: Ahead | undefined
   /** Nonce of the newest request. */
   nonce: Uint8Array | undefined
   counter: bigint
@@ -163,6 +165,7 @@ export class NodeBook {
     const shown = { node: claims.node, boot: claims.boot, launch: claims.launch ?? {} }
     this.#launches.expect(shown, beaconMs)
 
+    incumbent?.ahead?.wipe()
     this.#launches.know(shown, nowMs)
     this.#withdrawn.know(key)
     const before = incumbent?.result
@@ -175,6 +178,7 @@ export class NodeBook {
       beaconMs,
       superseded,
       kemKey: undefined,
+      ahead: undefined,
       nonce: undefined,
       counter: sameSession ? (incumbent?.counter ?? 0n) : 0n,
       leaseUntilMs: sameBoot ? (incumbent?.leaseUntilMs ?? nowMs) : nowMs,
@@ -293,6 +297,7 @@ export class NodeBook {
   forget(id: string): void {
     const node = this.#nodes.get(id)
     if (node === undefined) return
+    node.ahead?.wipe()
     this.#floors.set(id, { beaconMs: node.beaconMs, superseded: supersededBy(node) })
     this.#nodes.delete(id)
   }
@@ -331,7 +336,7 @@ export class NodeBook {
     if (node.kemKey !== undefined && this.#same(node.kemKey, kemKey)) return
     if (!this.#same(kemKeyDigest(this.#crypto, kemKey), claims.kem_key_digest))
       throw new MakeError("NOT_VOUCHED", "kem_key", "is not the one that the result names")
-    expectSealable(this.#crypto, this.#options.suite, { dhKey: claims.dh_key, kemKey })
+    node.ahead = new Ahead(this.#crypto, this.#options.suite, { dhKey: claims.dh_key, kemKey })
     node.kemKey = kemKey
   }
 

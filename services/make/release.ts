@@ -5,12 +5,20 @@
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
 import { expectBytes, MakeError } from "./errors.ts"
-import { dhkemX25519, open, type Sealed, seal, withUsableKey } from "./hpke.ts"
+import {
+  dhkemX25519,
+  type Encapsulated,
+  KEM_X25519_HKDF_SHA256,
+  open,
+  type Sealed,
+  sealUnder,
+  withUsableKey,
+} from "./hpke.ts"
 import { labels } from "./labels.ts"
 import type { PeerBatch } from "./result.ts"
 import { isSuiteId, type SuiteId, suites } from "./suites.ts"
 import { digest, encodeFields } from "./transcript.ts"
-import { xwing, xwingPublicKey } from "./xwing.ts"
+import { KEM_XWING, xwing, xwingPublicKey } from "./xwing.ts"
 
 /** What stands outside the seal, and is bound by it. */
 export interface ReleaseHeader {
@@ -111,6 +119,8 @@ export interface RecipientSecrets {
 export interface Recipient extends RecipientKeys {
   /** Digest of that result: a release made for another appraisal of the same node doesn't open. */
   readonly result: Uint8Array
+  /** For these keys and the suite of the workflow; the first release to them uses it. */
+  readonly ahead?: Ahead
 }
 
 /** HPKE's info: what kind of thing is sealed, to whom, on the strength of which result. */
@@ -147,19 +157,42 @@ const hybridKey = (suite: SuiteId, { kemKey, dhKey }: RecipientKeys): Uint8Array
   return xwingPublicKey(kemKey, dhKey)
 }
 
+const encapsulate = (crypto: Crypto, suite: SuiteId, keys: RecipientKeys): Encapsulated =>
+  withUsableKey("keys", () =>
+    isHybrid(suite)
+      ? xwing(crypto).encapsulate(hybridKey(suite, keys))
+      : dhkemX25519(crypto).encapsulate(keys.dhKey),
+  )
+
+/** Made ahead for one release to a node: a second one under the same secret would use a key and nonce twice. */
+export class Ahead {
+  #made: Encapsulated | undefined
+
+  /** @throws MakeError as `expectSealable` */
+  constructor(crypto: Crypto, suite: SuiteId, keys: RecipientKeys) {
+    this.#made = encapsulate(crypto, suite, keys)
+  }
+
+  /** Once; then undefined. */
+  take(): Encapsulated | undefined {
+    const made = this.#made
+    this.#made = undefined
+    return made
+  }
+
+  /** Nothing will be sealed under it. */
+  wipe(): void {
+    this.take()?.sharedSecret.fill(0)
+  }
+}
+
 /**
  * Whether releases of the suite can be sealed to these keys: tried, since that is the only test that cannot differ from
  * the sealing itself.
  * @throws MakeError MALFORMED for wrong lengths, KEY for a key that the suite's KEM refuses
  */
-export const expectSealable = (crypto: Crypto, suite: SuiteId, keys: RecipientKeys): void => {
-  const { sharedSecret } = withUsableKey("keys", () =>
-    isHybrid(suite)
-      ? xwing(crypto).encapsulate(hybridKey(suite, keys))
-      : dhkemX25519(crypto).encapsulate(keys.dhKey),
-  )
-  sharedSecret.fill(0)
-}
+export const expectSealable = (crypto: Crypto, suite: SuiteId, keys: RecipientKeys): void =>
+  new Ahead(crypto, suite, keys).wipe()
 
 /**
  * @param payload the packed ReleasePayload
@@ -174,9 +207,8 @@ export const sealRelease = (
   const suite = expectSuite(header.suite)
   const info = sealInfo(header, recipient.result)
   const aad = headerBytes(header)
-  return isHybrid(suite)
-    ? seal(crypto, xwing(crypto), hybridKey(suite, recipient), info, aad, payload)
-    : seal(crypto, dhkemX25519(crypto), recipient.dhKey, info, aad, payload)
+  const made = recipient.ahead?.take() ?? encapsulate(crypto, suite, recipient)
+  return sealUnder(crypto, isHybrid(suite) ? KEM_XWING : KEM_X25519_HKDF_SHA256, made, info, aad, payload)
 }
 
 /** What a node knows by itself when it opens a release. */

@@ -397,7 +397,12 @@ export class Releaser {
         suite: this.#suite,
       },
       payload,
-      recipient: { dhKey: claims.dh_key, kemKey: node.kemKey ?? new Uint8Array(0), result: digest },
+      recipient: {
+        dhKey: claims.dh_key,
+        kemKey: node.kemKey ?? new Uint8Array(0),
+        result: digest,
+        ...(node.ahead === undefined ? {} : { ahead: node.ahead }),
+      },
     }
   }
 

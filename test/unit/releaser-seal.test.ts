@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest"
 import { Release, ReleasePayload } from "../../schemas/messages/release.ts"
+import type { Crypto } from "../../services/common/crypto/port.ts"
 import { decodeBody } from "../../services/guest/refusals.ts"
 import { makeSealer } from "../../services/key-releaser/seal.ts"
 import { verify } from "../../services/make/envelope.ts"
@@ -11,8 +12,8 @@ import { attest, crypto, filled, newReleaser, releasesIn } from "../support/make
 const key = crypto.ed25519.generate()
 
 /** Two nodes that have just come: each one's newest release brings secrets. */
-const start = () => {
-  const releaser = newReleaser()
+const start = (by: Crypto = crypto) => {
+  const releaser = newReleaser({ crypto: by })
   const nodes = new Map<string, ReturnType<typeof attest>>()
   const pull = (id: string, count: number): ReadonlyArray<ReleaseOutput> => {
     const known = nodes.get(id)
@@ -73,6 +74,37 @@ describe("the sealing of releases", () => {
     })
     expect(told[0]?.map(({ secret }) => secret?.some((byte) => byte !== 0))).toEqual([true, true])
     expect(told[1]).toEqual(told[0])
+  })
+
+  it("seals the first release under what a node's keys were tried with, and never a second", () => {
+    let made = 0
+    const counting: Crypto = {
+      ...crypto,
+      mlkem768: {
+        ...crypto.mlkem768,
+        encapsulate: (to) => {
+          made += 1
+          return crypto.mlkem768.encapsulate(to)
+        },
+      },
+    }
+    const { pull, open } = start(counting)
+    const seal = makeSealer(counting, key)
+    const [output] = pull("alpha", 1)
+    if (output === undefined) throw new Error("no release")
+    expect(made).toBe(1)
+    const first = open(output, seal(output))
+    expect(made).toBe(1)
+    const again = open(output, seal(output))
+    expect(made).toBe(2)
+    expect(again.release.enc).not.toEqual(first.release.enc)
+    expect(again.payload).toEqual(first.payload)
+    // New keys: what was made for the old ones is gone, and an output that still names it is sealed all the same.
+    const [next] = pull("beta", 1).filter(({ node }) => node === "beta")
+    if (next?.recipient.ahead === undefined) throw new Error("nothing made ahead")
+    next.recipient.ahead.wipe()
+    expect(next.recipient.ahead.take()).toBeUndefined()
+    expect(() => open(next, seal(next))).not.toThrow()
   })
 
   it("says the same in a renewal that changes nothing, under a new encapsulation", () => {
