@@ -93,10 +93,7 @@ export const makeElection = (bus: Bus["Service"], options: ElectionOptions) => {
       })
       yield* turn.pipe(
         Effect.catchCause((cause) => Effect.logError("the election stumbled", cause)),
-        Effect.andThen(
-          // To the end of it: a timer may come early by a part of a millisecond.
-          Effect.suspend(() => Effect.sleep(Math.max(TURN_MS, Math.ceil(candidate.restMs(nowMs())) + 1))),
-        ),
+        Effect.andThen(Effect.sleep(TURN_MS)),
         Effect.forever,
         Effect.forkScoped,
       )

@@ -20,8 +20,7 @@ import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { VerifierTable } from "./verifier-table.ts"
 
 const TIMEOUT_MS = 3_000
-/** How often it is looked who is to be asked: at first, and while this guest can't prove itself; and else. */
-const LOOK_MS = { soon: 100, calm: 300 }
+const LOOK_MS = 100
 
 export interface KnownVerifiersOptions {
   readonly crypto: Crypto
@@ -116,8 +115,8 @@ export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersO
       if (role === "verifier") table.announced(control, key, performance.now())
     },
     /** Asks those who are due, for ever. */
-    keep: (current: () => VerifiedWorkflow | undefined) => {
-      const look = Effect.suspend(() => {
+    keep: (current: () => VerifiedWorkflow | undefined) =>
+      Effect.suspend(() => {
         const workflow = current()
         if (workflow === undefined) return Effect.void
         table.during(workflow.digest)
@@ -129,13 +128,7 @@ export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersO
             Effect.logWarning(`control plane ${control}: ${code} ${field}: ${message}`),
           ),
         )
-      })
-      const pause = Effect.suspend(() => {
-        const calm = current() !== undefined && table.failuresOf(ownControl) === 0
-        return Effect.sleep(calm ? LOOK_MS.calm : LOOK_MS.soon)
-      })
-      return look.pipe(surviving("looking after verifiers"), Effect.andThen(pause), Effect.forever)
-    },
+      }).pipe(surviving("looking after verifiers"), Effect.andThen(Effect.sleep(LOOK_MS)), Effect.forever),
     /** Whether this guest can prove itself: how often in a row it lately could not. */
     ownFailures: () => table.failuresOf(ownControl),
   }

@@ -39,11 +39,6 @@ export class Candidate {
     return this.#sequence ?? 0
   }
 
-  /** For how long `wants` says no, unless the bucket or somebody else is heard meanwhile. */
-  restMs(nowMs: number): number {
-    return this.#leads ? Math.max(0, this.#triedMs + RENEW_MS - nowMs) : 0
-  }
-
   /** Ours is the entry. */
   stored(sequence: number, nowMs: number): void {
     this.#sequence = sequence

@@ -57,22 +57,6 @@ describe("of two releasers", () => {
     expect(b.leads).toBe(true)
   })
 
-  it("a leader that sleeps for as long as it has nothing to do misses no renewal, and wants one then", () => {
-    const [bucket, a] = [new Bucket(), new Candidate(0)]
-    expect(a.restMs(0)).toBe(0)
-    turn(a, bucket, 0)
-    for (let nowMs = 0; nowMs < 5_000; ) {
-      const restMs = a.restMs(nowMs)
-      expect(restMs).toBeGreaterThan(0)
-      expect(restMs).toBeLessThanOrEqual(limits.leaderMs / 4)
-      expect(a.wants(nowMs + restMs - 1)).toBeUndefined()
-      nowMs += restMs
-      expect(turn(a, bucket, nowMs)).toBe(true)
-    }
-    a.taken(6_000)
-    expect(a.restMs(6_000)).toBe(0)
-  })
-
   it("both lead when they are told so, and one of them when that ends", () => {
     const [one, two, a, b] = [new Bucket(), new Bucket(), new Candidate(0), new Candidate(0)]
     turn(a, one, 0)
