@@ -3,6 +3,7 @@
  * own that are made like the object's. What writes to them is the product's code.
  */
 import { Attr, bpf, command } from "../../services/common/kernel/bpf.ts"
+import { KernelError } from "../../services/common/kernel/errors.ts"
 import { createGrace } from "../../services/common/kernel/grace.ts"
 import { type BpfObject, loadObject } from "../../services/common/kernel/libbpf.ts"
 import { BpfMap, createMap, MAP_FLAG_NO_PREALLOC, mapType } from "../../services/common/kernel/maps.ts"
@@ -59,6 +60,30 @@ const likePattern = (pattern: Pattern, btfFd: number, onDemand: boolean): number
   return bpf(command.MAP_CREATE, attr, "map create", pattern.name)
 }
 
+const TRIES = 100
+
+/** The kernel refills what a map on demand takes memory from in its own time: it refuses for a moment when many fill at once. */
+class MapOnDemand extends BpfMap {
+  override update(...given: Parameters<BpfMap["update"]>): void {
+    patiently(() => super.update(...given))
+  }
+
+  override insert(...given: Parameters<BpfMap["insert"]>): boolean {
+    return patiently(() => super.insert(...given))
+  }
+}
+
+const patiently = <A>(write: () => A): A => {
+  for (let tried = 1; ; tried++) {
+    try {
+      return write()
+    } catch (error) {
+      if (tried === TRIES || !(error instanceof KernelError) || error.code !== "ENOMEM") throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1)
+    }
+  }
+}
+
 export interface MapSets {
   /** Maps of one node. `onDemand`: hash maps take memory as they fill, which the product's don't. */
   readonly make: (onDemand: boolean) => Maps
@@ -81,9 +106,11 @@ export const mapSets = (object: string): MapSets => {
     make: (onDemand) => {
       const made: Partial<Record<keyof Maps, BpfMap>> = {}
       for (const pattern of patterns)
-        made[pattern.name] = new BpfMap(likePattern(pattern, fds.get(pattern.btfId) ?? 0, onDemand))
+        made[pattern.name] = new (onDemand ? MapOnDemand : BpfMap)(
+          likePattern(pattern, fds.get(pattern.btfId) ?? 0, onDemand),
+        )
       for (const [name, shape] of Object.entries(noteShapes))
-        made[name as keyof typeof noteShapes] = new BpfMap(
+        made[name as keyof typeof noteShapes] = new (onDemand ? MapOnDemand : BpfMap)(
           createMap(name, shape, onDemand ? MAP_FLAG_NO_PREALLOC : 0),
         )
       return made as Maps
