@@ -137,6 +137,15 @@ export const connectAs = (next: string): void => {
   owner = next
 }
 
+/** Of a process that was killed, nothing is heard any more. */
+export const cut = (identity: string, of: string): void => {
+  for (const each of [...(server?.listening ?? [])]) {
+    if (each.link.identity !== identity || each.link.owner !== of) continue
+    each.link.up = false
+    server?.forget(each)
+  }
+}
+
 const timeout = (subject: string) =>
   new BusError({ reason: "Timeout", subject, message: "no answer in time" })
 

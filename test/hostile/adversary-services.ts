@@ -10,14 +10,14 @@ import { knowWorkflow } from "../../services/guest/known-workflow.ts"
 import { serveReleaser } from "../../services/key-releaser/service.ts"
 import type { VerifiedWorkflow } from "../../services/make/workflow-document.ts"
 import { serveVerifier, type VerifierOptions } from "../../services/verifier/service.ts"
-import { connectAs } from "./adversary-bus.ts"
+import { connectAs, cut } from "./adversary-bus.ts"
 import { DATAPLANE, type Domain, deviceOf, type Machine, newDirectory } from "./adversary-domain.ts"
 import { PREFIX } from "./adversary-messages.ts"
 import type { Accuse, ModelPlane } from "./adversary-plane.ts"
 import type { VirtualTime } from "./adversary-virtual.ts"
 
-/** A service that is told to end does what it has begun, for no longer than this. */
-const END_MS = 8_000
+/** A service that is told to end does what it has begun; after this it is killed. */
+const END_MS = 1_000
 
 export interface Running {
   readonly stop: () => Promise<void>
@@ -181,6 +181,7 @@ export class Services {
       // Subscriptions belong to the connection too, which ends with the service itself.
       const isEnding = () => closing.pollUnsafe() === undefined || fiber.pollUnsafe() === undefined
       while (isEnding() && this.#time.nowMs < endMs) await this.#time.step(endMs)
+      cut(config.identity.name, owner)
     }
     return { stop }
   }
