@@ -11,12 +11,15 @@ const VERIFIER_MS = 5_000
 const VERIFIER_HURRIED_MS = 1_500
 
 /**
- * How long a node waits for each of a verifier's answers.
+ * How long a node waits for each of a verifier's answers: no longer than a challenge lives.
  * @param hurried its traffic is at stake
  * @param unanswered sessions in a row that ended because no answer came
  */
 export const verifierMs = (hurried: boolean, unanswered: number): number =>
-  (hurried ? VERIFIER_HURRIED_MS : VERIFIER_MS) * 2 ** Math.min(unanswered, DOUBLINGS)
+  Math.min(
+    (hurried ? VERIFIER_HURRIED_MS : VERIFIER_MS) * 2 ** Math.min(unanswered, DOUBLINGS),
+    limits.challengeMs,
+  )
 
 /**
  * And for its own attester, which is the only one to ask: as long as the challenge lives, unless the traffic can't wait.
