@@ -57,8 +57,8 @@ interface Failure {
   readonly notBeforeMs: number
 }
 
-const nameOf = ({ result, dhKey }: Pick<WantedPeer, "result" | "dhKey">): string =>
-  `${toHex(result)} ${toHex(dhKey)}`
+/** A verdict is about one node: what was right of one peer is told of another. */
+const nameOf = ({ node, result, dhKey }: WantedPeer): string => `${node} ${toHex(result)} ${toHex(dhKey)}`
 
 /** Makes errors of the pure core, and refusals that it throws, refusals. */
 const tried = <A>(run: () => A): Effect.Effect<A, Refused> =>
@@ -76,7 +76,7 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
   const nonces = new OwnNonces(crypto, node)
   const launches = new LaunchBook(crypto)
   const caches = new EvidenceCaches()
-  /** Until when, ns of the boot clock, by result and key. */
+  /** Until when, ns of the boot clock, by node, result and key. */
   let proven = new Recent<bigint>(limits.peerProofs)
   let failures = new Recent<Failure>(limits.peerProofs)
   /** Digest of the document that these were appraised by. */
@@ -147,8 +147,7 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
     if (code === "STALE" || isLost) yield* askToRenew(wanted.node, nowMs)
   })
 
-  const isProven = (wanted: Pick<WantedPeer, "result" | "dhKey">): boolean =>
-    (proven.get(nameOf(wanted)) ?? 0n) > bootNow()
+  const isProven = (wanted: WantedPeer): boolean => (proven.get(nameOf(wanted)) ?? 0n) > bootNow()
 
   const prove = Effect.fnUntraced(function* (workflow: VerifiedWorkflow, wanted: WantedPeer) {
     if (isProven(wanted)) return
@@ -178,7 +177,7 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
   })
 
   const expect: Proofs = ({ node: peer, dhKey, digest }) => {
-    const until = proven.get(nameOf({ result: digest, dhKey }))
+    const until = proven.get(nameOf({ node: peer, result: digest, dhKey }))
     if (until === undefined || until <= bootNow())
       throw new MakeError("NOT_VOUCHED", "peers", `include ${peer}, whose Evidence was not appraised here`)
     return until
