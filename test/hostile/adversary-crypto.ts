@@ -40,20 +40,47 @@ export const hardwareSignature = (publicKey: Uint8Array, message: Uint8Array): U
   return Buffer.concat([hash384("r", key, message), hash384("s", key, message)])
 }
 
-/** A payload on its way into a seal. */
-export interface Sealing {
-  readonly by: string
-  readonly payload: ReleasePayload
-  /** Whose keys it is sealed to, and which they are. */
+/** Whose public keys a secret of a KEM was made for, and which they are. */
+interface MadeFor {
   readonly kemOwner: string | undefined
   readonly dhOwner: string | undefined
   readonly dhKey: string
+}
+
+/** A payload on its way into a seal, and to whom it is sealed. */
+export interface Sealing extends MadeFor {
+  readonly by: string
+  readonly payload: ReleasePayload
 }
 
 /** Which two keys a traffic key was made with. */
 export interface Origin {
   readonly ownKey: Uint8Array
   readonly peerKey: Uint8Array
+}
+
+/**
+ * Follows what one party makes for others' public keys into whatever it derives of it: what seals may have been made long
+ * before, and others since.
+ */
+class Followed {
+  readonly #madeFor = new Map<string, Partial<MadeFor>>()
+
+  of(secret: Uint8Array): Partial<MadeFor> | undefined {
+    return this.#madeFor.get(hex(secret))
+  }
+
+  /** @returns `secret` */
+  made(secret: Uint8Array, madeFor: Partial<MadeFor>): Uint8Array {
+    this.#madeFor.set(hex(secret), madeFor)
+    return secret
+  }
+
+  /** @returns `secret`, which is for whom all of these are */
+  derived(secret: Uint8Array, ...from: ReadonlyArray<Uint8Array>): Uint8Array {
+    const found = from.flatMap((each) => this.of(each) ?? [])
+    return found.length === 0 ? secret : this.made(secret, Object.assign({}, ...found))
+  }
 }
 
 const known = new Map<string, boolean>()
@@ -138,7 +165,7 @@ export class Ideal {
    * @param spoil may change what this party derives, as a faulty one would
    */
   of(owner: string, spoil: () => boolean = () => false): Crypto {
-    let recipient: { kem?: string | undefined; dh?: string | undefined; dhKey?: string } = {}
+    const followed = new Followed()
     const seed = (algorithm: KeyAlgorithm) => this.#key(algorithm, owner, this.random(32))
     const exchange = (own: SecretKey, peer: Uint8Array): Uint8Array => {
       if (peer.length !== 32) throw new CryptoError("input", "peerPublicKey", "must have 32 bytes")
@@ -163,10 +190,14 @@ export class Ideal {
             this.#origins.set(`${owner} ${hex(okm.subarray(at, at + 32))}`, origin)
         return okm
       },
-      hkdfExtractSha256: (ikm, salt) => this.#marked(`${owner}'s seal`, native.hkdfExtractSha256(ikm, salt)),
+      // RFC 9180: the input's own label stands before the secret; the key schedule has the secret as its salt.
+      hkdfExtractSha256: (ikm, salt) => {
+        const prk = this.#marked(`${owner}'s seal`, native.hkdfExtractSha256(ikm, salt))
+        return followed.derived(prk, ikm.subarray(-32), salt)
+      },
       hkdfExpandSha256: (prk, info, length) => {
         const okm = native.hkdfExpandSha256(prk, info, length)
-        return length >= 32 ? this.#marked(`${owner}'s seal`, okm) : okm
+        return length >= 32 ? followed.derived(this.#marked(`${owner}'s seal`, okm), prk) : okm
       },
       shake256: (data, length) => {
         this.#secret(`${owner}'s seed`, data)
@@ -175,16 +206,19 @@ export class Ideal {
           if (at + 32 <= length) this.#marked(`${owner}'s seed`, out.subarray(at, at + 32))
         return out
       },
-      sha3_256: (data) => this.#marked(`${owner}'s seal`, native.sha3_256(data)),
+      // X-Wing: the secrets of both KEMs come first.
+      sha3_256: (data) => {
+        const secret = this.#marked(`${owner}'s seal`, native.sha3_256(data))
+        return followed.derived(secret, data.subarray(0, 32), data.subarray(32, 64))
+      },
       x25519: {
         generate: () => seed("x25519"),
         fromSecret: (secret) => this.#key("x25519", owner, secret),
         sharedSecret: (own, peer) => {
-          recipient = { ...recipient, dh: owned(peer), dhKey: hex(peer) }
           const shared = exchange(own, peer)
           const origin = { ownKey: own.publicKey, peerKey: Uint8Array.from(peer) }
           this.#exchanges.set(`${owner} ${hex(shared)}`, origin)
-          return shared
+          return followed.made(shared, { dhOwner: owned(peer), dhKey: hex(peer) })
         },
       },
       mlkem768: {
@@ -195,13 +229,10 @@ export class Ideal {
           const theirs = this.#keys.get(hex(publicKey))
           if (theirs === undefined)
             throw new CryptoError("input", "publicKey", "is none that anybody has made")
-          recipient = { kem: theirs.owner }
           const ciphertext = new Uint8Array(1_088)
           ciphertext.set(this.random(32))
-          return {
-            ciphertext,
-            sharedSecret: this.#marked("a KEM's secret", hash("kem", theirs.secret, ciphertext)),
-          }
+          const secret = this.#marked("a KEM's secret", hash("kem", theirs.secret, ciphertext))
+          return { ciphertext, sharedSecret: followed.made(secret, { kemOwner: theirs.owner }) }
         },
         decapsulate: (ciphertext, own) => {
           if (ciphertext.length !== 1_088)
@@ -244,7 +275,7 @@ export class Ideal {
       chacha20poly1305: {
         ...native.chacha20poly1305,
         seal: (key, nonce, plaintext, aad) => {
-          const said = this.#sealed(owner, plaintext, recipient) ?? plaintext
+          const said = this.#sealed(owner, plaintext, followed.of(key)) ?? plaintext
           return native.chacha20poly1305.seal(key, nonce, said, aad)
         },
       },
@@ -255,14 +286,13 @@ export class Ideal {
   #sealed(
     by: string,
     plaintext: Uint8Array,
-    to: { kem?: string | undefined; dh?: string | undefined; dhKey?: string },
+    { kemOwner, dhOwner, dhKey = "" }: Partial<MadeFor> = {},
   ): Uint8Array | undefined {
     const found = decode(ReleasePayload, plaintext, { subject: "payload" })
     if (!found.ok) return undefined
     for (const { secret } of found.value.edges)
       if (secret !== undefined) this.#secret("a release secret", secret)
-    const sealing = { by, payload: found.value, kemOwner: to.kem, dhOwner: to.dh, dhKey: to.dhKey ?? "" }
-    const other = this.onSeal?.(sealing)
+    const other = this.onSeal?.({ by, payload: found.value, kemOwner, dhOwner, dhKey })
     return other === undefined ? undefined : encode(ReleasePayload, other)
   }
 }
