@@ -33,14 +33,12 @@ export const labels = {
   signedWorkflow: "vouchsafe/v1/signed-workflow",
   signedChallenge: "vouchsafe/v1/signed-challenge",
   signedResults: "vouchsafe/v1/signed-results",
-  signedBeacon: "vouchsafe/v1/signed-beacon",
   signedPull: "vouchsafe/v1/signed-pull",
   signedRelease: "vouchsafe/v1/signed-release",
   signedAck: "vouchsafe/v1/signed-ack",
   signedOrder: "vouchsafe/v1/signed-order",
   signedLeave: "vouchsafe/v1/signed-leave",
   signedWithdrawal: "vouchsafe/v1/signed-withdrawal",
-  signedEvent: "vouchsafe/v1/signed-event",
 } as const
 
 export type Label = (typeof labels)[keyof typeof labels]

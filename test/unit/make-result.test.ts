@@ -7,7 +7,6 @@ import {
   peerBatches,
   type ResultClaims,
   type ResultScope,
-  resultDigest,
   resultSubject,
   signResults,
   type VouchedResult,
@@ -40,38 +39,6 @@ const codeOf = (run: () => unknown): string => {
 }
 
 describe("results under one signature", () => {
-  it("are what an independent implementation computes (Python's hashlib)", () => {
-    const [first] = signResults(
-      crypto,
-      verifierKey,
-      ["alpha", "beta", "gamma"].map((node, i) => ({
-        domain: "hospital",
-        workflow: filled(32, 0x77),
-        node,
-        dhKey: filled(32, i + 1),
-        body: filled(8, 0x60 + i),
-      })),
-    )
-    expect(hex(first?.batch.root ?? filled(0, 0))).toBe(
-      "b97d685fbc7775182974161b954d834c21aedc6d905b1c6cc2901166a989a64d",
-    )
-    const signed = `0000001b${Buffer.from("vouchsafe/v1/signed-results").toString("hex")}00000020${hex(first?.batch.root ?? filled(0, 0))}0000000400000003`
-    const bytes = Uint8Array.from(Buffer.from(signed, "hex"))
-    expect(crypto.ed25519.verify(first?.batch.signature ?? filled(64, 0), bytes, verifierKey.publicKey)).toBe(
-      true,
-    )
-    // What a peer of alpha and gamma is told: of beta only the hashed leaf.
-    const peers = [0, 2].map((index) => ({
-      node: ["alpha", "beta", "gamma"][index] ?? "",
-      dh_key: filled(32, index + 1),
-      result: resultDigest(crypto, filled(8, 0x60 + index)),
-      index,
-    }))
-    const proof = Buffer.from("847253edde175f34e5a5383adfc70f24448339094e9277a8e58989643a6793a4", "hex")
-    const { key, size, signature } = first?.batch ?? expect.unreachable()
-    expect(believed([{ key, size, signature, proof, peers }])).toHaveLength(2)
-  })
-
   it("are believed one by one, whole and as peers are told of them", () => {
     for (const [i, result] of vouched().entries()) {
       expect(result.claims).toEqual(claims[i])
