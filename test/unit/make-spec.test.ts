@@ -1,4 +1,4 @@
-/** MAKE as its text says it, computed once more by a program that knows the text alone. See `test/support/make-spec`. */
+/** MAKE as its text says it, computed once more by a program that shares no code with the services. See `test/support/make-spec`. */
 import { spawnSync } from "node:child_process"
 import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -85,7 +85,7 @@ describe("MAKE by its specification", () => {
     expect(stored()).toBe(text())
   })
 
-  it("gives the same values to somebody who knows the text alone", () => {
+  it("gives the same values to a program that follows its text", () => {
     expect(differences({ ...vectors, ...golden }, said.answers)).toEqual([])
     expect(said.unasked).toEqual([])
   })

@@ -1,6 +1,6 @@
 """
-MAKE once more, in Python, from services/make/SPEC.md, the generated schemas and the golden files alone: what the services
-compute can be held against it. Reads {name: {"of": computation, "in": inputs}} from stdin and writes {"answers": {name:
+MAKE once more, in Python, as services/make/SPEC.md and the generated schemas say it, without any of the services' code: what
+those compute can be held against it. Reads {name: {"of": computation, "in": inputs}} from stdin and writes {"answers": {name:
 outputs}, "unasked": computations that no name was of}, both as JSON. Bytes are hex, integers of 64 bits decimal text,
 messages what their schemas say, with hex where those have base64.
 """

@@ -1,4 +1,4 @@
-"""Messages as MessagePack and as JSON, by the schemas in schemas/generated: written from them and the golden files alone."""
+"""Messages as MessagePack and as JSON, by the schemas in schemas/generated, without any of the services' code."""
 import json
 import struct
 from pathlib import Path
