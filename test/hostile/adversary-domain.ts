@@ -20,6 +20,8 @@ export const LEASE_MS = 6_000
 export const DATAPLANE = new Uint8Array(48).fill(0xd5)
 const CONTROL_IMAGE = new Uint8Array(48).fill(0xc0)
 const NODE_IMAGE = new Uint8Array(48).fill(0xa1)
+/** Of every machine's launch. */
+export const REPORT_ID = new Uint8Array(32).fill(7)
 export const nodes = [
   { id: "alpha", stage: "source" },
   { id: "beta", stage: "transform" },
@@ -40,9 +42,7 @@ export interface Machine {
 }
 
 const machineOf = (chip: EmulatedChip, measurement: Uint8Array): Machine => {
-  const template = launchGuest(chip, { measurement, reportId: new Uint8Array(32).fill(7) }).report(
-    new Uint8Array(64),
-  )
+  const template = launchGuest(chip, { measurement, reportId: REPORT_ID }).report(new Uint8Array(64))
   return {
     report: (reportData) => {
       const report = Uint8Array.from(template)

@@ -15,7 +15,7 @@ import { appraiseNode, type Outstanding, type Verdict } from "../../services/gue
 import { packEvidence } from "../../services/make/proof.ts"
 import { kemKeyDigest, resultDigest, signResults } from "../../services/make/result.ts"
 import type { Sealing } from "./adversary-crypto.ts"
-import { type Machine, nodes } from "./adversary-domain.ts"
+import { type Machine, nodes, REPORT_ID } from "./adversary-domain.ts"
 import { hex } from "./adversary-messages.ts"
 import { reportDataOf } from "./adversary-proofs.ts"
 import type { Decision, Known, Store } from "./adversary-store.ts"
@@ -51,7 +51,8 @@ export const vouchForAnybody =
           platform: "sev-snp",
           chip: new Uint8Array(Buffer.from(chip, "hex")),
           boot: claims.boot,
-          launch: { report_id: new Uint8Array(32).fill(9), report_id_ma: new Uint8Array(32).fill(0xff) },
+          // Whose boot it claims to be has shown no other: whoever remembers launches would refuse the node itself from then on.
+          launch: { report_id: REPORT_ID, report_id_ma: new Uint8Array(32).fill(0xff) },
           signing_key: claims.signing_key,
           dh_key: claims.dh_key,
           kem_key_digest: kemKeyDigest(crypto, claims.kem_key),
