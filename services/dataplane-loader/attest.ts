@@ -15,7 +15,7 @@ import { kemKeyDigest, type VouchedResult, vouchResult } from "../make/result.ts
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { inTurn } from "./in-turn.ts"
 import { decodeResult } from "./open-release.ts"
-import { attesterMs, verifierMs } from "./patience.ts"
+import { stepMs } from "./patience.ts"
 import { type Attested, leaveForAttester, type Session } from "./session.ts"
 
 /** What `attest` fails with when an answer stayed out. */
@@ -44,7 +44,7 @@ export interface AttestOptions {
 export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], options: AttestOptions) {
   const { trust, session } = options
   const { node } = session
-  const timeoutMs = verifierMs(options.hurried === true, options.unanswered ?? 0)
+  const timeoutMs = stepMs(options.hurried === true, options.unanswered ?? 0)
   /** What this guest refuses by itself, nobody else can put on record; the verifier records its own. */
   const recorded =
     (type: "vouchsafe.control.refused" | "vouchsafe.attestation.refused") =>
@@ -88,7 +88,7 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
       "attest",
       { node, identity: bus.identity.name },
       leaveForAttester(session, options.workflow.digest, accepted),
-      { timeoutMs: attesterMs(timeoutMs) },
+      { timeoutMs },
     )
     .pipe(Effect.mapError(fromBus("attest")))
   if (evidence.kind === "refused") {

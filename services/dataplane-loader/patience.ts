@@ -2,31 +2,21 @@
  * How long a node waits for the answer to its request: an answer that is late because the machine is slow is no good once
  * the next is asked for, so twice as long after one that stayed out, and four times. A wait ends with its answer. Pure.
  */
-import { limits } from "../../schemas/limits.ts"
-
 const ASK_AGAIN_MS = 1_000
 const DOUBLINGS = 2
+/** The longest wait for a step of a session: whoever keeps answers back must not make nodes wait long for those of others. */
+const STEP_MS = 5_000
 /** A verifier that died may have taken the question with it: a node whose traffic is at stake asks another soon. */
-const VERIFIER_MS = 5_000
-const VERIFIER_HURRIED_MS = 1_500
+const HURRIED_MS = 1_500
 
 /**
- * How long a node waits for each of a verifier's answers: no longer than a challenge lives.
+ * How long a node waits for each answer of a verifier or its own attester. After the last that was lost it has yet to pause,
+ * to ask anew and to be told keys, all within the third of a lease in which nothing is missed.
  * @param hurried its traffic is at stake
  * @param unanswered sessions in a row that ended because no answer came
  */
-export const verifierMs = (hurried: boolean, unanswered: number): number =>
-  Math.min(
-    (hurried ? VERIFIER_HURRIED_MS : VERIFIER_MS) * 2 ** Math.min(unanswered, DOUBLINGS),
-    limits.challengeMs,
-  )
-
-/**
- * And for its own attester, which is the only one to ask: as long as the challenge lives, unless the traffic can't wait.
- * @param forVerifierMs what `verifierMs` gave
- */
-export const attesterMs = (forVerifierMs: number): number =>
-  forVerifierMs < VERIFIER_MS ? forVerifierMs : limits.challengeMs
+export const stepMs = (hurried: boolean, unanswered: number): number =>
+  hurried ? Math.min(HURRIED_MS * 2 ** Math.min(unanswered, DOUBLINGS), STEP_MS) : STEP_MS
 
 export class Patience {
   #term: bigint | undefined
