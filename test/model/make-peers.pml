@@ -3,7 +3,8 @@
  * keys are the attacker's: it says of anybody what it likes, chooses what stands under its root, and serves from the
  * bucket whatever was ever put there. So nothing of verifier and releaser is modelled but that they can say anything.
  *
- * A result names a session r and a key k; what is served as its proof is Evidence e. Keys rest on the result.
+ * A result names a session r and a key k; what is served as its proof is Evidence e. Keys rest on the result. A has an edge
+ * to M too, which is a node like others: what is right of it must count for no other.
  */
 #include "make.h"
 
@@ -63,10 +64,15 @@ byte attested;                  /* sessions whose attester has made Evidence */
 byte leaves[4];                 /* by Evidence: the nonces under the root that it binds */
 byte before[4];                 /* by Evidence: the nonces that were there when it was made; only properties look at it */
 
-/* By node: verdicts that it remembers, as (k, r), and the version that they are under. */
+/* By node: verdicts that it remembers, as (k, r) of its peer and one of M, and the version that they are under. */
 int proven[2];
 byte proven_by[2];
 #define verdict(k, r) ((k) * 5 + (r))
+#ifdef VERDICT_OF_ANYBODY
+#define verdict_of_M verdict(FOREIGN, FOREIGN)
+#else
+#define verdict_of_M 25
+#endif
 bool aged;
 
 byte e, k, r;
@@ -125,6 +131,11 @@ end:
       :: else
       fi;
       e = 0; k = 0; r = 0 }
+  /* M shows A its own Evidence, for their own edge: keys with M are M's to know, and nothing is asked of them. */
+  :: atomic { x == A && has(attested, in_force(x)) ->
+      s = in_force(x);
+      forget_others(x, s);
+      proven[x] = proven[x] | (1 << verdict_of_M) }
   od
 }
 

@@ -140,6 +140,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     says: "a verdict that outlives the document that it is under",
     breaks: "agreement",
   },
+  { model: peers, flags: ["VERDICT_OF_ANYBODY"], says: "a verdict that names no node", breaks: "secrecy" },
 ]
 
 export const nameOf = ({ model, flags }: Run): string => [model, ...flags].join(" ")

@@ -1,4 +1,4 @@
-/** What a node has found of its peers counts under the document that it was found by: a stricter one asks anew. */
+/** What a node has found of its peers counts of that peer, under the document that it was found by: a stricter one asks anew. */
 import { Effect } from "effect"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import type { Workflow } from "../../schemas/workflow.ts"
@@ -17,14 +17,15 @@ import { hexOf, makeChip, makeRoot, now } from "./evidence-support.ts"
 
 const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
 const nonce = filled(32, 0x4e)
-const EDGE = "raw:n1:n2"
+const edgeTo = (peer: string): string => `raw:n1:${peer}`
+const EDGE = edgeTo("n2")
 
 let root: EmulatedRoot
-let chips: readonly [EmulatedChip, EmulatedChip]
+let chips: readonly [EmulatedChip, EmulatedChip, EmulatedChip]
 beforeAll(() => {
   vi.useFakeTimers({ toFake: ["Date"], now })
   root = makeRoot()
-  chips = [makeChip(root), makeChip(root)]
+  chips = [makeChip(root), makeChip(root), makeChip(root)]
 }, 120_000)
 afterAll(() => void vi.useRealTimers())
 
@@ -73,7 +74,7 @@ const loader = (...said: ReadonlyArray<PeerSaid>) => {
         batches: [{ peers: [{ node, dh_key: dhKey, result, index: 0 }] }],
         edges: [
           {
-            ...{ instance: EDGE, term: 7n, epoch: 1n, state: "install", peer: "n2" },
+            ...{ instance: edgeTo(node), term: 7n, epoch: 1n, state: "install", peer: node },
             ...{ inbound: [1_000], outbound: [2_000], secret: filled(32, 7) },
           },
         ],
@@ -125,5 +126,17 @@ describe("a peer's proof that was found good", () => {
     expect(await take(second, fresh)).toEqual([EDGE])
     expect([isBelieved(old), isBelieved(fresh)]).toEqual([false, true])
     expect(codes()).toEqual([ACCEPTED, "vouchsafe.peer.refused WORKFLOW", ACCEPTED])
+  })
+
+  it("counts of no other node, of which a control plane names the very result and key", async () => {
+    const only = version(1)
+    const good = told(only)
+    const { take, isBelieved, codes } = loader(good)
+    const lie = { ...good, wanted: { ...good.wanted, node: "n3" } }
+    expect(await take(only, good)).toEqual([EDGE])
+    expect(isBelieved(lie)).toBe(false)
+    expect(await take(only, lie)).toEqual([])
+    expect([isBelieved(lie), isBelieved(good)]).toEqual([false, true])
+    expect(codes()).toEqual([ACCEPTED, "vouchsafe.peer.refused NOT_VOUCHED"])
   })
 })
