@@ -7,17 +7,21 @@
 const GATHER_MS = 300
 const PAUSE_MS_MIN = 2_000
 const PAUSE_MS_MAX = 60_000
+/** So many are followed after the least pause: somebody who wished in others' names for some seconds delays nobody for longer. */
+const AT_ONCE = 6
 /** After so long without a wish the next one is followed soon again. */
 const QUIET_MS = 300_000
 
 export class AskedRenewals {
   #dueMs: number | undefined
   #followedMs = Number.NEGATIVE_INFINITY
-  #pauseMs = PAUSE_MS_MIN
+  /** Without a quiet time between them. */
+  #followed = 0
+  #isGranting = false
 
   heard(nowMs: number): void {
-    if (nowMs - this.#followedMs >= QUIET_MS) this.#pauseMs = PAUSE_MS_MIN
-    this.#dueMs ??= Math.max(nowMs + GATHER_MS, this.#followedMs + this.#pauseMs)
+    if (this.#isQuiet(nowMs)) this.#followed = 0
+    this.#dueMs ??= Math.max(nowMs + GATHER_MS, this.#nextMs)
   }
 
   due(nowMs: number): boolean {
@@ -26,10 +30,25 @@ export class AskedRenewals {
 
   /** An attestation begins, for whatever reason: wishes that were heard before are granted by it. */
   began(nowMs: number): void {
-    if (this.#dueMs === undefined) return
+    this.#isGranting = this.#dueMs !== undefined
+    if (!this.#isGranting) return
     this.#dueMs = undefined
-    this.#pauseMs =
-      nowMs - this.#followedMs >= QUIET_MS ? PAUSE_MS_MIN : Math.min(PAUSE_MS_MAX, 2 * this.#pauseMs)
+    this.#followed = this.#isQuiet(nowMs) ? 1 : this.#followed + 1
     this.#followedMs = nowMs
+  }
+
+  /** It came to nothing: nobody's wish was granted, and it counts all the same. */
+  failed(): void {
+    if (this.#isGranting) this.#dueMs = this.#nextMs
+    this.#isGranting = false
+  }
+
+  #isQuiet(nowMs: number): boolean {
+    return nowMs - this.#followedMs >= QUIET_MS
+  }
+
+  get #nextMs(): number {
+    const doublings = Math.max(0, this.#followed - AT_ONCE)
+    return this.#followedMs + Math.min(PAUSE_MS_MAX, PAUSE_MS_MIN * 2 ** doublings)
   }
 }

@@ -211,6 +211,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
       Effect.tapError(({ code }) =>
         Effect.sync(() => {
           unanswered = code === UNANSWERED ? unanswered + 1 : 0
+          proofs.failed()
           endSession(session)
         }),
       ),

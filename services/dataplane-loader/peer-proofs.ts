@@ -222,6 +222,9 @@ export const makePeerProofs = (bus: Bus["Service"], { crypto, node, collateral }
         return tell.pipe(Effect.ignore({ log: true }))
       }),
 
+    /** The session that began came to nothing. */
+    failed: (): void => renewals.failed(),
+
     /** A peer wants Evidence that contains a nonce of its own. */
     onRenew: (rules: Rules | undefined, sender: string | undefined, nowMs: number) =>
       Effect.sync(() => {

@@ -162,10 +162,15 @@ export class EdgeMachine {
     this.reconcile(records, nowMs)
   }
 
-  /** The node has another result: what was on its way rests on keys that it gives up. What is in use stays. */
+  /**
+   * The node has another result: what was on its way rests on keys that it gives up. What is in use stays. What failed
+   * before may have failed for what is new now, and costs no more than a result does: its pause is over.
+   */
   supersede(node: string): void {
     for (const record of this.of(node)) {
       this.#drop(record, "pending")
+      record.failures = 0
+      record.notBeforeMs = Number.NEGATIVE_INFINITY
       this.#restless.add(record)
     }
   }

@@ -218,6 +218,21 @@ describe("an edge", () => {
     expect(begun).toBeLessThan(8)
   })
 
+  it("waits no longer for what failed before once an end has a new result: it may be right now", () => {
+    join("alpha")
+    join("beta")
+    settle(pull("alpha"))
+    const without = (ack: Ack): Ack => ({ ...ack, edges: ack.node === "beta" ? [] : ack.edges })
+    settle(pull("beta"), 0, without)
+    for (let ms = 100; ms <= 9_000; ms += 100) settle(releaser.tick(ms), ms, without)
+    settle(releaser.tick(9_100), 9_100)
+    expect(current("ask:alpha:beta")).toBeUndefined()
+    join("alpha", 9_200)
+    settle(pull("alpha", 9_200), 9_200)
+    expect(current("ask:alpha:beta")).toBeDefined()
+    expect(current("bulk:alpha:beta")).toBeDefined()
+  })
+
   it("takes a new epoch when an end says that it holds none", () => {
     established()
     nodes.get("beta")?.state.gaveUp("ask:alpha:beta", { term: 5n, n: 1n })
