@@ -10,6 +10,7 @@ import sys
 import time
 
 UDP_SEGMENT = 103
+SO_RCVBUFFORCE = 33
 SEGMENT = 1000
 role, family, kind, port = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 net = socket.AF_INET6 if family == "6" else socket.AF_INET
@@ -19,6 +20,9 @@ if role == "serve":
     sock = socket.socket(net, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.settimeout(20)
+    if kind != "tcp":
+        # A reader that gets no processor for a while must not lose what has arrived.
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
     sock.bind(("::" if net == socket.AF_INET6 else "0.0.0.0", port))
     digest, got = hashlib.sha256(), 0
     if kind == "tcp":
