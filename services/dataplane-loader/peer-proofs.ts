@@ -38,8 +38,8 @@ const TOGETHER = 8
 const ATTEMPTS_MAX = 16
 const RETRY_MS_MIN = 250
 const RETRY_MS_MAX = 30_000
-/** Between two wishes for fresh Evidence to the same peer. */
-const ASK_MS = 5_000
+/** Between two wishes for fresh Evidence to the same peer: it follows no sooner. What it has shown since may still lack N. */
+const ASK_MS = 2_000
 const CONTROLS_REMEMBERED = 64
 
 export interface PeerProofOptions {
