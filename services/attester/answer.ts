@@ -17,11 +17,12 @@ import {
 } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { controlTrust } from "../guest/control-check.ts"
+import { reportDataFor } from "../guest/node-claims.ts"
 import { activationProof } from "../make/activation.ts"
 import { challengeValue } from "../make/challenge.ts"
 import { controlBinding } from "../make/control-plane.ts"
 import { MakeError } from "../make/errors.ts"
-import { controlReportData, nodeReportData } from "../make/transcript.ts"
+import { controlReportData } from "../make/transcript.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import type { DeviceQueue } from "./device-queue.ts"
 
@@ -127,22 +128,7 @@ export const answerNode = async (
     dataplane: guest.measureDataplane(),
     boot: guest.bootId(),
   }
-  const reportData = nodeReportData(crypto, {
-    role: "node",
-    suites: claims.suites,
-    domain: claims.domain,
-    workflowDigest: claims.workflow,
-    controlDigest: claims.control,
-    nonce: claims.nonce,
-    challenge: claims.challenge,
-    nodeId: claims.node,
-    session: claims.session,
-    signingKey: claims.signing_key,
-    dhKey: claims.dh_key,
-    kemKey: claims.kem_key,
-    dataplane: claims.dataplane,
-    bootId: claims.boot,
-  })
+  const reportData = reportDataFor(crypto, claims)
   const activation = await activated(guest, accepted, reportData)
   const evidence = await guest.device.attest(reportData)
   return {

@@ -38,8 +38,8 @@ import { expectSealable } from "../make/release.ts"
 import { kemKeyDigest } from "../make/result.ts"
 import { isRevokedChip, standingStage, valuesOf } from "../make/standing.ts"
 import type { SuiteId } from "../make/suites.ts"
-import { nodeReportData } from "../make/transcript.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import { reportDataFor } from "./node-claims.ts"
 
 /** What the verifier remembers of a challenge that it issued. */
 export interface Outstanding extends Challenge {
@@ -246,22 +246,7 @@ export const appraiseNode = (
     }
   }
   const { roots } = asked.workflow.document
-  const reportData = nodeReportData(crypto, {
-    role: "node",
-    suites: claims.suites,
-    domain: claims.domain,
-    workflowDigest: claims.workflow,
-    controlDigest: claims.control,
-    nonce: claims.nonce,
-    challenge: claims.challenge,
-    nodeId: claims.node,
-    session: claims.session,
-    signingKey: claims.signing_key,
-    dhKey: claims.dh_key,
-    kemKey: claims.kem_key,
-    dataplane: claims.dataplane,
-    bootId: claims.boot,
-  })
+  const reportData = reportDataFor(crypto, claims)
   const activation = activationCheck(crypto, evidence, asked, reportData)
   const recorder = verifier.collateral && recordLookup(verifier.collateral(now))
   const pieces = verifyPieces(evidence.evidence, {

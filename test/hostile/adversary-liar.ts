@@ -14,10 +14,10 @@ import { EvidenceCaches } from "../../services/evidence/index.ts"
 import { appraiseNode, type Outstanding, type Verdict } from "../../services/guest/appraise-node.ts"
 import { packEvidence } from "../../services/make/proof.ts"
 import { kemKeyDigest, resultDigest, signResults } from "../../services/make/result.ts"
+import { reportDataOf } from "../support/node-evidence.ts"
 import type { Sealing } from "./adversary-crypto.ts"
 import { type Machine, nodes, REPORT_ID } from "./adversary-domain.ts"
 import { hex } from "./adversary-messages.ts"
-import { reportDataOf } from "./adversary-proofs.ts"
 import type { Decision, Known, Store } from "./adversary-store.ts"
 import type { Chance } from "./adversary-virtual.ts"
 import type { World } from "./adversary-world.ts"
@@ -100,7 +100,7 @@ export class Liar {
     const bent = (known: Known, machine?: Machine) => {
       const claims = { ...known.evidence.claims, dh_key: this.#key() }
       const bound = { ...known.evidence, claims }
-      const pieces = machine === undefined ? undefined : [machine.report(reportDataOf(bound))]
+      const pieces = machine === undefined ? undefined : [machine.report(reportDataOf(bound.claims))]
       return lie(known, { ...bound, ...(pieces && { evidence: { pieces } }) }, { dh_key: claims.dh_key })
     }
     this.#ways = [

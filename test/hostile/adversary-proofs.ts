@@ -10,7 +10,7 @@ import { controlEvidenceDigest } from "../../services/make/control-plane.ts"
 import { hashLeaf, helloLeaf, rootOf } from "../../services/make/merkle.ts"
 import { evidenceDigest } from "../../services/make/proof.ts"
 import { resultDigest } from "../../services/make/result.ts"
-import { nodeReportData } from "../../services/make/transcript.ts"
+import { reportDataOf } from "../support/node-evidence.ts"
 import type { Sent } from "./adversary-bus.ts"
 import { bootNow } from "./adversary-clock.ts"
 import type { Origin } from "./adversary-crypto.ts"
@@ -27,24 +27,6 @@ interface Shown {
   readonly workflow: string
   readonly control: string
 }
-
-export const reportDataOf = ({ claims }: NodeEvidence): Uint8Array =>
-  nodeReportData(native, {
-    role: "node",
-    suites: claims.suites,
-    domain: claims.domain,
-    workflowDigest: claims.workflow,
-    controlDigest: claims.control,
-    nonce: claims.nonce,
-    challenge: claims.challenge,
-    nodeId: claims.node,
-    session: claims.session,
-    signingKey: claims.signing_key,
-    dhKey: claims.dh_key,
-    kemKey: claims.kem_key,
-    dataplane: claims.dataplane,
-    bootId: claims.boot,
-  })
 
 export class ShownProofs {
   /** Which digest is asked for, by the inbox that is to be answered. */
@@ -100,7 +82,7 @@ export class ShownProofs {
     const name = `${to} ${hex(dh_key)}`
     const shown = {
       node,
-      reportData: hex(reportDataOf(evidence)),
+      reportData: hex(reportDataOf(evidence.claims)),
       workflow: hex(workflow),
       control: hex(control),
     }
