@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util"
 import { Packr } from "msgpackr"
 import { describe, expect, it, vi } from "vitest"
 import { messages } from "../../schemas/generate/messages.ts"
+import { limits } from "../../schemas/limits.ts"
 import { read } from "../../services/common/codec/read.ts"
 import { write } from "../../services/common/codec/write.ts"
 
@@ -77,5 +78,31 @@ describe("writing", () => {
     }
     expect(memory).toHaveLength(2)
     for (const buffer of memory) expect(buffer.every((byte) => byte === 0)).toBe(true)
+  })
+
+  it("nor in the packer's own, which it takes for what is larger than any message", () => {
+    const packed: Uint8Array[] = []
+    const prototype = Packr.prototype as unknown as { useBuffer: (this: Packr, buffer: Buffer) => void }
+    const { useBuffer } = prototype
+    let restore = (): void => undefined
+    const spied = vi.spyOn(prototype, "useBuffer").mockImplementation(function (this: Packr, buffer) {
+      const { pack } = this
+      this.pack = (value) => {
+        const made = pack.call(this, value)
+        packed.push(made)
+        return made
+      }
+      restore = () => {
+        this.pack = pack
+      }
+      useBuffer.call(this, buffer)
+    })
+    try {
+      expect(write(new Uint8Array(2 * limits.messageBytes).fill(1)).at(-1)).toBe(1)
+    } finally {
+      spied.mockRestore()
+      restore()
+    }
+    expect(packed.map((bytes) => bytes.every((byte) => byte === 0))).toEqual([true])
   })
 })
