@@ -209,6 +209,8 @@ static long bpf_skb_store_bytes(struct __sk_buff *skb, unsigned at, const void *
 
 /* Makes the next cut fail: the kernel cuts no packet before its transport header, wherever that is. */
 static int host_refuses_cut;
+/* It has. */
+static int host_refused_cut;
 
 /* The packet has a driver's checksum over all its bytes. Only changing the tail makes the kernel forget it. */
 static int host_summed;
@@ -226,6 +228,7 @@ static long bpf_skb_change_tail(struct __sk_buff *skb, unsigned len, unsigned lo
 		return -EINVAL;
 	if (len < skb->len && host_refuses_cut) {
 		host_refuses_cut = 0;
+		host_refused_cut = 1;
 		return -EINVAL;
 	}
 	if (len > skb->len)
