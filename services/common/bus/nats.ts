@@ -7,6 +7,7 @@ import {
   ErrorCode,
   Events,
   type Msg,
+  MsgHdrsImpl,
   headers as makeHeaders,
   type NatsConnection,
   NatsError,
@@ -106,6 +107,20 @@ const failure = (error: unknown, subject: string): BusError => {
   if (error instanceof BusError) return error
   const reason = reasons[codeOf(error)] ?? "Closed"
   return new BusError({ reason, subject, message: sentences[reason] })
+}
+
+/**
+ * The client reads headers with the code that makes them, which throws for what no client would send. Thrown there, it ends
+ * the connection's reader: whoever may publish anything could make everybody who gets it deaf for seconds. Headers that
+ * can't be read are none, for the client's own look at an answer too.
+ */
+const readHeaders = MsgHdrsImpl.decode
+MsgHdrsImpl.decode = (bytes) => {
+  try {
+    return readHeaders(bytes)
+  } catch {
+    return new MsgHdrsImpl()
+  }
 }
 
 const received = (msg: Msg): Message => ({
