@@ -168,13 +168,15 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     yield* proofs.began(compiled, session.nonce, madeNs, nowMs())
     const before = life
     const { breaks } = watch
+    // What an earlier loader has followed too: a releaser that reigns lower learns of it from the hello alone.
+    const { term } = recall(before, workflow, compiled)
     const { attested, core } = yield* Effect.gen(function* () {
       const attested = yield* attest(bus, {
         crypto,
         trust,
         workflow,
         session,
-        term: memory?.term,
+        term,
         hurried: before !== undefined,
         unanswered,
         collateral: options.collateral,
@@ -198,6 +200,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
           dhSecret: session.dh,
           result: attested.result,
           held: before === undefined ? heldEpochs(plane, compiled) : before.state.held,
+          // The session before may have been given more meanwhile.
           memory: recall(before, workflow, compiled),
           proofs: proofs.expect,
         })
