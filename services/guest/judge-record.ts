@@ -175,7 +175,7 @@ const judgePieces = (
   { at, collateral }: JudgeOptions,
 ): Judged => {
   const { document, digest } = workflow
-  const stage = document.stages[subject.stage]
+  const stage = Object.hasOwn(document.stages, subject.stage) ? document.stages[subject.stage] : undefined
   if (stage === undefined)
     throw new RecordError("STAGE_UNKNOWN", "stage", `the workflow has no stage "${subject.stage}"`)
   const recorder = collateral && recordLookup(collateral)

@@ -81,15 +81,13 @@ const checkEntry = (check: ReleaseCheck, entry: EdgeRelease, term: bigint): List
   expectSpis("edges.inbound", entry.inbound, edge.lanes)
   expectSpis("edges.outbound", entry.outbound, edge.lanes)
   const epoch = { term: entry.term, n: entry.epoch }
-  if (epoch.term > term) throw new MakeError("NOT_RISING", "edges.term", "is above the release's own")
+  // What an earlier leader gave ends by itself: no other one can know what it rests on, and nobody prolongs it.
+  if (epoch.term !== term) throw new MakeError("NOT_RISING", "edges.term", "is not the release's own")
   const key = keyOf({ instance, epoch })
   const held = check.held.get(key)
   if (held !== undefined) checkHeld(held, entry)
   const install = held === undefined && state === "install" && !check.gone.has(key)
-  if (install) {
-    if (epoch.term !== term) throw new MakeError("NOT_RISING", "edges.term", "begins in a term that is over")
-    expectEpochRises("edges.epoch", check.tombstones.get(instance), epoch)
-  }
+  if (install) expectEpochRises("edges.epoch", check.tombstones.get(instance), epoch)
   return { instance, epoch, state, edge, entry, key, install }
 }
 

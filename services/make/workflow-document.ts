@@ -5,7 +5,7 @@
 import { Result, Schema } from "effect"
 import { parseDocument } from "yaml"
 import { canBeOne, demandsProblem, partsOf } from "../../schemas/platforms.ts"
-import { type SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
+import { type SignedWorkflow, type Stage, Workflow } from "../../schemas/workflow.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import { PORTS } from "./edges.ts"
 import { labels } from "./labels.ts"
@@ -131,6 +131,10 @@ export const parseWorkflow = (yaml: string): Workflow => {
 
 const inconsistent = (field: string, message: string) => new WorkflowError("INCONSISTENT", field, message)
 
+/** One that the document has: ids may be called like what every object has. */
+const stageOf = ({ stages }: Workflow, id: string): Stage | undefined =>
+  Object.hasOwn(stages, id) ? stages[id] : undefined
+
 const checkUnique = (field: string, values: ReadonlyArray<string>): void => {
   const seen = new Set<string>()
   for (const value of values) {
@@ -153,7 +157,7 @@ const checkProvable = (w: Workflow): void => {
         isEnd(node) &&
         typeof node.chip !== "string" &&
         node.chip.tpm_ek !== undefined &&
-        w.stages[node.stage]?.platforms.some((platform) => partsOf(platform).includes("tpm")),
+        stageOf(w, node.stage)?.platforms.some((platform) => partsOf(platform).includes("tpm")),
     )
     if (pinned !== undefined)
       throw inconsistent(
@@ -185,7 +189,7 @@ const checkConsistency = (w: Workflow): void => {
     w.edges.map((e) => e.id),
   )
   for (const node of w.nodes) {
-    const stage = w.stages[node.stage]
+    const stage = stageOf(w, node.stage)
     if (stage === undefined) throw inconsistent(`nodes.${node.id}.stage`, `no stage "${node.stage}"`)
     if (typeof node.chip !== "string" && !canBeOne(node.chip, stage.platforms))
       throw inconsistent(
@@ -201,7 +205,7 @@ const checkConsistency = (w: Workflow): void => {
     throw inconsistent("revoked.chips", "an entry names no machine")
   for (const edge of w.edges) {
     for (const end of [edge.from, edge.to]) {
-      if (w.stages[end] === undefined) throw inconsistent(`edges.${edge.id}`, `no stage "${end}"`)
+      if (stageOf(w, end) === undefined) throw inconsistent(`edges.${edge.id}`, `no stage "${end}"`)
     }
     if (edge.from === edge.to && edge.pairs === undefined)
       throw inconsistent(`edges.${edge.id}`, "leads from a stage to itself: name the pairs")

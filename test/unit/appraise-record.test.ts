@@ -262,6 +262,8 @@ describe("collateral in a record", () => {
     })
     expect(judge({ dataplane: new Uint8Array(48) })).toMatchObject({ verdict: "refused", code: "DATAPLANE" })
     expect(codeOf(() => judge({ stage: "nowhere" }))).toBe("STAGE_UNKNOWN")
+    // Every object has this one without being given it.
+    expect(codeOf(() => judge({ stage: "constructor" }))).toBe("STAGE_UNKNOWN")
     expect(codeOf(() => judge({ node: "n9" }))).toBe("NODE_UNKNOWN")
   })
 })

@@ -275,6 +275,17 @@ describe("a release is refused, and changes nothing, when it", () => {
     expect(refusal(release([entry({ epoch: 5n })]))).toBe("believed")
   })
 
+  it("would prolong what an earlier term gave, in whatever state it names it", () => {
+    kinds(release([entry()]))
+    kinds(release([entry({ state: "active" })]))
+    node.followTerm(6n)
+    sequence = 0n
+    nonce = node.ask(bootNs(20_000))
+    for (const state of ["active", "install", "retire"] as const)
+      expect(refusal(release([entry({ state })], { term: 6n }))).toBe("NOT_RISING edges.term")
+    expect(node.held).toMatchObject([{ deadlineBootNs: bootNs(1_000 + LEASE) }])
+  })
+
   it("has two epochs of an edge in one state, or in the wrong order", () => {
     const newer = { epoch: 2n, inbound: [1_001], outbound: [2_001] }
     expect(refusal(release([entry(), entry(newer)]))).toBe("MALFORMED edges.state")

@@ -144,6 +144,22 @@ describe("parseWorkflow", () => {
       text((d) => Object.assign(d.nodes[1] ?? {}, { chip: { sev_snp: hex(64, "02") } })),
       "INCONSISTENT nodes.chip",
     ],
+    // Every object has these without being given them.
+    [
+      "a node of a stage that only seems to be there",
+      text((d) => Object.assign(d.nodes[0] ?? {}, { stage: "constructor" })),
+      "INCONSISTENT nodes.n1.stage",
+    ],
+    [
+      "any machine for a stage that only seems to be there",
+      text((d) => Object.assign(d.nodes[1] ?? {}, { stage: "__proto__" })),
+      "INCONSISTENT nodes.n2.stage",
+    ],
+    [
+      "an edge to a stage that only seems to be there",
+      text((d) => Object.assign(d.edges[0] ?? {}, { to: "toString" })),
+      "INCONSISTENT edges.raw",
+    ],
     [
       "an edge to no stage",
       text((d) => Object.assign(d.edges[0] ?? {}, { to: "x" })),
