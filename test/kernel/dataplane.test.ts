@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from "node:child_process"
+import type { ChildProcess } from "node:child_process"
 import { existsSync, mkdirSync, renameSync, unlinkSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest"
@@ -21,6 +21,7 @@ import {
   type SaDirection,
 } from "../../services/dataplane-loader/dataplane/plane.ts"
 import { makeCompiler, realObject } from "./compile.ts"
+import { answerTo, echoOf, startEcho } from "./datagrams.ts"
 import { makeNamespace, makePair, type TestNamespace, type TestNode } from "./namespace.ts"
 
 const compiler = makeCompiler()
@@ -118,24 +119,19 @@ describe("two nodes", () => {
   const activateEpoch = (n: number): void => {
     for (const i of [0, 1] as const) planes[i].activate(0, 0, 0x1000 + 2 * n + i)
   }
-  /** Sends a datagram from the first node's application to the second's echo; gives what came back within 0.3 s. */
-  const ask = (text: string): string =>
-    nodes[0].app.inside(() =>
-      execFileSync("socat", ["-t0.3", "-", "UDP4:10.77.0.2:7000,sourceport=7001,reuseaddr"], {
-        input: text,
-        encoding: "utf8",
-        stdio: ["pipe", "pipe", "ignore"],
-      }),
-    )
+  /** What the second node's echo answers to a datagram of the first node's application. */
+  const answered = (text: string): string =>
+    nodes[0].app.inside(() => answerTo("10.77.0.2", 7000, text, 7001))
+  /** What comes back where nothing should. */
+  const ask = (text: string): string => nodes[0].app.inside(() => echoOf("10.77.0.2", 7000, text, 7001))
   const verdict = (i: 0 | 1, name: string): bigint => planes[i].counters().verdicts[name] ?? -1n
 
   beforeAll(async () => {
     nodes = makePair()
-    echo = nodes[1].app.inside(() =>
-      spawn("socat", ["UDP4-LISTEN:7000,fork", "EXEC:cat"], { stdio: "ignore" }),
-    )
+    const { child, ready } = nodes[1].app.inside(() => startEcho(7000))
+    echo = child
     planes = [open(0), open(1)]
-    await new Promise((resolve) => setTimeout(resolve, 200))
+    await ready
   })
   afterAll(() => {
     echo?.kill()
@@ -182,7 +178,7 @@ describe("two nodes", () => {
     }
     expect(ask("three")).toBe("")
     activateEpoch(1)
-    expect(ask("four")).toBe("four")
+    expect(answered("four")).toBe("four")
     expect([verdict(0, "SEALED"), verdict(1, "OPENED"), verdict(1, "SEALED"), verdict(0, "OPENED")]).toEqual([
       1n,
       1n,
@@ -202,7 +198,7 @@ describe("two nodes", () => {
   test("a loader that died is not missed, and a new one takes over without re-plumbing", () => {
     const before = planes[0].measurement
     planes[0].close()
-    expect(ask("five")).toBe("five")
+    expect(answered("five")).toBe("five")
     planes[0] = open(0)
     expect([planes[0].fresh, planes[0].forgotten, planes[0].configured(), planes[0].swept]).toEqual([
       false,
@@ -223,13 +219,13 @@ describe("two nodes", () => {
         { direction: "out", spi: 0x1002, lane: 0, active: true, epoch: { term: 1n, n: 1n } },
       ]),
     )
-    expect(ask("six")).toBe("six")
+    expect(answered("six")).toBe("six")
   })
 
   test("the shortest packets arrive: a veth hands on where their transport header was", () => {
     const before = [verdict(0, "INTERNAL"), verdict(1, "INTERNAL")]
     for (const length of [1, 11, 12, 20, 35, 36, 56, 57])
-      expect(ask("x".repeat(length))).toBe("x".repeat(length))
+      expect(answered("x".repeat(length))).toBe("x".repeat(length))
     expect([verdict(0, "INTERNAL"), verdict(1, "INTERNAL")]).toEqual(before)
   })
 
@@ -259,16 +255,16 @@ describe("two nodes", () => {
 
   test("the next epoch: inbound first, then outbound, then the old one goes", () => {
     installEpoch(2)
-    expect(ask("seven")).toBe("seven")
+    expect(answered("seven")).toBe("seven")
     activateEpoch(2)
-    expect(ask("eight")).toBe("eight")
+    expect(answered("eight")).toBe("eight")
     expect(codeOf(() => planes[0].activate(0, 0, 0x1002))).toBe("EPOCH_USED")
     for (const i of [0, 1] as const) {
       expect(planes[i].retire({ direction: "out", edge: 0, spi: 0x1002 + i })).toBe(true)
       expect(planes[i].retire({ direction: "in", edge: 0, spi: 0x1003 - i })).toBe(true)
       expect(planes[i].retire({ direction: "in", edge: 0, spi: 0x1003 - i })).toBe(false)
     }
-    expect(ask("nine")).toBe("nine")
+    expect(answered("nine")).toBe("nine")
     expect(
       planes[0]
         .associations()
@@ -286,11 +282,12 @@ describe("two nodes", () => {
     expect(planes[0].setLease(key, now + SECOND)).toBe(true)
     expect(planes[0].associations().find((one) => one.direction === "out")?.deadline).toBe(now + SECOND)
     expect(codeOf(() => planes[0].setLease({ ...key, spi: 0x1002 }, now + SECOND))).toBe("ENOENT")
-    installEpoch(3, bootNow() + SECOND)
+    const end = bootNow() + 4n * SECOND
+    installEpoch(3, end)
     activateEpoch(3)
-    expect(ask("ten")).toBe("ten")
+    expect(answered("ten")).toBe("ten")
     planes[0].close()
-    await new Promise((resolve) => setTimeout(resolve, 1000))
+    await new Promise((resolve) => setTimeout(resolve, Number(end - bootNow()) / 1e6 + 10))
     expect(ask("eleven")).toBe("")
     planes[0] = open(0)
     expect(verdict(0, "LEASE_OVER")).toBe(1n)
@@ -300,7 +297,7 @@ describe("two nodes", () => {
         ["in", 0x1007 - i],
       ] as const)
         expect(planes[i].setLease({ direction, edge: 0, spi }, bootNow() + 60n * SECOND)).toBe(true)
-    expect(ask("twelve")).toBe("twelve")
+    expect(answered("twelve")).toBe("twelve")
   })
 
   test("an SA starts with sequence number 1, and counts on over a restart", () => {
@@ -313,7 +310,7 @@ describe("two nodes", () => {
     const before = sequence()
     planes[0].close()
     planes[0] = open(0)
-    expect(ask("more")).toBe("more")
+    expect(answered("more")).toBe("more")
     expect(sequence()).toBe(before + 1n)
   })
 
@@ -347,7 +344,7 @@ describe("two nodes", () => {
     expect(planes[1].associations()).toEqual([])
     installEpoch(4)
     activateEpoch(4)
-    expect(ask("fourteen")).toBe("fourteen")
+    expect(answered("fourteen")).toBe("fourteen")
     planes[1].revokeAll()
     for (const name of ["sa_in", "sa_out", "lease_in", "lease_out", "windows", "outbound", "associations"]) {
       const map = openMap(pinsOf(1), name)

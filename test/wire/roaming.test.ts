@@ -1,8 +1,8 @@
 /** A peer whose address on the wire changes under way: who it talks to follows, without a word from anybody. */
-import { execFileSync, spawn } from "node:child_process"
 import { afterAll, expect, test } from "vitest"
 import { macOf } from "../../services/common/kernel/netdev.ts"
 import { parseIpv4 } from "../../services/common/kernel/records.ts"
+import { answerTo, echoOf, startEcho } from "../kernel/datagrams.ts"
 import { UDP } from "../kernel/packets.ts"
 import { BUS, connect, ESP_PORT, ip, type Node, workflowAddress } from "./space.ts"
 import { makeWorld, newAssociation } from "./world.ts"
@@ -11,15 +11,9 @@ const world = makeWorld()
 afterAll(() => world.end())
 const [FORTH, BACK] = [7000, 7001]
 
-/** Sends a datagram and gives what came back within a second. */
-const ask = (from: Node, to: number, port: number): string =>
-  from.app.inside(() =>
-    execFileSync("socat", ["-t1", "-", `UDP4:${workflowAddress(to)}:${port}`], {
-      input: `to ${to}`,
-      encoding: "utf8",
-      stdio: ["pipe", "pipe", "ignore"],
-    }),
-  )
+/** What the echo at another node's port answers. */
+const answered = (from: Node, to: number, port: number): string =>
+  from.app.inside(() => answerTo(workflowAddress(to), port, `to ${to}`))
 
 test("a node gets another address and speaks: answers and new flows find it there", async () => {
   const [one, two] = [world.space(), world.space()]
@@ -36,13 +30,11 @@ test("a node gets another address and speaks: answers and new flows find it ther
     [second, FORTH],
     [first, BACK],
   ] as const) {
-    const echo = node.app.inside(() =>
-      spawn("socat", [`UDP4-LISTEN:${port},fork`, "EXEC:cat"], { stdio: "ignore" }),
-    )
-    world.later(() => echo.kill())
+    const { child, ready } = node.app.inside(() => startEcho(port))
+    world.later(() => child.kill())
+    await ready
   }
-  await new Promise((resolve) => setTimeout(resolve, 300))
-  expect([ask(first, 2, FORTH), ask(second, 1, BACK)]).toEqual(["to 2", "to 1"])
+  expect([answered(first, 2, FORTH), answered(second, 1, BACK)]).toEqual(["to 2", "to 1"])
 
   ip("-n", two.name, "addr", "del", "192.0.2.2/24", "dev", "wire0")
   ip("-n", two.name, "addr", "add", "192.0.2.77/24", "dev", "wire0")
@@ -54,7 +46,8 @@ test("a node gets another address and speaks: answers and new flows find it ther
     espPort: ESP_PORT,
     innerMac: second.app.inside(() => macOf("m0")),
   })
-  expect(ask(first, 2, FORTH), "nobody has told the first where the second is").toBe("")
-  expect(ask(second, 1, BACK)).toBe("to 1")
-  expect(ask(first, 2, FORTH)).toBe("to 2")
+  const lost = first.app.inside(() => echoOf(workflowAddress(2), FORTH, "to 2"))
+  expect(lost, "nobody has told the first where the second is").toBe("")
+  expect(answered(second, 1, BACK)).toBe("to 1")
+  expect(answered(first, 2, FORTH)).toBe("to 2")
 })
