@@ -1,9 +1,9 @@
-import { closeSync, existsSync, mkdirSync, openSync } from "node:fs"
-import { join, resolve } from "node:path"
+import { closeSync, existsSync, lstatSync, mkdirSync, openSync } from "node:fs"
+import { dirname, join, resolve } from "node:path"
 import koffi from "koffi"
 import { openPinned, withFd } from "../../common/kernel/bpf.ts"
 import { BPFFS, ensureBpffs } from "../../common/kernel/bpffs.ts"
-import { KernelError } from "../../common/kernel/errors.ts"
+import { invalid, KernelError } from "../../common/kernel/errors.ts"
 import type { HookName } from "../../common/kernel/measure.ts"
 import { programInfo } from "../../common/kernel/programs.ts"
 
@@ -37,15 +37,33 @@ const LOCK_EX_NB = 6
 const EWOULDBLOCK = 11
 
 /**
+ * Makes what is missing of a path below the BPF file system, and refuses what isn't ours alone: whoever may write above a pin
+ * can take away links, and with them the programs, or the memory of used epochs. Where others may make files in the file
+ * system's own directory, as in one that was mounted without a mode, they may have made the first part of the path.
+ */
+const ownDirectory = (path: string): void => {
+  const isTop = path === BPFFS
+  if (!isTop) {
+    ownDirectory(dirname(path))
+    if (lstatSync(path, { throwIfNoEntry: false }) === undefined) mkdirSync(path, { mode: 0o700 })
+  }
+  const stat = lstatSync(path)
+  const { uid, mode } = stat
+  const isSticky = isTop && (mode & 0o1000) !== 0
+  if (!stat.isDirectory() || (uid !== 0 && uid !== process.getuid?.()) || ((mode & 0o022) !== 0 && !isSticky))
+    throw invalid("open plane", path, "must be a directory of this user or root that nobody else may write")
+}
+
+/**
  * Makes sure that the directory exists and holds it alone: two loaders on one plane could both pass a tombstone's check.
- * KernelError EBUSY when another process holds it; INVALID for a path outside /sys/fs/bpf.
+ * KernelError EBUSY when another process holds it; INVALID for a path outside /sys/fs/bpf, or that others may write.
  */
 export const openPins = (directory: string): Pins => {
   const root = resolve(directory)
   if (!root.startsWith(`${BPFFS}/`) || !/^[A-Za-z0-9_/-]+$/.test(root))
     throw new KernelError("open plane", directory, "INVALID", `is not a plain path below ${BPFFS}`)
   ensureBpffs()
-  mkdirSync(root, { recursive: true, mode: 0o700 })
+  ownDirectory(root)
   const fd = openSync(root, "r")
   const flock: (fd: number, operation: number) => number = koffi
     .load("libc.so.6")
