@@ -14,6 +14,8 @@ const PATIENCE_MS = 750
 
 export class Burst {
   #lastMs = Number.NEGATIVE_INFINITY
+  /** When it began. */
+  #sinceMs = 0
   /** Between arrivals, on a moving average. */
   #gapMs = 0
   /** The longest that an acknowledgement took. */
@@ -23,6 +25,7 @@ export class Burst {
   heard(nowMs: number, ackMs = 0): void {
     const gapMs = nowMs - this.#lastMs
     const another = gapMs >= APART_MS && this.over(nowMs)
+    if (another) this.#sinceMs = nowMs
     this.#gapMs = another ? 0 : this.#gapMs + (gapMs - this.#gapMs) / 4
     this.#ackMs = another ? ackMs : Math.max(this.#ackMs, ackMs)
     this.#lastMs = nowMs
@@ -36,11 +39,11 @@ export class Burst {
 
   /**
    * No node waits for longer. With a request to answer: less than it takes nodes to ask again. Without: twice what an
-   * acknowledgement takes now, since nodes that are so busy gain nothing from hearing more often.
+   * acknowledgement takes now, since nodes that are so busy gain nothing from hearing more often; and as long as others
+   * have been coming so far, so that the more of them there are, a node hears no more often for it.
    */
   patienceMs(leaseMs: number, answered: boolean): number {
-    return answered
-      ? Math.min(Math.max(PATIENCE_MS, 2 * this.#ackMs), leaseMs / 10)
-      : Math.min(PATIENCE_MS, leaseMs / 40)
+    if (!answered) return Math.min(PATIENCE_MS, leaseMs / 40)
+    return Math.min(Math.max(PATIENCE_MS, 2 * this.#ackMs, this.#lastMs - this.#sinceMs), leaseMs / 10)
   }
 }

@@ -17,7 +17,7 @@ import {
   workflow,
 } from "../support/make-lab.ts"
 
-const mesh = (count: number): Workflow => {
+const mesh = (count: number, joined: (i: number, j: number) => boolean = () => true): Workflow => {
   const ids = Array.from({ length: count }, (_, i) => `m${i}`)
   return {
     ...workflow,
@@ -31,7 +31,9 @@ const mesh = (count: number): Workflow => {
         protocol: "tcp",
         port: 1,
         lanes: 1,
-        pairs: ids.flatMap((a, i) => ids.slice(i + 1).map((b) => [a, b])),
+        pairs: ids.flatMap((a, i) =>
+          ids.slice(i + 1).flatMap((b, j) => (joined(i, i + 1 + j) ? [[a, b]] : [])),
+        ),
       },
     ],
   }
@@ -46,12 +48,15 @@ interface Player {
 class Mesh {
   readonly releaser: Releaser
   readonly players = new Map<string, Player>()
+  /** Of all edges. */
+  readonly ends: number
   releases = 0
   entries = 0
   nowMs = 0
 
-  constructor(count: number) {
-    const own = mesh(count)
+  constructor(count: number, joined?: (i: number, j: number) => boolean) {
+    const own = mesh(count, joined)
+    this.ends = 2 * (own.edges[0]?.pairs?.length ?? 0)
     this.releaser = newReleaser({ workflow: own, gather: true, leaseMs: 30_000 })
     for (const { id } of own.nodes) {
       const attested = attest(id, this.releaser.beacon(0), { stage: "peer" })
@@ -182,7 +187,7 @@ const playStart = (world: Mesh, every: number, takes: number, hands: number, abs
     timeline.at(i * every, () => world.pull(id))
   })
   const free = new Array<number>(hands).fill(0)
-  const all = ids.length * (ids.length - 1)
+  const all = absent === 0 ? world.ends : ids.length * (ids.length - 1)
   const look = (): void => {
     for (const release of world.releaser.flush(world.nowMs)) {
       const hand = free.indexOf(Math.min(...free))
@@ -216,6 +221,15 @@ describe("a burst of joining nodes", () => {
     expect(world.releases).toBeLessThanOrEqual(2 * count + 1)
     // All have come, then twice each hand's share of the releases, and a look after each.
     expect(tookMs).toBeLessThanOrEqual(every * (count - 1) + (2 * takes * count) / hands + 3 * 5)
+  })
+
+  it("costs each node no more releases when many come for long, each with few peers among them", () => {
+    const perNode = [60, 240].map((count) => {
+      const world = new Mesh(count, (i, j) => [1, 7, 31].includes(j - i))
+      playStart(world, 20, 10, 2)
+      return world.releases / count
+    })
+    for (const each of perNode) expect(each).toBeLessThanOrEqual(3)
   })
 
   it("doesn't wait long for one that never comes", () => {
