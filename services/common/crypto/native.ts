@@ -13,6 +13,7 @@ import {
   type KeyObject,
   sign as nodeSign,
   verify as nodeVerify,
+  type VerifyKeyObjectInput,
 } from "node:crypto"
 import { adopted, bytesOf, latin1Bytes, moved, viewOf } from "./buffers.ts"
 import {
@@ -36,17 +37,17 @@ const rawPublic = {
   p384: { format: "raw-public", asymmetricKeyType: "ec", namedCurve: "P-384" },
 } as const
 
+/**
+ * A public key that one operation takes as it is: a KeyObject for each would be imported, tracked and collected. That
+ * operations take what `createPublicKey` takes, the types don't know.
+ */
+const publicInput = (kind: keyof typeof rawPublic, raw: Uint8Array) =>
+  ({ key: viewOf(raw), ...rawPublic[kind] }) as unknown as VerifyKeyObjectInput & KeyObject
+
 type CurveAlgorithm = Exclude<KeyAlgorithm, "ml-kem-768">
 
-/** What stands before a raw secret in its PKCS #8 form (RFC 8410; for P-384 RFC 5915 without the public key). */
-const pkcs8Prefix: Record<CurveAlgorithm, Buffer> = {
-  x25519: Buffer.from("302e020100300506032b656e04220420", "hex"),
-  ed25519: Buffer.from("302e020100300506032b657004220420", "hex"),
-  "ecdsa-p384": Buffer.from("304e020100301006072a8648ce3d020106052b81040022043730350201010430", "hex"),
-}
-
-const publicKeyObject = (kind: keyof typeof rawPublic, raw: Uint8Array): KeyObject =>
-  createPublicKey({ key: viewOf(raw), ...rawPublic[kind] })
+/** What stands before a raw secret of P-384 in its PKCS #8 form (RFC 5915, without the public key). */
+const p384Prefix = Buffer.from("304e020100301006072a8648ce3d020106052b81040022043730350201010430", "hex")
 
 /** OpenSSL's form of a secret key, made once; it goes with the SecretKey. */
 const keyObjects = new WeakMap<SecretKey, KeyObject>()
@@ -61,7 +62,9 @@ const keyObjectOf = (key: SecretKey, algorithm: CurveAlgorithm): KeyObject => {
 }
 
 const importSecret = (algorithm: CurveAlgorithm, secret: Uint8Array): KeyObject => {
-  const der = Buffer.concat([pkcs8Prefix[algorithm], secret])
+  if (algorithm !== "ecdsa-p384")
+    return createPrivateKey({ key: viewOf(secret), format: "raw-private", asymmetricKeyType: algorithm })
+  const der = Buffer.concat([p384Prefix, secret])
   try {
     return createPrivateKey({ key: der, format: "der", type: "pkcs8" })
   } finally {
@@ -89,7 +92,7 @@ const sharedSecret = (own: SecretKey, peerPublicKey: Uint8Array): Uint8Array => 
   const privateKey = keyObjectOf(own, "x25519")
   try {
     // OpenSSL fails where the result is all zero.
-    return moved(diffieHellman({ privateKey, publicKey: publicKeyObject("x25519", peerPublicKey) }))
+    return moved(diffieHellman({ privateKey, publicKey: publicInput("x25519", peerPublicKey) }))
   } catch {
     throw new CryptoError("weak-point", "peerPublicKey", "gives an all-zero shared secret")
   }
@@ -99,7 +102,7 @@ const sharedSecret = (own: SecretKey, peerPublicKey: Uint8Array): Uint8Array => 
 const verifyEd25519 = (signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean => {
   if (signature.length !== 64 || !isAcceptableEd25519Key(publicKey)) return false
   try {
-    return nodeVerify(null, message, publicKeyObject("ed25519", publicKey), signature)
+    return nodeVerify(null, message, publicInput("ed25519", publicKey), signature)
   } catch {
     return false
   }
@@ -110,8 +113,8 @@ const verifyEcdsa = (digest: "sha256" | "sha384", kind: "p256" | "p384", coordin
     const point = uncompressedPoint(publicKey, coordinateBytes)
     if (point === undefined || signature.length !== 2 * coordinateBytes) return false
     try {
-      const key = publicKeyObject(kind, point)
-      return nodeVerify(digest, message, { key, dsaEncoding: "ieee-p1363" }, signature)
+      const key = { ...publicInput(kind, point), dsaEncoding: "ieee-p1363" } as const
+      return nodeVerify(digest, message, key, signature)
     } catch {
       return false
     }

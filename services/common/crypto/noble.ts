@@ -1,5 +1,5 @@
 /** The port over @noble: plain JavaScript, small enough to read, audited. */
-import { randomBytes as systemRandom, timingSafeEqual } from "node:crypto"
+import { randomFillSync, timingSafeEqual } from "node:crypto"
 import { chacha20poly1305 } from "@noble/ciphers/chacha.js"
 import type { ECDSA } from "@noble/curves/abstract/weierstrass.js"
 import { ed25519, x25519 } from "@noble/curves/ed25519.js"
@@ -25,7 +25,7 @@ const empty = new Uint8Array(0)
 
 export const randomBytes = (length: number): Uint8Array => {
   expectRandomLength(length)
-  return Uint8Array.from(systemRandom(length))
+  return randomFillSync(new Uint8Array(length))
 }
 
 export const equalConstantTime = (a: Uint8Array, b: Uint8Array): boolean =>
