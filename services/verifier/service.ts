@@ -302,6 +302,13 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       return yield* refuse(verdict.code, reason.name, `found ${reason.found}, wanted ${reason.wanted}`)
     }
     followed = asked.releaser
+    // What came into force meanwhile may revoke this very node.
+    if (known.current() !== asked.workflow)
+      return yield* refuse(
+        "NO_LONGER",
+        "workflow",
+        "another document is in force than when this was asked for",
+      )
     if (withdrawals.full(node, asked.workflow))
       return yield* refuse("TOO_OFTEN", "node", "has more results in force than could be taken back")
     const { domain, workflow, dh_key: dhKey } = verdict.result
@@ -314,10 +321,11 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
       shown && packed ? proofs.store(shown, packed.packed, body, asked.controlDigest) : Effect.void
     judged()
     hellos.judged(node, monotonicMs() - asked.issuedMs)
+    // Before it is signed: whatever becomes known while it waits for that takes it back.
+    withdrawals.keep({ evidence, asked, verdict, at, digest: resultDigest(crypto, body) })
     const [result] = yield* Effect.all([signed({ domain, workflow, node, dhKey, body }), storing], {
       concurrency: 2,
     })
-    withdrawals.keep({ evidence, asked, verdict, at, digest: resultDigest(crypto, body) })
     yield* keep?.({ ...given, result }) ?? Effect.void
     return { v: 1 as const, kind: "result" as const, result }
   })
