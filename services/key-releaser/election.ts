@@ -4,8 +4,12 @@ import type { Beacon, Leader, Presence } from "../../schemas/messages/release.ts
 import type { Bus } from "../common/bus/bus.ts"
 import { isCredible } from "../make/term.ts"
 import { Candidate, HigherTerms } from "./leadership.ts"
+import { OutgrownTerms } from "./outgrown.ts"
 
+/** How often who stands by looks whether it is to lead. */
 const TURN_MS = 100
+/** The least between two turns of who leads: timers may be early. */
+const PAUSE_MS = 10
 /** In a row: the own guest can't prove itself, so that no node could follow. */
 const FAILURES_MAX = 2
 /** Another releaser that was heard within this time could take over. */
@@ -31,6 +35,7 @@ export const makeElection = (bus: Bus["Service"], options: ElectionOptions) => {
   const { domain, instance, control } = options
   const candidate = new Candidate(nowMs())
   const higher = new HigherTerms()
+  const outgrown = new OutgrownTerms()
   let otherMs = Number.NEGATIVE_INFINITY
 
   /** One step of a reign at a time: they come from beacons, from presences and from turns. */
@@ -86,6 +91,13 @@ export const makeElection = (bus: Bus["Service"], options: ElectionOptions) => {
         const own = options.term()
         return own === term ? Effect.void : claimed(term)
       }),
+    /** A node that is vouched for in the present reign has followed this term, and can't follow that reign. */
+    onOutgrown: (node: string, term: bigint): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (!candidate.leads || !isCredible(term, Date.now(), options.latestEndMs())) return Effect.void
+        higher.hear(term)
+        return outgrown.claim(node, term, options.term(), nowMs()) ? options.begin : Effect.void
+      }),
     /** For ever. */
     run: Effect.gen(function* () {
       yield* bus.leaders.watch(domain, () => {
@@ -93,7 +105,10 @@ export const makeElection = (bus: Bus["Service"], options: ElectionOptions) => {
       })
       yield* turn.pipe(
         Effect.catchCause((cause) => Effect.logError("the election stumbled", cause)),
-        Effect.andThen(Effect.sleep(TURN_MS)),
+        // Who leads has nothing to look for until it is to renew its entry.
+        Effect.andThen(
+          Effect.suspend(() => Effect.sleep(Math.max(PAUSE_MS, candidate.restMs(nowMs()) ?? TURN_MS))),
+        ),
         Effect.forever,
         Effect.forkScoped,
       )

@@ -31,10 +31,12 @@ export interface HearingOptions {
   /** Undefined while nobody gets keys from here: then nothing is answered. */
   readonly reigning: () => Reign | undefined
   readonly take: (outputs: ReadonlyArray<ReleaserOutput>) => Effect.Effect<unknown, BusError>
+  /** A node that is vouched for says that it has followed this term, and wants no keys of the present reign. */
+  readonly outgrown: (node: string, term: bigint) => Effect.Effect<void>
 }
 
 export const hearNodes = Effect.fn("hearNodes")(function* (bus: Bus["Service"], options: HearingOptions) {
-  const { crypto, trust, verifiers, reigning, take } = options
+  const { crypto, trust, verifiers, reigning, take, outgrown } = options
 
   /** Of each sender: one that sends what is refused as fast as it can must not push the others' events out. */
   const refusals = refusalAllowances(limits.nodes)
@@ -83,6 +85,7 @@ export const hearNodes = Effect.fn("hearNodes")(function* (bus: Bus["Service"], 
     })
     // What became known goes out even when the request itself is then refused.
     yield* take(accepted)
+    if (pull.followed !== undefined) return yield* outgrown(node, pull.followed)
     yield* take(yield* attempt(() => core.pull(pull, nowMs())))
   })
 

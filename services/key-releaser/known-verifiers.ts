@@ -17,10 +17,13 @@ import { acceptControl } from "../make/control-plane.ts"
 import { MakeError } from "../make/errors.ts"
 import { buildTree, helloLeaf } from "../make/merkle.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
+import { nextStep } from "./in-step.ts"
 import { VerifierTable } from "./verifier-table.ts"
 
 const TIMEOUT_MS = 3_000
+/** How often it is looked whom to ask: while nobody is believed or somebody was just asked, and else. */
 const LOOK_MS = 100
+const CALM_MS = 250
 
 export interface KnownVerifiersOptions {
   readonly crypto: Crypto
@@ -118,17 +121,23 @@ export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersO
     keep: (current: () => VerifiedWorkflow | undefined) =>
       Effect.suspend(() => {
         const workflow = current()
-        if (workflow === undefined) return Effect.void
+        if (workflow === undefined) return Effect.succeed(false)
         table.during(workflow.digest)
         tell()
-        const control = table.due(performance.now())
-        if (control === undefined) return Effect.void
+        const nowMs = performance.now()
+        const control = table.due(nowMs)
+        if (control === undefined) return Effect.succeed(table.keys(nowMs).length > 0)
         return appraise(control, workflow).pipe(
           Effect.catch(({ code, field, message }) =>
             Effect.logWarning(`control plane ${control}: ${code} ${field}: ${message}`),
           ),
+          Effect.as(false),
         )
-      }).pipe(surviving("looking after verifiers"), Effect.andThen(Effect.sleep(LOOK_MS)), Effect.forever),
+      }).pipe(
+        surviving("looking after verifiers"),
+        Effect.flatMap((calm) => (calm === true ? nextStep(CALM_MS) : Effect.sleep(LOOK_MS))),
+        Effect.forever,
+      ),
     /** Whether this guest can prove itself: how often in a row it lately could not. */
     ownFailures: () => table.failuresOf(ownControl),
   }

@@ -6,7 +6,8 @@
  */
 import { limits } from "../../schemas/limits.ts"
 
-export const RENEW_MS = limits.leaderMs / 4
+/** Three times in the life of an entry. */
+export const RENEW_MS = 0.3 * limits.leaderMs
 /** Without an answer of the bucket, and without a sign of a leader for so long, a releaser leads all the same. */
 const ALONE_MS = 3_000
 /** Who gave way because its own guest can't prove itself lets others go first for so long. */
@@ -37,6 +38,11 @@ export class Candidate {
     } else if (nowMs < this.#modestUntilMs || nowMs - this.#heardMs < limits.leaderMs) return undefined
     this.#triedMs = nowMs
     return this.#sequence ?? 0
+  }
+
+  /** How long until the entry is to be put again, in ms; undefined for who doesn't lead: a lead may fall free at any time. */
+  restMs(nowMs: number): number | undefined {
+    return this.#leads ? Math.max(0, RENEW_MS - (nowMs - this.#triedMs)) : undefined
   }
 
   /** Ours is the entry. */
@@ -96,9 +102,13 @@ export class HigherTerms {
     return this.#heard
   }
 
+  hear(term: bigint): void {
+    if (this.#heard === undefined || term > this.#heard) this.#heard = term
+  }
+
   /** @returns whether a leader of `own` is to begin a new term now */
   claim(term: bigint, own: bigint | undefined, nowMs: number): boolean {
-    if (this.#heard === undefined || term > this.#heard) this.#heard = term
+    this.hear(term)
     if (own === undefined || term < own || nowMs < this.#notBeforeMs) return false
     this.#pauseMs =
       nowMs - this.#notBeforeMs > AGAIN_MS_MAX ? AGAIN_MS : Math.min(2 * this.#pauseMs, AGAIN_MS_MAX)

@@ -22,6 +22,7 @@ import { isInForce, type VerifiedWorkflow } from "../make/workflow-document.ts"
 import { makeElection } from "./election.ts"
 import { makeRecord } from "./events.ts"
 import { hearNodes } from "./hearing.ts"
+import { nextStep } from "./in-step.ts"
 import { makeKnownVerifiers } from "./known-verifiers.ts"
 import { hearOrders } from "./orders.ts"
 import { newReign, type Reign } from "./reign.ts"
@@ -230,7 +231,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
         surviving("taking a new document"),
       ),
   })
-  yield* hearNodes(bus, { crypto, trust, verifiers, reigning, take })
+  yield* hearNodes(bus, { crypto, trust, verifiers, reigning, take, outgrown: election.onOutgrown })
   yield* hearOrders(bus, { crypto, trust, core: () => reigning()?.core, take })
   yield* bus.event({
     type: "vouchsafe.service.ready",
@@ -252,7 +253,7 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
         if (now.core.due(at)) touched.openUnsafe()
         return carryOut(told)
       }),
-    ).pipe(Effect.repeat(Schedule.spaced(TICK_MS))),
+    ).pipe(Effect.andThen(nextStep(TICK_MS)), Effect.forever),
   )
   yield* Effect.forkScoped(quietly(release).pipe(Effect.forever))
   return yield* bus.closed
