@@ -17,8 +17,8 @@ export const REVIEW_MS = 60_000
  * node that wants more than this within that time gets none.
  */
 export const RESULTS_MOST = 64
-/** No lease rests on a result for longer: there is nothing to take back then. */
-const KEPT_MS = limits.resultMs + limits.leaseMsMax
+/** No lease rests on a result for longer after it was signed: there is nothing to take back then. */
+export const KEPT_MS = limits.resultMs + limits.leaseMsMax
 
 export interface SignedFor {
   readonly session: Uint8Array

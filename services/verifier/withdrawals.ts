@@ -17,7 +17,15 @@ import type { Outstanding, Verdict } from "../guest/appraise-node.ts"
 import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
-import { contentOf, type Held, HeldResults, isItsMachine, type NewlyHeld, speaksOfNode } from "./held.ts"
+import {
+  contentOf,
+  type Held,
+  HeldResults,
+  isItsMachine,
+  KEPT_MS,
+  type NewlyHeld,
+  speaksOfNode,
+} from "./held.ts"
 
 const LOOK_MS = 250
 const AGAIN_MS = 5_000
@@ -139,7 +147,7 @@ export const makeWithdrawals = Effect.fn("makeWithdrawals")(function* (options: 
       result: digest,
       ...why,
       workflow: asked.workflow.digest,
-      untilMs: atMs + limits.resultMs + limits.beaconMs,
+      untilMs: atMs + KEPT_MS,
     }))
     remember(node, all)
     yield* bus.event({
