@@ -13,7 +13,7 @@ import { type Document, readWorkflow, workflowOf } from "./appraise-workflow.ts"
 import { fleetLines, fleetStatus, tryFleet } from "./fleet.ts"
 import { readRecordItem } from "./inspect/files.ts"
 import { UnusableError } from "./inspect/inspection.ts"
-import { createOutput, type Output, UsageError } from "./output.ts"
+import { createOutput, type Output, UsageError, warn } from "./output.ts"
 import { matchResult, replay, replayLines, resultBeside } from "./replay.ts"
 import { parseTime } from "./time.ts"
 
@@ -86,7 +86,7 @@ export const reportUnusable = (out: Output, error: unknown): 2 => {
         : undefined
   if (known === undefined) throw error
   if (out.json) out.result({ verdict: null, error: known }, [])
-  else process.stderr.write(`vouchsafe: ${known.code}: ${known.message}\n`)
+  else warn(`vouchsafe: ${known.code}: ${known.message}`)
   return 2
 }
 

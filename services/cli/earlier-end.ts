@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import type { Workflow } from "../../schemas/workflow.ts"
 import type { Bus } from "../common/bus/bus.ts"
 import { parseWorkflow, WorkflowError } from "../make/workflow-document.ts"
+import { warn } from "./output.ts"
 
 /** What a person is to know; undefined where it doesn't end earlier. */
 export const earlierEnd = (before: Workflow, after: Workflow): string | undefined =>
@@ -28,7 +29,7 @@ export const warnOfEarlierEnd = (bus: Bus["Service"], after: Workflow): Effect.E
       Effect.sync(() => {
         const before = stored && parsed(stored.value.document)
         const warning = before && earlierEnd(before, after)
-        if (warning !== undefined) process.stderr.write(`${warning}\n`)
+        if (warning !== undefined) warn(warning)
       }),
     ),
     Effect.ignore,

@@ -17,7 +17,7 @@ import { workflowDigest } from "../make/transcript.ts"
 import { parseWorkflow } from "../make/workflow-document.ts"
 import { readDocument } from "./document-file.ts"
 import { createOperatorKey } from "./operator-key.ts"
-import { type Output, UsageError } from "./output.ts"
+import { type Output, UsageError, warn } from "./output.ts"
 
 export const keygen = (out: Output, path: string): void => {
   const key = toHex(createOperatorKey(crypto, resolve(path)))
@@ -45,7 +45,7 @@ export const checkWorkflow = (out: Output, path: string): void => {
   const digest = workflowDigest(crypto, bytes)
   const workflow = protocolWorkflow({ document, digest })
   for (const { edge, initiator, responder, why } of unreachablePairs(workflow))
-    process.stderr.write(`unreachable: edge ${edge} from ${initiator} to ${responder}: ${why}\n`)
+    warn(`unreachable: edge ${edge} from ${initiator} to ${responder}: ${why}`)
   const instances = compileWorkflow(workflow)
   out.result(
     {

@@ -8,7 +8,7 @@ import { parseArgs } from "node:util"
 import { EXIT, endProcess } from "../common/process/end.ts"
 import { isLifecycle, lifecycleUsage } from "./lifecycle-options.ts"
 import { measurable } from "./measure-usage.ts"
-import { createOutput, type Output, UsageError } from "./output.ts"
+import { createOutput, type Output, UsageError, warn } from "./output.ts"
 
 const OBJECT = fileURLToPath(new URL("../../bpf/build/vouchsafe.bpf.o", import.meta.url))
 
@@ -181,7 +181,8 @@ const main = async (args: ReadonlyArray<string>): Promise<number> => {
     }
     const message = error instanceof Error ? error.message : String(error)
     const wrong = error instanceof UsageError || (error instanceof TypeError && "code" in error)
-    process.stderr.write(`vouchsafe: ${message}\n${wrong ? helpOf(args) : ""}`)
+    warn(`vouchsafe: ${message}`)
+    if (wrong) process.stderr.write(helpOf(args))
     return wrong ? EXIT.usage : EXIT.failed
   }
 }

@@ -17,7 +17,7 @@ import { readDocument } from "./document-file.ts"
 import { warnOfEarlierEnd } from "./earlier-end.ts"
 import { domainOf, keyFilesOf, type LifecycleValues } from "./lifecycle-options.ts"
 import { readOperatorKey } from "./operator-key.ts"
-import type { Output } from "./output.ts"
+import { type Output, warn } from "./output.ts"
 import { diffLines } from "./text-diff.ts"
 
 /** Changes the YAML in place. Throws an Error that says why when there is nothing to change. */
@@ -81,7 +81,7 @@ export const revise = async (
   try {
     const { text, workflow, diff } = reviseText(await baseOf(keys, values), edit)
     if (workflow.domain !== domainOf(values)) throw new Error(`the document is of domain ${workflow.domain}`)
-    for (const line of diff) process.stderr.write(`${line}\n`)
+    for (const line of diff) warn(line)
     await onBus((bus) => warnOfEarlierEnd(bus, workflow))
     if (!values.yes && !(await agreed(`Sign ${workflow.workflow} version ${workflow.version}?`)))
       throw new Error("nothing was signed")

@@ -1,5 +1,6 @@
 /** One line per entry on stderr: text for people, JSON for collectors. Values are names, codes and counts, never payloads. */
 import { Cause, type Layer, Logger, References } from "effect"
+import { plainJson, plainLine } from "./plain-text.ts"
 
 export type LogFormat = "text" | "json"
 
@@ -12,17 +13,13 @@ export interface Entry {
   readonly cause: string | undefined
 }
 
-/** Texts can hold what a stranger sent: line breaks, terminal commands and reversed writing must not get through. */
-const clean = (text: string): string =>
-  text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, (c) => `\\u{${c.codePointAt(0)?.toString(16)}}`)
-
 const shown = (value: unknown): string => {
-  if (typeof value === "string") return /^[\w./:@+-]+$/.test(value) ? value : JSON.stringify(clean(value))
+  if (typeof value === "string") return /^[\w./:@+-]+$/.test(value) ? value : JSON.stringify(plainLine(value))
   if (typeof value === "bigint" || typeof value === "number" || typeof value === "boolean")
     return String(value)
   if (value instanceof Uint8Array) return `<${value.length} bytes>`
-  if (value instanceof Error) return JSON.stringify(clean(`${value.name}: ${value.message}`))
-  return clean(JSON.stringify(value, replacer) ?? "undefined")
+  if (value instanceof Error) return JSON.stringify(plainLine(`${value.name}: ${value.message}`))
+  return plainLine(JSON.stringify(value, replacer) ?? "undefined")
 }
 
 function replacer(_: string, value: unknown): unknown {
@@ -35,13 +32,23 @@ function replacer(_: string, value: unknown): unknown {
 const record = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype
 
+const own: ReadonlySet<string> = new Set(["time", "level", "service", "message", "cause"])
+
+/** What happened, where and when isn't for a field to say: one of such a name gets another. */
+const named = (fields: Entry["fields"]): Entry["fields"] =>
+  Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => [own.has(name) ? `field_${name}` : name, value]),
+  )
+
 export const line = (entry: Entry, format: LogFormat): string => {
   const { time, level, service, message, fields, cause } = entry
-  if (format === "json")
-    return `${JSON.stringify({ time, level, service, message, ...(cause === undefined ? {} : { cause }), ...fields }, replacer)}\n`
-  const rest = Object.entries(fields).map(([name, value]) => ` ${clean(name)}=${shown(value)}`)
+  if (format === "json") {
+    const first = { time, level, service, message, ...(cause === undefined ? {} : { cause }) }
+    return `${plainJson(JSON.stringify({ ...first, ...named(fields) }, replacer))}\n`
+  }
+  const rest = Object.entries(fields).map(([name, value]) => ` ${plainLine(name)}=${shown(value)}`)
   const why = cause === undefined ? "" : ` cause=${shown(cause)}`
-  return `${time} ${level.padEnd(5)} ${service}: ${clean(message)}${rest.join("")}${why}\n`
+  return `${time} ${level.padEnd(5)} ${service}: ${plainLine(message)}${rest.join("")}${why}\n`
 }
 
 const entryOf = (service: string, options: Logger.Options<unknown>): Entry => {
