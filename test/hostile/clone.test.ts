@@ -28,7 +28,18 @@ import {
   signedPull,
 } from "./nodes.ts"
 import { decoded, pullIn, releaseIn } from "./rogue.ts"
-import { bent, DATAPLANE, filled, hex, imageOf, machine, startWorld, until, type World } from "./support.ts"
+import {
+  bent,
+  DATAPLANE,
+  filled,
+  hex,
+  imageOf,
+  machine,
+  startWorld,
+  until,
+  type WantedEvent,
+  type World,
+} from "./support.ts"
 
 const tpm = makeTpm()
 /** What the TPM of node `soft` shows; a snapshot of the guest brings an earlier clock back with it. */
@@ -177,13 +188,9 @@ const asks = async (node: PlayedNode) => {
   return { session, claims: claimsOf(reply), pull }
 }
 
-/** What the releaser says of requests like this one, which a node repeats: it may not have heard yet of the verifier that has begun anew. */
-const refusedPull = async (mark: number, pull: () => void, wanted: Readonly<Record<string, string>>) => {
-  pull()
-  const again = setInterval(pull, 1_000)
-  const fits = { by: "releaser-r1", type: "vouchsafe.pull.refused", ...wanted }
-  return world.recorded(mark, fits, 30_000).finally(() => clearInterval(again))
-}
+/** What the releaser says of such requests: it may not have heard yet of the verifier that has begun anew. */
+const refusedPull = (pull: () => void, wanted: Omit<WantedEvent, "by" | "type">) =>
+  world.insist({ by: "releaser-r1", type: "vouchsafe.pull.refused", ...wanted }, pull)
 
 const sessionsTold = (id: string): ReadonlyArray<string> =>
   world.sent(`release.${id}`).map((data) => hex(releaseIn(data).session))
@@ -264,10 +271,9 @@ describe("a clone: the chip, the image and the boot id of a node, in another lau
   it("gets no release on the word of one that doesn't, also when the node itself is silent", async () => {
     await lifeOf("spot").stop()
     await verifierForgets()
-    const mark = await world.mark()
     const { session, pull } = await asks(clone)
     const wanted = { subject: "spot", code: "CLONED", field: "launch.report_id" }
-    const { data } = await refusedPull(mark, pull, wanted)
+    const { data } = await refusedPull(pull, wanted)
     for (const id of Object.values(reportIds)) expect(data.message).toContain(hex(id))
     expect(sessionsTold("spot")).not.toContain(hex(session.id))
   })
@@ -290,20 +296,18 @@ describe("a snapshot, when nobody but the releaser remembers", () => {
   it("gets no release on the word of one that doesn't, also when the node itself is silent", async () => {
     await lifeOf("soft").stop()
     await verifierForgets()
-    const mark = await world.mark()
     const { session, pull } = await asks(copy)
     const wanted = { subject: "soft", code: "ROLLED_BACK", field: "launch.tpm.clock_ms" }
-    const { data } = await refusedPull(mark, pull, wanted)
+    const { data } = await refusedPull(pull, wanted)
     for (const { clock_ms } of [run, earlier]) expect(data.message).toContain(`clock ${clock_ms}`)
     expect(sessionsTold("soft")).not.toContain(hex(session.id))
   })
 
   it("nor one that was brought up on a TPM that has been reset since", async () => {
     await verifierForgets()
-    const mark = await world.mark()
     ofSnapshot = { ...run, resets: run.resets + 1, clock_ms: run.clock_ms + 90_000n }
     const { session, pull } = await asks(copy)
-    await refusedPull(mark, pull, { subject: "soft", code: "CLONED", field: "launch.tpm.resets" })
+    await refusedPull(pull, { subject: "soft", code: "CLONED", field: "launch.tpm.resets" })
     expect(sessionsTold("soft")).not.toContain(hex(session.id))
   })
 })

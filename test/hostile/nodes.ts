@@ -34,7 +34,17 @@ import { labels } from "../../services/make/labels.ts"
 import { signResults } from "../../services/make/result.ts"
 import { snpEvidence } from "../support/evidence-pieces.ts"
 import { reportDataOf } from "../support/node-evidence.ts"
-import { crypto, DATAPLANE, hex, imageOf, type Machine, machine, type World } from "./support.ts"
+import {
+  crypto,
+  DATAPLANE,
+  hex,
+  imageOf,
+  type Machine,
+  machine,
+  pause,
+  type WantedEvent,
+  type World,
+} from "./support.ts"
 
 export interface PlayedNode {
   readonly id: string
@@ -112,8 +122,19 @@ export const hello = (world: World, node: PlayedNode, session: Session, change: 
     ),
   )
 
+/** Said while no leader can be shown, as for a moment on a machine that stood still, or when a term begins under way. */
+const isLeaderless = (code: string): boolean =>
+  code === "NO_BEACON" || code === "NO_LEADER" || code === "NO_CONTROL_EVIDENCE"
+/** How often a node of a test asks again meanwhile, and after which pause. */
+const AGAIN = { times: 20, afterMs: 500 }
+
+/** As nodes do, it asks again while nobody leads. */
 export const offerFor = async (world: World, node: PlayedNode, session: Session): Promise<Offer> => {
-  const reply: HelloReply = await hello(world, node, session)
+  let reply: HelloReply = await hello(world, node, session)
+  for (let i = 0; i < AGAIN.times && reply.kind !== "offer" && isLeaderless(reply.code); i++) {
+    await pause(AGAIN.afterMs)
+    reply = await hello(world, node, session)
+  }
   if (reply.kind === "offer") return reply
   throw new Error(`no offer: ${reply.code} ${reply.field} ${reply.message}`)
 }
@@ -165,49 +186,39 @@ export const claiming = (
   return { ...evidence, claims, evidence: snpEvidence({ report, certificates }) }
 }
 
-/** The loader's whole attestation of a session. */
-export const attestSession = (
+/** The loader's whole attestation of a session, begun again while nobody leads. */
+export const attestSession = async (
   world: World,
   node: PlayedNode,
   session: Session,
   bus: BusShape = node.bus,
-): Promise<Attested | Refused> =>
-  world.run(
-    attest(bus, { crypto, trust: world.trust, workflow: world.workflow, session }).pipe(
-      Effect.catch((error) => (error instanceof Refused ? Effect.succeed(error) : Effect.die(error))),
-    ),
+): Promise<Attested | Refused> => {
+  const once = attest(bus, { crypto, trust: world.trust, workflow: world.workflow, session }).pipe(
+    Effect.catch((error) => (error instanceof Refused ? Effect.succeed(error) : Effect.die(error))),
   )
+  let found = await world.run(once)
+  for (let i = 0; i < AGAIN.times && found instanceof Refused && isLeaderless(found.code); i++) {
+    await pause(AGAIN.afterMs)
+    found = await world.run(once)
+  }
+  return found
+}
 
-/** As nodes do, it asks again when a new term began under way. */
 export const attested = async (world: World, node: PlayedNode): Promise<Attested> => {
-  let found = await attestSession(world, node, begin(node))
-  for (let again = 0; again < 3 && found instanceof Refused && found.code === "NO_LEADER"; again++)
-    found = await attestSession(world, node, begin(node))
+  const found = await attestSession(world, node, begin(node))
   if (found instanceof Refused) throw new Error(`refused: ${found.code} ${found.field} ${found.message}`)
   return found
 }
 
-/**
- * Asks for keys and waits for the event of its refusal; asks again, as nodes do, when nothing came of it: a releaser whose
- * machine stood still for a second leads no more, for a moment, and then answers nobody.
- */
+/** Asks for keys and waits for the event of its refusal. */
 export const refusedPull = async (
   world: World,
   { bus, id }: PlayedNode,
   pull: Signed,
-  wanted: Omit<Parameters<World["recorded"]>[1], "by" | "type" | "subject">,
+  wanted: Omit<WantedEvent, "by" | "type" | "subject">,
 ): Promise<void> => {
-  const mark = await world.mark()
   const event = { by: "releaser-r1", type: "vouchsafe.pull.refused", subject: id, ...wanted }
-  for (let left = 2; ; left--) {
-    await world.run(bus.publish("pull", { node: id }, pull))
-    try {
-      await world.recorded(mark, event, 6_000)
-      return
-    } catch (error) {
-      if (left === 0) throw error
-    }
-  }
+  await world.insist(event, () => world.run(bus.publish("pull", { node: id }, pull)))
 }
 
 /** A standing request's nonce with this counter. */

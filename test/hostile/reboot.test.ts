@@ -3,9 +3,7 @@
  * machine's next boot has its place at once, and a copy on another chip gets nothing. Real services and a real server.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { Signed } from "../../schemas/messages/common.ts"
 import { Refused } from "../../services/common/bus/bus.ts"
-import { encode } from "../../services/common/codec/index.ts"
 import { bootNow } from "../../services/common/kernel/clock.ts"
 import {
   attested,
@@ -15,6 +13,7 @@ import {
   live,
   type PlayedNode,
   playNode,
+  refusedPull,
   signedPull,
 } from "./nodes.ts"
 import { chipOf, crypto, imageOf, machine, pause, startWorld, until, type World } from "./support.ts"
@@ -110,13 +109,7 @@ describe("a doubled node id", () => {
       result: result.signed,
       kemKey: session.kem.publicKey,
     })
-    world.say("pull.loose", encode(Signed, pull))
-    await world.recorded(mark, {
-      by: "releaser-r1",
-      type: "vouchsafe.pull.refused",
-      subject: "loose",
-      code: "INCUMBENT",
-    })
+    await refusedPull(world, node, pull, { code: "INCUMBENT" })
     expect(activations(incumbent)).toBe(before)
     // The incumbent dies; nobody is told. Its place is free when its lease is over, and not before.
     await incumbent.stop()

@@ -58,6 +58,18 @@ export const until = async <A>(
   }
 }
 
+/** Says something, and says it again each time that `comes` has waited in vain for what comes of it. */
+export const insistently = async <A>(say: () => unknown, comes: (ms: number) => Promise<A>): Promise<A> => {
+  for (let left = 9; ; left--) {
+    await say()
+    try {
+      return await comes(4_000)
+    } catch (error) {
+      if (left === 0) throw error
+    }
+  }
+}
+
 const FOREIGN_ROOT_FILE = join(CHECKOUT, ".cache", "emulated-root-foreign.json")
 
 /** Another maker's root, which no workflow here names. Two keys of 4,096 bits, so it is kept. */
@@ -206,6 +218,11 @@ export interface World {
   readonly events: () => Promise<ReadonlyArray<StoredEvent>>
   /** The first event after stream sequence `after` that fits. */
   readonly recorded: (after: number, wanted: WantedEvent, ms?: number) => Promise<StoredEvent["event"]>
+  /**
+   * Says something by `say`, and gives the event that comes of it. Says it again while none does, as real parties would: a service that
+   * stood still or began anew for a moment answers nobody. So what is said must fare the same each time.
+   */
+  readonly insist: (wanted: WantedEvent, say: () => unknown) => Promise<StoredEvent["event"]>
   /** The last stream sequence: events after it are younger than now. */
   readonly mark: () => Promise<number>
   /** What the service processes have written. */
@@ -385,7 +402,7 @@ const makeWorld = async (options: WorldOptions, made: Undo[]): Promise<World> =>
     return run(openBus(outside ? nats : elsewhere, role, instance))
   }
   const operatorBus = await bus("operator", "lab")
-  await run(operatorBus.ensureStreams)
+  await run(Effect.retry(operatorBus.ensureStreams, { times: 9 }))
   await run(operatorBus.workflows.put("lab", signed))
 
   const controlDirectory = newDirectory("cp")
@@ -455,10 +472,12 @@ const makeWorld = async (options: WorldOptions, made: Undo[]): Promise<World> =>
   const events = (): Promise<ReadonlyArray<StoredEvent>> => {
     const next = reading.then(async () => {
       const after = history.at(-1)?.sequence ?? 0
-      history.push(...(await run(auditor.history({ after, most: 5_000 }))))
+      // Where a server stood still there is no answer in time.
+      const asking = Effect.retry(auditor.history({ after, most: 5_000 }), { times: 9 })
+      history.push(...(await run(asking)))
       return history
     })
-    reading = next
+    reading = next.catch(() => undefined)
     return next
   }
   const recorded: World["recorded"] = async (after, wanted, ms) => {
@@ -473,6 +492,11 @@ const makeWorld = async (options: WorldOptions, made: Undo[]): Promise<World> =>
       throw new Error(`${String(error)}; recorded instead:\n${lines.join("\n")}`)
     })
     return found.event
+  }
+  const mark: World["mark"] = async () => (await events()).at(-1)?.sequence ?? 0
+  const insist: World["insist"] = async (wanted, say) => {
+    const after = await mark()
+    return insistently(say, (ms) => recorded(after, wanted, ms))
   }
   const sent = (at: string): ReadonlyArray<Uint8Array> =>
     captured
@@ -509,7 +533,8 @@ const makeWorld = async (options: WorldOptions, made: Undo[]): Promise<World> =>
     newDirectory,
     events,
     recorded,
-    mark: async () => (await events()).at(-1)?.sequence ?? 0,
+    insist,
+    mark,
     logs: () => log,
     kill,
     again: (role, instance) => recipes.get(`${role}-${instance}`)?.(),

@@ -129,14 +129,11 @@ describe("the bus", () => {
     const own = crypto.ed25519.generate()
     const old = said()
     const again = { ...old, signature: flipped(old.signature) }
-    world.say("withdraw.v1", encode(Signed, old))
-    world.say("withdraw.v1", encode(Signed, sign(crypto, labels.signedWithdrawal, own, old.body)))
-    world.say("withdraw.v1", encode(Signed, again))
-    await world.recorded(mark, {
-      by: "releaser-r1",
-      type: "vouchsafe.withdrawal.refused",
-      code: "NOT_AUTHENTIC",
-      field: "signature",
+    const refused = { type: "vouchsafe.withdrawal.refused", code: "NOT_AUTHENTIC", field: "signature" }
+    await world.insist({ by: "releaser-r1", ...refused }, () => {
+      world.say("withdraw.v1", encode(Signed, old))
+      world.say("withdraw.v1", encode(Signed, sign(crypto, labels.signedWithdrawal, own, old.body)))
+      world.say("withdraw.v1", encode(Signed, again))
     })
     // Under another label it says something else.
     world.say("withdraw.v1", encode(Signed, { ...old, body: said().body.slice(0, -1) }))

@@ -1,5 +1,12 @@
 /** A NATS connection below the bus, for tests that do what no service does. */
-import { connect, type Msg, type NatsConnection, nkeyAuthenticator } from "nats"
+import {
+  type ConnectionOptions,
+  connect,
+  type Msg,
+  type NatsConnection,
+  type NatsError,
+  nkeyAuthenticator,
+} from "nats"
 import type { TestNats, TestUser } from "./nats.ts"
 
 export interface Raw {
@@ -25,9 +32,20 @@ const arrivals = new WeakMap<Msg, number>()
 /** When a message that was listened for has arrived, ms of the monotonic clock. */
 export const arrivedMs = (msg: Msg): number => arrivals.get(msg) ?? Number.NaN
 
+/** The server gives up on whoever stood still for two seconds before it has said who it is: a few attempts. */
+const patiently = async (options: ConnectionOptions): Promise<NatsConnection> => {
+  for (let left = 4; ; left--) {
+    try {
+      return await connect(options)
+    } catch (error) {
+      if (left === 0 || (error as NatsError).code === "AUTHORIZATION_VIOLATION") throw error
+    }
+  }
+}
+
 export const rawUser = async (nats: TestNats, { role, instance }: TestUser): Promise<Raw> => {
   const name = `${role}-${instance}`
-  const nc: NatsConnection = await connect({
+  const nc = await patiently({
     servers: nats.url,
     name,
     inboxPrefix: `_INBOX.${name}`,
