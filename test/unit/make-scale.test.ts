@@ -223,10 +223,11 @@ describe("a burst of joining nodes", () => {
     expect(tookMs).toBeLessThanOrEqual(every * (count - 1) + (2 * takes * count) / hands + 3 * 5)
   })
 
-  it("costs each node no more releases when many come for long, each with few peers among them", () => {
+  it("tells a node no more often the more others come, and the later its few peers do", () => {
     const perNode = [60, 240].map((count) => {
-      const world = new Mesh(count, (i, j) => [1, 7, 31].includes(j - i))
-      playStart(world, 20, 10, 2)
+      const apart = [1, count / 4, count / 2, (3 * count) / 4]
+      const world = new Mesh(count, (i, j) => apart.includes(j - i))
+      playStart(world, 25, 20, 2)
       return world.releases / count
     })
     for (const each of perNode) expect(each).toBeLessThanOrEqual(3)
