@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto"
-import { describe, expect, it } from "vitest"
+import { describe, expect, it, vi } from "vitest"
 import { adopted, bytesOf, latin1Bytes, moved, viewOf } from "../../services/common/crypto/buffers.ts"
 import { native } from "../../services/common/crypto/index.ts"
 
@@ -69,5 +69,27 @@ describe("what OpenSSL gives", () => {
       for (const byte of digest) seen.add(byte)
     }
     expect(seen.size).toBe(256)
+  })
+
+  it("of a key that is expanded stays nowhere else", () => {
+    const prk = native.sha256(all)
+    for (const length of [12, 32, 42, 96]) {
+      const touched: Array<Uint8Array> = []
+      const { set } = Uint8Array.prototype
+      const spy = vi.spyOn(Uint8Array.prototype, "set").mockImplementation(function (
+        this: Uint8Array,
+        from: ArrayLike<number>,
+        at?: number,
+      ) {
+        touched.push(this, from as Uint8Array)
+        set.call(this, from, at)
+      })
+      const key = native.hkdfExpandSha256(prk, all, length)
+      spy.mockRestore()
+      expect([key.length, key.buffer.byteLength]).toEqual([length, length])
+      expect(touched.length).toBeGreaterThan(0)
+      for (const bytes of touched)
+        if (bytes.buffer !== key.buffer) expect(bytes.every((byte) => byte === 0)).toBe(true)
+    }
   })
 })

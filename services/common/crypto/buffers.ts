@@ -2,9 +2,9 @@
 
 export const bytesOf = (buffer: Uint8Array): Uint8Array => new Uint8Array(buffer)
 
-/** The same, for a secret: nothing stays behind in the buffer. */
-export const moved = (buffer: Uint8Array): Uint8Array => {
-  const bytes = bytesOf(buffer)
+/** The same, for a secret, of which the first `length` bytes are wanted: nothing stays behind in the buffer. */
+export const moved = (buffer: Uint8Array, length = buffer.length): Uint8Array => {
+  const bytes = bytesOf(buffer.subarray(0, length))
   buffer.fill(0)
   return bytes
 }

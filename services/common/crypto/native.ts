@@ -149,20 +149,21 @@ const extract = (ikm: Uint8Array, salt: Uint8Array): Uint8Array =>
 /** Of node's own hkdfSync, which can't expand alone either. */
 const HKDF_INFO_MAX = 1_024
 
-/** RFC 5869, 2.3. */
+/** RFC 5869, 2.3. Nothing of what it gives stays elsewhere. */
 const expand = (prk: Uint8Array, info: Uint8Array, length: number): Uint8Array => {
   const out = new Uint8Array(Math.ceil(length / 32) * 32)
-  let previous = new Uint8Array(0)
+  let previous = out.subarray(0, 0)
   for (let i = 0; i * 32 < length; i++) {
     const block = createHmac("sha256", prk)
       .update(previous)
       .update(info)
       .update(Uint8Array.of(i + 1))
-    previous = Uint8Array.from(block.digest())
-    out.set(previous, i * 32)
+      .digest()
+    out.set(block, i * 32)
+    block.fill(0)
+    previous = out.subarray(i * 32, (i + 1) * 32)
   }
-  previous.fill(0)
-  return out.slice(0, length)
+  return out.length === length ? out : moved(out, length)
 }
 
 const hmacSha256 = (key: Uint8Array, data: Uint8Array): Uint8Array =>
