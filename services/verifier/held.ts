@@ -161,8 +161,11 @@ const bound = [
   "launch",
   "activation",
 ]
-/** What can fail because the bus took an unsigned part away, a log or a whole piece: no word of the node's either. */
-const strippable = ["platform", "secure-boot", "tpm-secure-boot", "tpm-images"]
+/**
+ * What can fail because the bus took an unsigned part away or put one in, a log, a whole piece, or what binds a TPM's key: no word of
+ * the node's either.
+ */
+const strippable = ["platform", "secure-boot", "tpm-key", "tpm-secure-boot", "tpm-images"]
 const ofChallenge = ["domain", "node", "nonce", "challenge", "control-plane", "session"]
 
 /**
