@@ -53,10 +53,15 @@ export const Pull = Schema.Struct({
   result: SignedResult,
   /** The key that the result names by its digest: only the releaser needs it. */
   kem_key: KemKey,
+  /** Instead of asking: the node has followed this term, and the reign that its result was made for is below it. */
+  followed: Schema.optionalKey(U64),
 })
 export type Pull = typeof Pull.Type
 
-/** The body that a releaser signs: outer header and sealed payload (HPKE, RFC 9180, base mode). */
+/**
+ * The body that a releaser signs: outer header and sealed payload (HPKE, RFC 9180, base mode). Where `state` names the payload
+ * that the node was told last, and has acknowledged, the other two are empty.
+ */
 export const Release = Schema.Struct({
   v: Version,
   domain: Token,

@@ -8,6 +8,7 @@ import { bootNow } from "../common/kernel/clock.ts"
 import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
 import type { Life } from "./life.ts"
+import type { Attested } from "./session.ts"
 
 export const makeSaid = (bus: Bus["Service"], crypto: Crypto, node: string) => ({
   /** The standing request, anew: a release answers the newest one. */
@@ -23,6 +24,25 @@ export const makeSaid = (bus: Bus["Service"], crypto: Crypto, node: string) => (
       })
       return bus.publish("pull", { node }, sign(crypto, labels.signedPull, session.signing, body))
     }),
+
+  /**
+   * The control plane that vouches for this session reigns below a term that this node has followed: its releaser is to rise.
+   * Unlike what a hello says of terms, nobody else can say this.
+   */
+  outgrown: ({ session, result, control }: Attested, followed: bigint | undefined) =>
+    Effect.suspend(() => {
+      if (followed === undefined || followed <= control.term) return Effect.void
+      const body = encode(Pull, {
+        v: 1,
+        node,
+        session: session.id,
+        nonce: crypto.randomBytes(32),
+        result: result.signed,
+        kem_key: session.kem.publicKey,
+        followed,
+      })
+      return bus.publish("pull", { node }, sign(crypto, labels.signedPull, session.signing, body))
+    }).pipe(Effect.ignore({ log: true })),
 
   /** What the kernel holds of the newest release. */
   acknowledgement: ({ state, attested: { session } }: Life) =>

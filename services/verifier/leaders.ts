@@ -47,11 +47,15 @@ export class Leaders {
     this.#failed.set(releaser, { term, untilMs: nowMs + PENALTY_MS })
   }
 
-  /** Highest term first; without those that have been silent for long. Those that failed lately come last. */
+  /**
+   * Highest term first; without those that have been silent for long. Those that have just fallen silent come after those
+   * that speak, as the guest of a releaser that is gone still proves what it wrote; those that failed lately come last.
+   */
   inOrder(nowMs: number): ReadonlyArray<Leader> {
-    const penalty = ({ releaser, term }: Leader): number => {
+    const penalty = ({ releaser, term, atMs }: Leader): number => {
       const failed = this.#failed.get(releaser)
-      return failed !== undefined && failed.term === term && nowMs < failed.untilMs ? 1 : 0
+      if (failed !== undefined && failed.term === term && nowMs < failed.untilMs) return 2
+      return nowMs - atMs > SILENT_MS ? 1 : 0
     }
     return [...this.#heard.values()]
       .filter(({ atMs }) => nowMs - atMs <= limits.beaconMs / 2)

@@ -108,7 +108,8 @@ export class Forger {
     const { publicKey } = crypto.mlkem768.fromSeed(crypto.shake256(crypto.randomBytes(32), 96))
     const by = (how: string, change: (pull: Pull) => Pull) =>
       this.#resigned(sent, Pull, labels.signedPull, chance, how, change)
-    const way = chance.below(3)
+    const way = chance.below(4)
+    if (way === 3) return by("a term that was never followed", (pull) => ({ ...pull, followed: 2n ** 49n }))
     if (way === 0) return by("its own KEM key", (pull) => ({ ...pull, kem_key: publicKey }))
     if (way === 1)
       return by("a later nonce", (pull) => {

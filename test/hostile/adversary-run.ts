@@ -16,7 +16,7 @@ import { type Broken, World } from "./adversary-world.ts"
  * where nodes appraise each other: a node that was asked for younger Evidence in others' names, for as long as an adversary
  * is here, follows an honest asking 2 s later at the most, and what it shows then ends the releaser's pause.
  */
-const WHOLE_WITHIN_MS = 10_000
+export const WHOLE_WITHIN_MS = 10_000
 /** Of a domain whose nodes appraise each other: their proofs are part of what can be said elsewhere. */
 const FOREIGN_SEED = 999_982
 

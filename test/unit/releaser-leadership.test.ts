@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { limits } from "../../schemas/limits.ts"
 import { Candidate, HigherTerms } from "../../services/key-releaser/leadership.ts"
+import { OutgrownTerms } from "../../services/key-releaser/outgrown.ts"
 
 /** JetStream's side: one entry that lapses. */
 class Bucket {
@@ -118,5 +119,24 @@ describe("a higher term that somebody claims", () => {
   })
   it("of the same number does so too: two leaders must differ", () => {
     expect(new HigherTerms().claim(5n, 5n, 0)).toBe(true)
+  })
+})
+
+describe("a higher term that a node has followed itself", () => {
+  it("makes a leader below it begin a new one, of many nodes that say so at once only once", () => {
+    const outgrown = new OutgrownTerms()
+    expect(outgrown.claim("a", 9n, undefined, 0)).toBe(false)
+    expect(outgrown.claim("a", 5n, 5n, 0)).toBe(false)
+    expect(outgrown.claim("a", 9n, 5n, 0)).toBe(true)
+    expect(outgrown.claim("b", 20n, 10n, 1_999)).toBe(false)
+    expect(outgrown.claim("b", 20n, 10n, 2_000)).toBe(true)
+  })
+  it("is worth less and less from one that says so all the time, and as much as ever from others", () => {
+    const outgrown = new OutgrownTerms()
+    let began = 0
+    for (let at = 0; at < 600_000; at += 1_000) if (outgrown.claim("a", 9n, 5n, at)) began++
+    expect(began).toBeGreaterThan(8)
+    expect(began).toBeLessThan(19)
+    expect(outgrown.claim("b", 9n, 5n, 602_000)).toBe(true)
   })
 })

@@ -112,6 +112,15 @@ describe("a verifier", () => {
     leaders.heard(beacon("r2", 6n), 3)
     expect(order(leaders, 4)).toEqual(["r2", "r1", "r9"])
   })
+  it("turns to one that speaks before one that has just fallen silent, and to that before one that failed", () => {
+    const leaders = new Leaders()
+    leaders.heard(beacon("r2", 9n), 0)
+    leaders.heard(beacon("r1", 5n), 3_000)
+    expect(order(leaders, 3_000)).toEqual(["r2", "r1"])
+    expect(order(leaders, 3_001)).toEqual(["r1", "r2"])
+    leaders.failed({ ...beacon("r1", 5n), atMs: 3_000 }, 3_001)
+    expect(order(leaders, 3_001)).toEqual(["r2", "r1"])
+  })
   it("has a refusal name the beacon of whom nodes follow, not of the highest term that is claimed", () => {
     const leaders = new Leaders()
     const of = (releaser: string, term: bigint, byte: number) => ({
