@@ -11,7 +11,7 @@ import { type ControlCheckOptions, controlCheck, controlTrust } from "../guest/c
 import { attempt, refuse } from "../guest/refusals.ts"
 import { MakeError } from "../make/errors.ts"
 import { type AcceptedOffer, acceptOffer } from "../make/offer.ts"
-import { kemKeyDigest, type VouchedResult, vouchResult } from "../make/result.ts"
+import { KnownBatches, kemKeyDigest, type VouchedResult, vouchResult } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { inTurn } from "./in-turn.ts"
 import { decodeResult } from "./open-release.ts"
@@ -41,7 +41,7 @@ export interface AttestOptions {
 }
 
 /** Fails with the reason that the verifier, the own attester or this node's own checks gave. */
-export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], options: AttestOptions) {
+export const attest = Effect.fnUntraced(function* (bus: Bus["Service"], options: AttestOptions) {
   const { trust, session } = options
   const { node } = session
   const timeoutMs = stepMs(options.hurried === true, options.unanswered ?? 0)
@@ -102,10 +102,11 @@ export const attest = Effect.fn("attest")(function* (bus: Bus["Service"], option
     .request("evidence", { instance: accepted.challenge.verifier, node }, evidence, { timeoutMs })
     .pipe(Effect.mapError(fromBus("evidence")))
   if (reply.kind === "refused") return yield* fromRefusal(reply)
-  const result = yield* attempt(() => ownResult(options, accepted, reply.result)).pipe(
+  const batches = new KnownBatches(options.crypto)
+  const result = yield* attempt(() => ownResult(options, accepted, reply.result, batches)).pipe(
     Effect.tapError(recorded("vouchsafe.attestation.refused")),
   )
-  const attested: Attested = { session, control: accepted.control, result }
+  const attested: Attested = { session, control: accepted.control, result, batches }
   return attested
 })
 
@@ -130,8 +131,9 @@ const ownResult = (
   { crypto, session }: AttestOptions,
   { control }: AcceptedOffer,
   signed: SignedResult,
+  batches: KnownBatches,
 ): VouchedResult => {
-  const result = vouchResult(crypto, control.verifierKeys, signed, decodeResult)
+  const result = vouchResult(crypto, control.verifierKeys, signed, decodeResult, batches)
   const { claims } = result
   const ours =
     claims.node === session.node &&

@@ -1,8 +1,6 @@
 /** One session of a node, from the result that vouches for it to the next one's. */
 import { limits } from "../../schemas/limits.ts"
-import type { Crypto } from "../common/crypto/port.ts"
 import type { NodeState } from "../make/node-state.ts"
-import { KnownBatches } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import type { Rules } from "./rules.ts"
 import { type Attested, endSession } from "./session.ts"
@@ -16,8 +14,6 @@ export interface Life {
   readonly sinceNs: bigint
   releasedNs: bigint
   expectedNs: bigint
-  /** Verifiers' signatures that were verified in this session: each stands over the results of many peers. */
-  readonly batches: KnownBatches
 }
 
 export const MS = 1_000_000n
@@ -34,7 +30,6 @@ export const leaseNs = ({ document }: VerifiedWorkflow): bigint =>
 const unansweredNs = (lease: bigint): bigint => (lease / 6n < 6_000n * MS ? lease / 6n : 6_000n * MS)
 
 export const beginLife = (
-  crypto: Crypto,
   parts: Pick<Life, "workflow" | "rules" | "attested" | "state">,
   nowBootNs: bigint,
 ): Life => ({
@@ -42,7 +37,6 @@ export const beginLife = (
   sinceNs: nowBootNs,
   releasedNs: nowBootNs,
   expectedNs: nowBootNs + unansweredNs(leaseNs(parts.workflow)),
-  batches: new KnownBatches(crypto),
 })
 
 /** A release was accepted. */

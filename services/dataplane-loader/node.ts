@@ -114,7 +114,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
           attempt(() => {
             if (life !== current) throw new MakeError("STALE", "session", "was followed by another meanwhile")
             return core.accept(proven, (scope, batch) =>
-              vouchPeers(crypto, control.verifierKeys, scope, batch, current.batches),
+              vouchPeers(crypto, control.verifierKeys, scope, batch, attested.batches),
             )
           }),
         ),
@@ -208,7 +208,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         memory = fresh.memory
         wakes.follows(attested.control.term)
         return fresh
-      }).pipe(Effect.tapError(() => said.outgrown(attested, recall(before, workflow, compiled).term)))
+      })
       return { attested, core }
     }).pipe(
       Effect.tapError(({ code }) =>
@@ -219,7 +219,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         }),
       ),
     )
-    life = beginLife(crypto, { workflow, rules: compiled, attested, state: core }, bootNow())
+    life = beginLife({ workflow, rules: compiled, attested, state: core }, bootNow())
     if (before !== undefined) endLife(before)
     if (state !== "released") state = "accepted"
     failures = 0

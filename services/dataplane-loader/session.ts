@@ -8,7 +8,7 @@ import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
 import type { AcceptedControl } from "../make/control-plane.ts"
 import type { AcceptedOffer } from "../make/offer.ts"
-import type { VouchedResult } from "../make/result.ts"
+import type { KnownBatches, VouchedResult } from "../make/result.ts"
 import { offeredSuites } from "../make/suites.ts"
 import { XWING_SEED_BYTES, xwingFromSeed } from "../make/xwing.ts"
 
@@ -33,6 +33,8 @@ export interface Attested {
   readonly session: Session
   readonly control: AcceptedControl
   readonly result: VouchedResult
+  /** Verifiers' signatures that were verified in this session: each stands over the results of many nodes. */
+  readonly batches: KnownBatches
 }
 
 /** What was accepted for the session before is attested no more from here on. */
