@@ -208,7 +208,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         memory = fresh.memory
         wakes.follows(attested.control.term)
         return fresh
-      })
+      }).pipe(Effect.tapError(() => said.outgrown(attested, recall(before, workflow, compiled).term)))
       return { attested, core }
     }).pipe(
       Effect.tapError(({ code }) =>
