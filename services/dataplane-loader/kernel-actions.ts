@@ -27,11 +27,15 @@ const installEach = (
   { epoch, keys }: Install,
   deadline: bigint,
 ): void => {
-  try {
-    for (const { lane, spi, key, salt } of keys)
-      install({ edge, lane, spi, epoch, key, salt, esn: true, deadline })
-  } finally {
-    for (const { key, salt } of keys) {
+  for (const { lane, spi, key, salt } of keys)
+    install({ edge, lane, spi, epoch, key, salt, esn: true, deadline })
+}
+
+/** No key stays here, whether the kernel has it or not. */
+export const forgetKeys = (actions: ReadonlyArray<KernelAction>): void => {
+  for (const action of actions) {
+    if (action.kind !== "installInbound" && action.kind !== "installOutbound") continue
+    for (const { key, salt } of action.keys) {
       key.fill(0)
       salt.fill(0)
     }
@@ -84,19 +88,23 @@ export const carryOut = (
     for (const spi of given.outbound.has(action) ? [] : action.outbound)
       plane.setLease({ direction: "out", edge, spi }, deadlineBootNs)
   }
-  for (const action of actions) {
-    const { instance, epoch } = action
-    const index = indexes.get(instance)
-    // An edge that the workflow no longer has: its keys went when the edge did.
-    if (index === undefined) continue
-    try {
-      if (action.kind === "installInbound" || action.kind === "installOutbound") install(index, action)
-      else if (action.kind === "setLease") setLease(index, action)
-      else carryOutOne(plane, index, action)
-    } catch (error) {
-      if (!(error instanceof KernelError)) throw error
-      failures.push({ instance, epoch, error })
+  try {
+    for (const action of actions) {
+      const { instance, epoch } = action
+      const index = indexes.get(instance)
+      // An edge that the workflow no longer has: its keys went when the edge did.
+      if (index === undefined) continue
+      try {
+        if (action.kind === "installInbound" || action.kind === "installOutbound") install(index, action)
+        else if (action.kind === "setLease") setLease(index, action)
+        else carryOutOne(plane, index, action)
+      } catch (error) {
+        if (!(error instanceof KernelError)) throw error
+        failures.push({ instance, epoch, error })
+      }
     }
+  } finally {
+    forgetKeys(actions)
   }
   return failures
 }

@@ -20,7 +20,7 @@ import { vouchPeers } from "../make/result.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { attest, UNANSWERED } from "./attest.ts"
 import type { Plane } from "./dataplane/plane.ts"
-import { carryOut, heldEpochs, rememberedEpochs, summaryOf } from "./kernel-actions.ts"
+import { carryOut, forgetKeys, heldEpochs, rememberedEpochs, summaryOf } from "./kernel-actions.ts"
 import { beginLife, endLife, isOver, type Life, leaseNs, MS, released } from "./life.ts"
 import { openSignedRelease } from "./open-release.ts"
 import { Patience } from "./patience.ts"
@@ -84,7 +84,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
   /** Does what the core decided; installs that the kernel refuses are given up, which the releaser learns by the ack. */
   const perform = Effect.fnUntraced(function* (current: Life, actions: ReadonlyArray<KernelAction>) {
     // No key goes into a plane that isn't ours any more.
-    if (!watch.whole || life !== current) return
+    if (!watch.whole || life !== current) return forgetKeys(actions)
     for (const { kind, instance } of actions)
       if (kind === "activate") rekeys.set(instance, (rekeys.get(instance) ?? 0) + 1)
     for (const failure of carryOut(plane, current.rules, actions)) {

@@ -51,6 +51,22 @@ it("installs with the lease that the same decisions give", () => {
     expect([...key, ...salt].every((b) => b === 0)).toBe(true)
 })
 
+it("keeps no key that the kernel didn't take, or was never given", () => {
+  const { plane } = played("out")
+  const install = (instance: string): KernelAction[] => [
+    { kind: "installInbound", instance, epoch, keys: keys(256) },
+    { kind: "installOutbound", instance, epoch, keys: keys(257) },
+  ]
+  // The last of these edges is not in the workflow any more.
+  const actions = [...install("e:a:b"), ...install("e:a:c")]
+  carryOut(plane, rules, actions)
+  const left = actions.flatMap((action) =>
+    "keys" in action ? action.keys.flatMap(({ key, salt }) => [...key, ...salt]) : [],
+  )
+  expect(left.length).toBe(4 * 36)
+  expect(left.every((byte) => byte === 0)).toBe(true)
+})
+
 it("installs without a lease when none is given, or only to another epoch", () => {
   const { plane, calls } = played()
   const other = { ...lease(), epoch: { term: 5n, n: 2n } }
