@@ -1,5 +1,5 @@
 /** What a service needs to reach the bus, from the environment. */
-import { readFileSync, statSync } from "node:fs"
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs"
 import { Config, ConfigProvider, Effect, Redacted } from "effect"
 import { readIpv6 } from "../../../schemas/address.ts"
 import { Token } from "../../../schemas/fields.ts"
@@ -55,12 +55,33 @@ const readUrl = (text: string): string => {
 /** An nkey user's seed: base32 that starts with SU. */
 const SEED = /^SU[A-Z2-7]{56}$/
 
+const SEED_FILE_BYTES = 128
+
+/** The text of a file that only this user and root can have written or read; a link to it is fine, as orchestrators make them. */
+const readSecretText = (path: string): string => {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  try {
+    const stat = fstatSync(fd)
+    if (!stat.isFile()) throw new Error(`${path} is no plain file`)
+    if ((stat.mode & 0o077) !== 0)
+      throw new Error(`others than its owner may read ${path}: chmod 600 it, or make a new seed`)
+    if (stat.uid !== 0 && stat.uid !== process.getuid?.())
+      throw new Error(
+        `${path} belongs to user ${stat.uid}, who may read and change it: chown it to this user`,
+      )
+    const bytes = Buffer.alloc(SEED_FILE_BYTES)
+    const text = bytes.toString("latin1", 0, readSync(fd, bytes, 0, bytes.length, 0))
+    bytes.fill(0)
+    return text.trim()
+  } finally {
+    closeSync(fd)
+  }
+}
+
 const readSeed = (path: string): Redacted.Redacted<Uint8Array> => {
   let text: string
   try {
-    if ((statSync(path).mode & 0o077) !== 0)
-      throw new Error(`others than its owner may read ${path}: chmod 600 it, or make a new seed`)
-    text = readFileSync(path, "utf8").trim()
+    text = readSecretText(path)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     throw code === undefined ? error : new Error(`${path} cannot be read (${code})`)
