@@ -4,7 +4,9 @@
  */
 import { Effect, Queue, Schedule } from "effect"
 import { readIpv4, readIpv6 } from "../../schemas/address.ts"
+import { limits } from "../../schemas/limits.ts"
 import { Bus, type BusConfig } from "../common/bus/bus.ts"
+import { hintPace } from "../common/bus/counters.ts"
 import { loadTrust } from "../common/config/anchors.ts"
 import { openRunDirectory } from "../common/config/guest-keys.ts"
 import { crypto } from "../common/crypto/index.ts"
@@ -270,8 +272,10 @@ const live = (
     })
     yield* Effect.forkScoped(Queue.take(changes).pipe(Effect.flatMap(tellOf), Effect.forever))
     yield* bus.subscribe("release", { node }, (signed) => lives.onRelease(signed))
-    yield* bus.subscribe("beacon", {}, (beacon) => lives.onBeacon(beacon))
-    yield* bus.subscribe("renew", { node }, (_, { sender }) => lives.onRenew(sender))
+    yield* bus.subscribe("beacon", {}, (beacon) => lives.onBeacon(beacon), { pace: hintPace })
+    yield* bus.subscribe("renew", { node }, (_, { sender }) => lives.onRenew(sender), {
+      pace: { ...hintPace, senders: limits.nodes },
+    })
     const newest = yield* knowWorkflow(crypto, trust, { onChange: enforce })
     yield* bus.event({
       type: "vouchsafe.service.ready",

@@ -6,6 +6,7 @@
 import { Effect, Latch, Schedule } from "effect"
 import { limits } from "../../schemas/limits.ts"
 import { Bus } from "../common/bus/bus.ts"
+import { hintPace } from "../common/bus/counters.ts"
 import type { Trust } from "../common/config/anchors.ts"
 import { writeReleaserKey } from "../common/config/guest-keys.ts"
 import type { Crypto } from "../common/crypto/port.ts"
@@ -215,11 +216,16 @@ export const serveReleaser = Effect.fn("serveReleaser")(function* (options: Rele
   )
   const show = Effect.suspend(() => (reigning() === undefined ? stand : beat))
 
-  yield* bus.subscribe("beacon", {}, (beacon) => election.onBeacon(beacon))
-  yield* bus.subscribe("presence", {}, (presence, { tokens }) => {
-    verifiers.seen(presence)
-    return election.onPresence(presence, tokens.instance)
-  })
+  yield* bus.subscribe("beacon", {}, (beacon) => election.onBeacon(beacon), { pace: hintPace })
+  yield* bus.subscribe(
+    "presence",
+    {},
+    (presence, { tokens }) => {
+      verifiers.seen(presence)
+      return election.onPresence(presence, tokens.instance)
+    },
+    { pace: hintPace },
+  )
   known = yield* knowWorkflow(crypto, trust, {
     lookMs: CONTROL_LOOK_MS,
     onChange: (workflow) =>

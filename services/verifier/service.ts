@@ -8,7 +8,7 @@ import {
   type NodeEvidence,
 } from "../../schemas/messages/attestation.ts"
 import { Bus } from "../common/bus/bus.ts"
-import { refusalAllowances } from "../common/bus/counters.ts"
+import { hintPace, refusalAllowances } from "../common/bus/counters.ts"
 import type { BusError, Refused, Unread } from "../common/bus/types.ts"
 import { encode } from "../common/codec/index.ts"
 import { peekBytes } from "../common/codec/peek.ts"
@@ -107,11 +107,15 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
   const keep = options.records === undefined ? undefined : yield* makeRecords(options.records)
   const told = new ToldTerm()
 
-  yield* bus.subscribe("beacon", {}, (beacon, { tokens }) =>
-    // Another one's name is not for it to say.
-    Effect.sync(() => {
-      if (beacon.releaser === tokens.instance) leaders.heard(beacon, monotonicMs())
-    }),
+  yield* bus.subscribe(
+    "beacon",
+    {},
+    (beacon, { tokens }) =>
+      // Another one's name is not for it to say.
+      Effect.sync(() => {
+        if (beacon.releaser === tokens.instance) leaders.heard(beacon, monotonicMs())
+      }),
+    { pace: hintPace },
   )
 
   const ask = (leader: Leader, merkle_root: Uint8Array, leaves: number) =>
@@ -364,8 +368,12 @@ export const serveVerifier = Effect.fn("serveVerifier")(function* (options: Veri
           },
     )
 
-  yield* bus.subscribe("fresh", {}, ({ nonce }, { tokens }) =>
-    Effect.sync(() => proofs.heard(tokens.node, nonce)),
+  yield* bus.subscribe(
+    "fresh",
+    {},
+    ({ nonce }, { tokens }) => Effect.sync(() => proofs.heard(tokens.node, nonce)),
+    // Said with each wish to a peer, too.
+    { perSenderMax: 1, pace: { ...hintPace, burst: 2 * limits.nodeEdges, senders: limits.nodes } },
   )
   // All nodes of a workflow may come at once; each of them has few places of these.
   const places = {

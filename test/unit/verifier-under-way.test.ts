@@ -80,6 +80,8 @@ interface Play {
   readonly submit: (evidence: NodeEvidence) => Promise<unknown>
   readonly publish: (document: SignedWorkflow) => Promise<void>
   readonly withdrawn: Withdrawal[]
+  /** Of each subject that is listened to. */
+  readonly paces: ReadonlyMap<string, unknown>
   collateral: typeof good
   snapshot: object
 }
@@ -89,8 +91,12 @@ const during = (play: (at: Play) => Promise<void>): Promise<void> => {
   const handlers = new Map<string, Handler>()
   let told: (value: SignedWorkflow) => Effect.Effect<unknown, unknown> = () => Effect.void
   const withdrawn: Withdrawal[] = []
-  const put = (name: string, _: object, handler: Handler) =>
-    Effect.sync(() => void handlers.set(name, handler))
+  const paces = new Map<string, object | undefined>()
+  const put = (name: string, _: object, handler: Handler, options?: { pace?: object }) =>
+    Effect.sync(() => {
+      handlers.set(name, handler)
+      paces.set(name, options?.pace)
+    })
   const bus = {
     identity: { role: "verifier", instance: "v1", name: "verifier-v1" },
     subscribe: put,
@@ -144,6 +150,7 @@ const during = (play: (at: Play) => Promise<void>): Promise<void> => {
     collateral: good,
     snapshot: { held: new Map() },
     withdrawn,
+    paces,
     publish: (document) => Effect.runPromise(told(document).pipe(Effect.ignore, Effect.asVoid)),
     prepared: async () => {
       const hello = { v: 1, domain: "lab", node: "n1", session: SESSION, nonce: NONCE, term: 0n }
@@ -226,3 +233,9 @@ describe("while an answer is under way", () => {
     30_000,
   )
 })
+
+it("a verifier listens to no sender faster than it has use for", () =>
+  during(async ({ paces }) => {
+    expect([...paces.keys()].sort()).toEqual(["beacon", "evidence", "fresh", "hello"])
+    for (const [name, pace] of paces) expect(pace, name).toBeDefined()
+  }))

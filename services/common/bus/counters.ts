@@ -103,5 +103,11 @@ export const senderPace = (pace: SenderPace | undefined): ((sender: string) => b
   return (sender) => allowances.take(sender) !== undefined
 }
 
+/**
+ * Of hints, which are said about once a second, and once more for what happens: who says more has nothing to say, and must
+ * not keep everybody who listens busy.
+ */
+export const hintPace: SenderPace = { burst: 64, aSecond: 10, senders: 256 }
+
 /** What a service records of refusals by each sender: all of them, unless somebody does nothing else. */
 export const refusalAllowances = (names: number): Allowances => new Allowances(100, 10, names)
