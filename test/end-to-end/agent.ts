@@ -155,7 +155,7 @@ const startStream = async (order: Extract<Order, { op: "stream" }>): Promise<voi
   const began = performance.now()
   let sent = 0
   // Catches up after a pause of the scheduler, a hundred at most at once: the rate is what was asked for.
-  const timer = setInterval(() => {
+  const sendDue = (): void => {
     const due = Math.floor(((performance.now() - began) / 1_000) * order.perSecond)
     for (let burst = 0; sent < due && burst < 100; burst++) {
       const message = Buffer.alloc(4 + order.text.length, order.text)
@@ -164,10 +164,12 @@ const startStream = async (order: Extract<Order, { op: "stream" }>): Promise<voi
       message.write(order.text, 4)
       socket.send(message, order.port, order.address, () => undefined)
     }
-  }, 1)
+  }
+  const timer = setInterval(sendDue, 1)
   stream = {
     stop: async () => {
       clearInterval(timer)
+      sendDue()
       await new Promise((resolve) => setTimeout(resolve, 50))
       socket.close()
       return sent

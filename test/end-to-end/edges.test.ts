@@ -29,6 +29,8 @@ import {
 
 /** Long enough for an answer over this machine's own wire a hundred times over. */
 const SILENT_MS = 400
+/** For what has to be answered. */
+const ANSWER_MS = 10_000
 const ADDRESS = { n1: "10.77.0.1", n2: "10.77.0.2", n3: "10.77.0.3", n4: "10.77.0.4" } as const
 type Id = keyof typeof ADDRESS
 
@@ -67,14 +69,17 @@ const attemptConnect = async (from: Id, to: Id, port: number, own?: number) => {
   return { ...tried, counted: asOneRequest(tried.counted) }
 }
 
-const connect = (from: Id, to: Id, port: number, own?: number) =>
+const connect = (from: Id, to: Id, port: number, own?: number, timeoutMs = SILENT_MS) =>
   app(from).ask({
     op: "tcp-connect",
     address: ADDRESS[to],
     port,
-    timeoutMs: SILENT_MS,
+    timeoutMs,
     ...(own === undefined ? {} : { from: own }),
   })
+
+const expectAnswered = async (from: Id, to: Id, port: number): Promise<void> =>
+  expect(await connect(from, to, port, undefined, ANSWER_MS)).toBe("answered")
 
 beforeAll(async () => {
   lab = await startTestLab({ heldBack: ["n3"] })
@@ -120,7 +125,7 @@ describe("a node whose loader isn't up", () => {
     expect(Object.keys(blocked.counted)).toContain("NO_KEY")
     lab.startLoader("n3")
     await untilReleased(lab)
-    expect(await connect("n2", "n3", 5001)).toBe("answered")
+    await expectAnswered("n2", "n3", 5001)
   })
 })
 
@@ -158,7 +163,7 @@ describe("an edge for TCP port 5000 from n1 to n2", () => {
       op: "tcp-connect",
       address: ADDRESS.n2,
       port: 5000,
-      timeoutMs: 5_000,
+      timeoutMs: ANSWER_MS,
       keep: "live",
     } as const
     expect(await app("n1").ask(order)).toBe("answered")
@@ -211,8 +216,8 @@ describe("an edge for TCP port 5000 from n1 to n2", () => {
     expect(udp).toEqual({ outcome: 3, counted: { NO_POLICY: 3 }, delivered: 0 })
 
     const before = countVerdicts(lab, "n2")
-    expect(await app("n1").ask({ op: "tcp-ask", name: "live", timeoutMs: 5_000 })).toBe("answered")
-    expect(await connect("n1", "n2", 5000)).toBe("answered")
+    expect(await app("n1").ask({ op: "tcp-ask", name: "live", timeoutMs: ANSWER_MS })).toBe("answered")
+    await expectAnswered("n1", "n2", 5000)
     const counted = difference(before, countVerdicts(lab, "n2"))
     expect(counted.SEALED ?? 0).toBeGreaterThanOrEqual(4)
     expect(dropsIn(counted)).toEqual({})

@@ -7,6 +7,7 @@ import { untilReleased } from "../../infra/lab/job.ts"
 import type { EdgeStats } from "../../schemas/messages/stats.ts"
 import { bootNow } from "../../services/common/kernel/clock.ts"
 import { decodeDeadline } from "../../services/common/kernel/records.ts"
+import { countLostTime, type LostTime } from "../support/lost-time.ts"
 import {
   type Counted,
   countVerdicts,
@@ -50,6 +51,19 @@ const collect = async (): Promise<void> => {
   }
 }
 
+/** Collects until more than so many have come since; gives how many did. */
+const flowOf = async (wanted: number, timeoutMs = 10_000): Promise<number> => {
+  await collect()
+  const before = came.size
+  for (
+    const deadline = nowMs() + timeoutMs;
+    came.size - before <= wanted && nowMs() < deadline;
+    await collect()
+  )
+    await sleep(50)
+  return came.size - before
+}
+
 /** Collects for a while; gives how many came in it. */
 const flowFor = async (ms: number): Promise<number> => {
   await collect()
@@ -78,6 +92,12 @@ const untilStill = async (timeoutMs: number): Promise<number> => {
     await sleep(50)
   }
   throw new Error(`the stream goes on after ${timeoutMs / 1_000} s`)
+}
+
+/** Not before the lease's end and not after it, but for what the machine took from whoever sends, or from whoever looks. */
+const expectAtEnd = (stoppedMs: number, leftMs: number, lost: LostTime): void => {
+  expect(stoppedMs).toBeGreaterThan(leftMs - SLACK_MS - lost.most)
+  expect(stoppedMs).toBeLessThan(leftMs + SLACK_MS + lost.most)
 }
 
 /** A loader that has just started has not read the workflow yet and tells of no edge. */
@@ -134,6 +154,27 @@ const dropsOfBoth = (): Counted => {
   return Object.fromEntries(Object.keys(a).map((name) => [name, (a[name] ?? 0) + (b[name] ?? 0)]))
 }
 
+interface Tried {
+  readonly tookMs: number
+  /** What the leases had left when it began. */
+  readonly leftMs: number
+  readonly judge: () => void
+}
+
+/**
+ * Tries until what an attempt sets going is done before the leases are over, three times at most, and judges that attempt. On a machine that
+ * takes longer the kernel stops the stream, as it must, and nothing is shown.
+ */
+const inTime = async (attempt: () => Promise<Tried>): Promise<void> => {
+  for (let i = 0; i < 2; i++) {
+    const { tookMs, leftMs, judge } = await attempt()
+    if (tookMs < leftMs) return judge()
+    console.info(`took ${Math.round(tookMs)} ms of the ${Math.round(leftMs)} ms that the leases had left`)
+    await untilFlow("after an attempt that took too long", nowMs(), 30_000)
+  }
+  return (await attempt()).judge()
+}
+
 beforeAll(async () => {
   const edges = [
     { id: "beat", from: "source", to: "transform", protocol: "udp", port: 6000, lanes: 1 },
@@ -143,30 +184,38 @@ beforeAll(async () => {
   await app("n2").ask({ op: "udp-listen", port: 6000 })
   const stream = { op: "stream", address: "10.77.0.2", port: 6000, text: lab.marker } as const
   await app("n1").ask({ ...stream, perSecond: PER_SECOND })
-  await untilFlow("the stream", 0, 5_000)
+  await untilFlow("the stream", 0, 30_000)
 }, LAB_START_MS)
 afterAll(() => endTestLab(lab), 30_000)
 
 describe("a loader that is killed and comes back within the lease", () => {
   it("loses nothing: the old keys carry on, the new ones are in place before they are used", async () => {
-    const before = { epoch: epochOf("n1"), plumbing: plumbing(lab, "n1"), drops: dropsOfBoth() }
-    const accepted = eventsOf(lab, "attestation.accepted", "n1").length
-    await untilRenewed("n1")
-    await collect()
-    const first = highest()
-    await lab.kill("loader-n1")
-    // Nobody is there to help, and the packets flow.
-    expect(await flowFor(500)).toBeGreaterThan(PER_SECOND / 4)
-    lab.startLoader("n1")
-    await untilHigher(before.epoch, 10_000)
-    // The old generation goes after a grace time: until then, and a little longer.
-    await flowFor(3_000)
-    const last = highest()
-    expect(last - first).toBeGreaterThan(3 * PER_SECOND)
-    expect(lost(first, last)).toEqual([])
-    expect(dropsIn(difference(before.drops, dropsOfBoth()))).toEqual({})
-    expect(plumbing(lab, "n1")).toEqual(before.plumbing)
-    expect(eventsOf(lab, "attestation.accepted", "n1").length).toBeGreaterThan(accepted)
+    await inTime(async () => {
+      const before = { epoch: epochOf("n1"), plumbing: plumbing(lab, "n1"), drops: dropsOfBoth() }
+      const accepted = eventsOf(lab, "attestation.accepted", "n1").length
+      await untilRenewed("n1")
+      await collect()
+      const first = highest()
+      const [leftMs, killedMs] = [leaseLeftMs("n1"), nowMs()]
+      await lab.kill("loader-n1")
+      // Nobody is there to help, and the packets flow.
+      const flown = await flowOf(PER_SECOND / 4, LEASE_MS / 3)
+      lab.startLoader("n1")
+      await untilHigher(before.epoch, 30_000)
+      const tookMs = nowMs() - killedMs
+      // The old generation goes after a grace time: until then, and a little longer.
+      await flowFor(3_000)
+      const last = highest()
+      const judge = (): void => {
+        expect(flown).toBeGreaterThan(PER_SECOND / 4)
+        expect(last - first).toBeGreaterThan(3 * PER_SECOND)
+        expect(lost(first, last)).toEqual([])
+        expect(dropsIn(difference(before.drops, dropsOfBoth()))).toEqual({})
+        expect(plumbing(lab, "n1")).toEqual(before.plumbing)
+        expect(eventsOf(lab, "attestation.accepted", "n1").length).toBeGreaterThan(accepted)
+      }
+      return { tookMs, leftMs, judge }
+    })
   })
 })
 
@@ -181,15 +230,15 @@ describe("a loader that is killed and doesn't come back in time", () => {
     }
     await lab.kill("loader-n1")
     const counted = countVerdicts(lab, "n1")
+    const lost = countLostTime()
     const killedMs = nowMs()
     const leftMs = leaseLeftMs("n1")
     expect(leftMs).toBeGreaterThan(LEASE_MS / 3)
     expect(await flowFor(leftMs - 1_000)).toBeGreaterThan(((leftMs - 1_000) / 1_000) * PER_SECOND * 0.5)
-    expect(difference(counted, countVerdicts(lab, "n1")).LEASE_OVER).toBeUndefined()
-    const stoppedMs = await untilStill(5_000)
-    // Not before the lease's end and not after it, as near as a busy machine allows.
-    expect(stoppedMs - killedMs).toBeGreaterThan(leftMs - SLACK_MS)
-    expect(stoppedMs - killedMs).toBeLessThan(leftMs + SLACK_MS)
+    const early = difference(counted, countVerdicts(lab, "n1")).LEASE_OVER
+    // Whoever stood still for the second that was left has looked too late.
+    if (nowMs() - killedMs < leftMs) expect(early).toBeUndefined()
+    expectAtEnd((await untilStill(5_000)) - killedMs, leftMs, lost())
     await sleep(500)
     const { LEASE_OVER = 0 } = difference(counted, countVerdicts(lab, "n1"))
     expect(LEASE_OVER).toBeGreaterThan(PER_SECOND / 4)
@@ -199,10 +248,10 @@ describe("a loader that is killed and doesn't come back in time", () => {
   it("started again it takes up the plane that is there, is attested anew, gets new keys, and the stream flows", async () => {
     const startedMs = nowMs()
     lab.startLoader("n1")
-    const resumedMs = await untilFlow("after the restart", startedMs, 15_000)
+    const resumedMs = await untilFlow("after the restart", startedMs, 45_000)
     console.info(`loader: ${Math.round(resumedMs)} ms from its start to the first packet`)
-    await untilHigher(before.epoch, 5_000)
-    expect(await flowFor(1_000)).toBeGreaterThan(PER_SECOND / 2)
+    await untilHigher(before.epoch, 30_000)
+    expect(await flowOf(PER_SECOND / 2)).toBeGreaterThan(PER_SECOND / 2)
     expect(plumbing(lab, "n1")).toEqual(before.plumbing)
     expect(eventsOf(lab, "attestation.accepted", "n1").length).toBeGreaterThan(before.accepted)
     expect(statsOf(lab, "n1").state).toBe("released")
@@ -211,17 +260,24 @@ describe("a loader that is killed and doesn't come back in time", () => {
 
 describe("a control plane that is killed", () => {
   it("a new key-releaser begins a new term, and within the lease the stream loses nothing", async () => {
-    const epoch = epochOf("n1")
-    await collect()
-    const first = highest()
-    await lab.kill("releaser-r1")
-    lab.startService("releaser-r1")
-    const startedMs = nowMs()
-    await untilHigher(epoch, 30_000)
-    console.info(`releaser: ${Math.round(nowMs() - startedMs)} ms from its start to new keys at both ends`)
-    expect(epochOf("n1")[0]).toBeGreaterThan(epoch[0])
-    await flowFor(500)
-    expect(lost(first, highest())).toEqual([])
+    await inTime(async () => {
+      const epoch = epochOf("n1")
+      await collect()
+      const first = highest()
+      const [leftMs, killedMs] = [Math.min(leaseLeftMs("n1"), leaseLeftMs("n2")), nowMs()]
+      await lab.kill("releaser-r1")
+      lab.startService("releaser-r1")
+      const startedMs = nowMs()
+      await untilHigher(epoch, 30_000)
+      const tookMs = nowMs() - killedMs
+      console.info(`releaser: ${Math.round(nowMs() - startedMs)} ms from its start to new keys at both ends`)
+      const judge = (): void => {
+        expect(epochOf("n1")[0]).toBeGreaterThan(epoch[0])
+        expect(lost(first, highest())).toEqual([])
+      }
+      await flowFor(500)
+      return { tookMs, leftMs, judge }
+    })
   })
 
   it("leases go by without a verifier and nothing is lost; a new one is believed by every later session", async () => {
@@ -240,29 +296,28 @@ describe("a control plane that is killed", () => {
     await lab.kill("loader-n1")
     const startedMs = nowMs()
     lab.startLoader("n1")
-    await untilHigher(epoch, 15_000)
+    await untilHigher(epoch, 30_000)
     const tookMs = Math.round(nowMs() - startedMs)
-    expect(await flowFor(500)).toBeGreaterThan(PER_SECOND / 4)
+    expect(await flowOf(PER_SECOND / 4)).toBeGreaterThan(PER_SECOND / 4)
     console.info(`verifier: ${tookMs} ms from a loader's start to new keys; lost: ${lost(last, highest())}`)
   })
 
   it("gone for longer than a lease, traffic stops; when it is back, everything resumes by itself", async () => {
     const epoch = epochOf("n1")
     await Promise.all([lab.kill("releaser-r1"), lab.kill("verifier-v1")])
+    const lost = countLostTime()
     const killedMs = nowMs()
     const leftMs = Math.min(leaseLeftMs("n1"), leaseLeftMs("n2"))
-    const stoppedMs = await untilStill(LEASE_MS + 5_000)
-    expect(stoppedMs - killedMs).toBeGreaterThan(leftMs - SLACK_MS)
-    expect(stoppedMs - killedMs).toBeLessThan(leftMs + SLACK_MS)
+    expectAtEnd((await untilStill(LEASE_MS + 5_000)) - killedMs, leftMs, lost())
     expect(await flowFor(500)).toBe(0)
     const startedMs = nowMs()
     lab.startService("releaser-r1")
     lab.startService("verifier-v1")
     const resumedMs = await untilFlow("after the restart", startedMs, 45_000)
     console.info(`control plane: ${Math.round(resumedMs)} ms from its start to the first packet`)
-    await untilHigher(epoch, 5_000)
+    await untilHigher(epoch, 30_000)
     await untilReleased(lab)
-    expect(await flowFor(1_000)).toBeGreaterThan(PER_SECOND / 2)
+    expect(await flowOf(PER_SECOND / 2)).toBeGreaterThan(PER_SECOND / 2)
   })
 })
 
@@ -285,6 +340,6 @@ describe("SIGTERM", () => {
     )
     console.info(`SIGTERM: all ended after ${Math.round(nowMs() - began)} ms`)
     expect(ended).toEqual(names.map((name) => [name, 0, null]))
-    expect(await flowFor(500)).toBeGreaterThan(PER_SECOND / 4)
+    expect(await flowOf(PER_SECOND / 4)).toBeGreaterThan(PER_SECOND / 4)
   })
 })

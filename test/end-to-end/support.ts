@@ -124,6 +124,15 @@ export const until = async <T>(what: string, timeoutMs: number, find: () => T | 
   }
 }
 
+/** Datagrams that an application has got since it was asked last, once they are so many, or when 10 s are over. */
+export const untilGot = async (app: Agent, wanted: number): Promise<number> => {
+  const deadline = performance.now() + 10_000
+  let got = 0
+  for (; got < wanted && performance.now() < deadline; await sleep(20))
+    got += (await app.ask({ op: "received" })).datagrams
+  return got
+}
+
 const live = (lab: Lab, node: string): string => join(lab.names.pins(node), "live")
 
 /** Whether a node's data plane is in the kernel. */
@@ -261,7 +270,7 @@ export const statsOf = (lab: Lab, node: string): Stats => {
 
 /** Waits for a node's loader to say that a counter of the kernel has reached `count`. */
 export const untilTold = (lab: Lab, node: string, verdict: string, count: number): Promise<Stats> =>
-  until(`${node}'s loader tells of ${count} ${verdict}`, 5_000, () => {
+  until(`${node}'s loader tells of ${count} ${verdict}`, 20_000, () => {
     const stats = lab.watch.stats.get(node)
     return (stats?.verdicts[verdict] ?? 0) >= count ? stats : undefined
   })

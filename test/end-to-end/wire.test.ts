@@ -26,6 +26,7 @@ import {
   statsOf,
   type TestLab,
   until,
+  untilGot,
 } from "./support.ts"
 
 const NODES = ["n1", "n2", "n3", "n4"] as const
@@ -175,10 +176,9 @@ describe.each([
     await to.ask({ op: "udp-listen", port: 6000 })
     await from.ask({ op: "stream", address: "10.77.0.2", port: 6000, perSecond: 300, text: lab.marker })
     await sleep(1_000)
-    const sent = await from.ask({ op: "stream-stop" })
-    await sleep(100)
+    const sent = (await from.ask({ op: "stream-stop" })) ?? 0
     expect(sent).toBeGreaterThan(200)
-    expect((await to.ask({ op: "received" })).datagrams).toBe(sent)
+    expect(await untilGot(to, sent)).toBe(sent)
     intrusion = await intrude(lab)
   })
 
@@ -204,6 +204,9 @@ describe.each([
   })
 
   it("the lab's capture: every frame of a permitted kind, no marker, none lost, and the kinds add up", async () => {
+    await until("the capture has told of all that was sealed", 15_000, () =>
+      lab.capture.counts().esp_frames >= sealedOut ? true : undefined,
+    )
     await sleep(700)
     whole = lab.capture.counts()
     const { frames, esp_frames, control_frames, neighbour_frames, keepalive_frames, intruder_frames } = whole

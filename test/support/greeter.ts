@@ -18,7 +18,8 @@ runService({
         "hello",
         {},
         ({ node }) =>
-          Effect.sleep(delayMs).pipe(
+          Effect.logInfo("asked").pipe(
+            Effect.andThen(Effect.sleep(delayMs)),
             Effect.as({
               v: 1,
               kind: "refused",

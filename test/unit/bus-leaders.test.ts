@@ -40,6 +40,7 @@ describe("who stands by", () => {
           ]
           const before = heard
           const second = yield* leader.leaders.put("lab", entry("r1"), first ?? 0)
+          for (let i = 0; i < 1_000 && heard === before; i++) yield* Effect.sleep("10 millis")
           yield* Effect.sleep("100 millis")
           return { first, vain, before, second, after: heard }
         }),

@@ -9,6 +9,7 @@ import { Allowances, Pace } from "../../services/common/bus/counters.ts"
 import { Pending } from "../../services/common/bus/pending.ts"
 import { encode } from "../../services/common/codec/index.ts"
 import { openBus, withBuses } from "../support/buses.ts"
+import { countLostTime } from "../support/lost-time.ts"
 import { startNats, type TestNats } from "../support/nats.ts"
 import { rawUser } from "../support/raw.ts"
 
@@ -58,7 +59,8 @@ const workflow = (fill: number): SignedWorkflow => ({
   signatures: [{ key: new Uint8Array(32), signature: new Uint8Array(64) }],
 })
 const n1 = { node: "n1" }
-const soon = { timeoutMs: 2_000 }
+/** An answer comes at once, but for what a busy machine takes. */
+const soon = { timeoutMs: 15_000 }
 const until = (done: () => boolean) =>
   Effect.gen(function* () {
     for (let i = 0; i < 500 && !done(); i++) yield* Effect.sleep("10 millis")
@@ -249,11 +251,11 @@ describe("requests", () => {
             handled++
             return no("DONE")
           })
-          yield* verifier.serve("hello", {}, () => count, { pace: { burst: 3, aSecond: 0.1, senders: 8 } })
-          const ask = (bus: typeof one, node: string) =>
-            Effect.result(bus.request("hello", { node }, { ...hello, node }, { timeoutMs: 300 }))
+          yield* verifier.serve("hello", {}, () => count, { pace: { burst: 3, aSecond: 0.001, senders: 8 } })
+          const ask = (bus: typeof one, node: string, { timeoutMs } = soon) =>
+            Effect.result(bus.request("hello", { node }, { ...hello, node }, { timeoutMs }))
           for (let i = 0; i < 3; i++) expect(Result.isSuccess(yield* ask(one, "n1"))).toBe(true)
-          expect(Result.isSuccess(yield* ask(one, "n1"))).toBe(false)
+          expect(Result.isSuccess(yield* ask(one, "n1", { timeoutMs: 300 }))).toBe(false)
           expect(handled).toBe(3)
           expect(Result.isSuccess(yield* ask(two, "n2"))).toBe(true)
           expect(verifier.counters().displaced).toBe(1)
@@ -269,6 +271,7 @@ describe("requests", () => {
       ],
       (verifier, loader) =>
         Effect.gen(function* () {
+          const serving = yield* Deferred.make<void>()
           const begun = yield* Deferred.make<void>()
           const service = yield* Effect.forkChild(
             Effect.scoped(
@@ -279,11 +282,12 @@ describe("requests", () => {
                     Effect.as(no("DONE")),
                   ),
                 )
+                yield* Deferred.succeed(serving, undefined)
                 return yield* Effect.never
               }),
             ),
           )
-          yield* Effect.sleep("50 millis")
+          yield* Deferred.await(serving)
           const asking = yield* Effect.forkChild(loader.request("hello", n1, hello, soon))
           yield* Deferred.await(begun)
           yield* Fiber.interrupt(service)
@@ -305,11 +309,14 @@ describe("requests", () => {
         (verifier, loader, releaser) =>
           Effect.gen(function* () {
             yield* verifier.serve("hello", {}, () => Effect.succeed(no("DONE")))
-            const restarting = yield* Effect.forkChild(Effect.promise(() => nats.restart({ downMs: 300 })))
-            yield* Effect.sleep("150 millis")
-            expect(
-              (yield* Effect.flip(releaser.publish("beacon", { instance: "r1" }, beacon(1n)))).reason,
-            ).toBe("Closed")
+            const restarting = yield* Effect.forkChild(Effect.promise(() => nats.restart({ downMs: 1_000 })))
+            let reason: string | undefined
+            for (let i = 0; i < 2_000 && reason === undefined; i++) {
+              const said = yield* Effect.result(releaser.publish("beacon", { instance: "r1" }, beacon(1n)))
+              if (Result.isFailure(said)) reason = said.failure.reason
+              else yield* Effect.sleep("5 millis")
+            }
+            expect(reason).toBe("Closed")
             const answer = yield* loader.request("hello", n1, hello, { timeoutMs: 4_000 }).pipe(
               Effect.retry({
                 times: 100,
@@ -412,10 +419,11 @@ describe("events", () => {
   it("never make a service wait; what finds no room is counted", () =>
     withBuses(nats, [["verifier", "v1"]], (verifier) =>
       Effect.gen(function* () {
+        const lost = countLostTime()
         const began = performance.now()
         for (let i = 0; i < 3_000; i++)
           yield* verifier.event({ type: "vouchsafe.hello.refused", data: { code: `F${i}` } })
-        expect(performance.now() - began).toBeLessThan(1_000)
+        expect(performance.now() - began - lost().most).toBeLessThan(1_000)
         expect(verifier.counters().eventsDropped).toBeGreaterThan(1_000)
       }),
     ))

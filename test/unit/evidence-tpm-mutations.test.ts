@@ -170,12 +170,13 @@ describe("hostile structures", () => {
   })
 
   it("of 64 KiB cost next to nothing", () => {
-    const begin = performance.now()
+    const begin = process.threadCpuUsage()
     for (const fill of [0x00, 0x30, 0x2d, 0xff]) {
       const bytes = new Uint8Array(65_536).fill(fill)
       for (const read of [parseQuoteAttest, parseSignature, parsePublic, readKey, parseHclReport])
         expect(thrown(() => read(bytes))).toBeInstanceOf(TpmError)
     }
-    expect(performance.now() - begin).toBeLessThan(200)
+    const { user, system } = process.threadCpuUsage(begin)
+    expect((user + system) / 1_000).toBeLessThan(200)
   })
 })

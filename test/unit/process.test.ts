@@ -32,7 +32,8 @@ interface Run {
   readonly child: ChildProcess
   readonly output: () => string
   readonly ended: Promise<number | null>
-  readonly saw: (text: string) => Promise<void>
+  /** Waits until it has said this so many times. */
+  readonly saw: (text: string, times?: number) => Promise<void>
 }
 
 const run = (
@@ -52,10 +53,10 @@ const run = (
   for (const stream of [child.stdout, child.stderr])
     stream?.on("data", (chunk: Buffer) => (output += chunk.toString()))
   const ended = new Promise<number | null>((resolve) => child.once("close", (code) => resolve(code)))
-  const saw = async (text: string): Promise<void> => {
-    for (let i = 0; i < 1_000 && !output.includes(text); i++)
-      await new Promise((resolve) => setTimeout(resolve, 10))
-    if (!output.includes(text)) throw new Error(`never said ${text}:\n${output}`)
+  const saw = async (text: string, times = 1): Promise<void> => {
+    const said = () => output.split(text).length > times
+    for (let i = 0; i < 2_000 && !said(); i++) await new Promise((resolve) => setTimeout(resolve, 10))
+    if (!said()) throw new Error(`never said ${text}:\n${output}`)
   }
   return { child, output: () => output, ended, saw }
 }
@@ -71,7 +72,7 @@ const hello = {
 
 describe("a service process", () => {
   it("answers all that it began before it obeys SIGTERM, and ends with 0", async () => {
-    const service = run([], { GREETER_DELAY_MS: "400" })
+    const service = run([], { GREETER_DELAY_MS: "1000" })
     await service.saw("ready")
     const answers = await withBuses(nats, [["loader", "n1"]], (loader) =>
       Effect.gen(function* () {
@@ -83,7 +84,7 @@ describe("a service process", () => {
             { concurrency: "unbounded" },
           ),
         )
-        yield* Effect.sleep("150 millis")
+        yield* Effect.promise(() => service.saw("asked", 20))
         service.child.kill("SIGTERM")
         return yield* Fiber.join(asking)
       }),
