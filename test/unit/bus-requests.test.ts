@@ -47,7 +47,7 @@ const wired = () => {
 
 describe("requests", () => {
   it("get the answer to their own reply subject, whatever order answers come in, and only the first", async () => {
-    const { ask, deliver, heard, sent } = wired()
+    const { ask, deliver, heard, requests, sent } = wired()
     const [one, two] = [ask("a"), ask("b")]
     expect(heard.map(({ subject }) => subject)).toHaveLength(1)
     const base = heard[0]?.subject.slice(0, -1) ?? ""
@@ -63,6 +63,7 @@ describe("requests", () => {
     deliver(message(one.reply, Uint8Array.of(4)))
     expect(await two.said).toEqual(Uint8Array.of(2))
     expect(await one.said).toEqual(Uint8Array.of(4))
+    expect(requests.waiting).toBe(0)
   })
 
   it("fail by kind, once", async () => {
@@ -85,13 +86,14 @@ describe("requests", () => {
     requests.end("Closed")
     expect(await second.said).toBe("Closed secret")
     expect(await other.said).toBe("Closed other")
+    expect(requests.waiting).toBe(0)
   })
 
   it("that can't be sent say why, and leave nothing that waits", async () => {
     const { ask, breakDown, requests } = wired()
     breakDown()
     expect(await ask("a").said).toBe("down a")
-    requests.end("Closed")
+    expect(requests.waiting).toBe(0)
   })
 
   it("are all told when the server takes the inbox away; the next one asks for it again", async () => {

@@ -43,6 +43,11 @@ export class Requests {
     this.#base = `${inboxPrefix}.${randomUUID()}.`
   }
 
+  /** How many wait. */
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
   /** Rejects with the wire's errors: Timeout, NoResponders, Denied, Closed, or why it can't be sent. */
   ask(
     subject: string,

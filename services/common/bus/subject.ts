@@ -1,5 +1,6 @@
 /** The one builder of subjects, and its inverse. The client library checks nothing: a line break would be a second command. */
-import { fill, SubjectError, type TokenNames, token } from "../../../schemas/pattern.ts"
+import { TOKEN } from "../../../schemas/fields.ts"
+import { fill, prefixed, type TokenNames, token } from "../../../schemas/pattern.ts"
 import { type Role, type SubjectName, subjects, type Token } from "../../../schemas/subjects.ts"
 
 export { SubjectError } from "../../../schemas/pattern.ts"
@@ -8,9 +9,38 @@ export type Tokens<N extends SubjectName> = {
   readonly [T in TokenNames<(typeof subjects)[N]["pattern"]>]: string
 }
 
+/** A subject's parts between the dots, the prefix's before its own; one that a token fills in goes by the token's name. */
+interface Part {
+  readonly text: string
+  readonly isToken: boolean
+}
+
+const shapes = new Map<string, Map<SubjectName, ReadonlyArray<Part>>>()
+
+/** Taken apart once: each message that comes or goes asks. Throws `SubjectError` for a prefix that is none. */
+const shapeOf = (prefix: string, name: SubjectName): ReadonlyArray<Part> => {
+  const known = shapes.get(prefix)?.get(name)
+  if (known !== undefined) return known
+  const made = `${prefixed(prefix)}.${subjects[name].pattern}`
+    .split(".")
+    .map((part) =>
+      part.startsWith("{") ? { text: part.slice(1, -1), isToken: true } : { text: part, isToken: false },
+    )
+  const ofPrefix = shapes.get(prefix) ?? new Map<SubjectName, ReadonlyArray<Part>>()
+  shapes.set(prefix, ofPrefix.set(name, made))
+  return made
+}
+
 /** The subject of `name` with these tokens; throws `SubjectError` when one of them is not a token. */
-export const subject = <N extends SubjectName>(prefix: string, name: N, tokens: Tokens<N>): string =>
-  fill(prefix, subjects[name].pattern, (wanted) => (tokens as Record<string, string>)[wanted])
+export const subject = <N extends SubjectName>(prefix: string, name: N, tokens: Tokens<N>): string => {
+  const given = tokens as Readonly<Record<string, string>>
+  let filled = ""
+  for (const { text, isToken } of shapeOf(prefix, name)) {
+    if (filled !== "") filled += "."
+    filled += isToken ? token(text, given[text]) : text
+  }
+  return filled
+}
 
 /** Like `subject`, for subscribing: tokens that are left out match any. */
 export const filter = <N extends SubjectName>(prefix: string, name: N, tokens: Partial<Tokens<N>>): string =>
@@ -24,23 +54,14 @@ export const parse = <N extends SubjectName>(
   name: N,
   text: string,
 ): Tokens<N> | undefined => {
-  const shape = `${prefix}.${subjects[name].pattern}`.split(".")
+  const shape = shapeOf(prefix, name)
   const parts = text.split(".")
   if (parts.length !== shape.length) return undefined
   const tokens: Record<string, string> = {}
-  for (const [i, wanted] of shape.entries()) {
+  for (const [i, { text: wanted, isToken }] of shape.entries()) {
     const part = parts[i] ?? ""
-    if (!wanted.startsWith("{")) {
-      if (part !== wanted) return undefined
-      continue
-    }
-    const known = wanted.slice(1, -1)
-    try {
-      tokens[known] = token(known, part)
-    } catch (error) {
-      if (error instanceof SubjectError) return undefined
-      throw error
-    }
+    if (isToken ? !TOKEN.test(part) : part !== wanted) return undefined
+    if (isToken) tokens[wanted] = part
   }
   return tokens as Tokens<N>
 }
