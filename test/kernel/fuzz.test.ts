@@ -2,12 +2,14 @@
  * The programs in a host program, fuzzed under the address and undefined-behaviour sanitizers with everything that a good frame
  * covers as seeds; then what the fuzzer has found worth keeping goes through the programs in this kernel, and both must do the same.
  *
- * The environment variable EXECUTIONS says how many, if not 150,000.
+ * The environment variable EXECUTIONS says how many, if not 150,000. Keys are new in each run: a failure prints them with the input that
+ * broke a rule, and by that text as the environment variable REPLAY nothing but this input is run again.
  */
 import { execFileSync, spawnSync } from "node:child_process"
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { deflateRawSync, inflateRawSync } from "node:zlib"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { verdicts } from "../../schemas/verdicts.ts"
 import { bootNow } from "../../services/common/kernel/clock.ts"
@@ -31,6 +33,7 @@ import {
 import { own6, ownWire6, peer6, peerWire6, readyPlane6 } from "./plane6.ts"
 
 const EXECUTIONS = Number(process.env.EXECUTIONS ?? 150_000)
+const { REPLAY } = process.env
 /** What user space writes, and what the programs have to find there to get further. */
 const given: ReadonlyArray<MapName> = [
   "config",
@@ -122,6 +125,39 @@ const build = (name: string, flags: ReadonlyArray<string>): string => {
 const environment = () => ({ ...process.env, VS_FUZZ_STATE: join(directory, "state") })
 const corpus = () => join(directory, "corpus")
 
+/** An input of the host program, and the maps' contents by which it began, for REPLAY. */
+const packed = (input: Uint8Array): string => {
+  const kept = readFileSync(join(directory, "state"))
+  const length = Buffer.alloc(4)
+  length.writeUInt32LE(kept.length)
+  return deflateRawSync(Buffer.concat([length, kept, input])).toString("base64")
+}
+
+/** Puts the maps' contents in the place of this run's own, and gives the input. */
+const unpacked = (text: string): Uint8Array => {
+  const whole = inflateRawSync(Buffer.from(text, "base64"), { maxOutputLength: 1 << 24 })
+  const end = 4 + whole.readUInt32LE(0)
+  writeFileSync(join(directory, "state"), whole.subarray(4, end))
+  return whole.subarray(end)
+}
+
+/** What broke, where, and how to see it again. */
+const findings = (said: string): string => {
+  const inputs = readdirSync(directory).filter((name) => /^(crash|leak|oom|timeout)-/.test(name))
+  const again = inputs.map((name) => `REPLAY=${packed(readFileSync(join(directory, name)))}`)
+  return [said.slice(-6000), ...again].join("\n")
+}
+
+const buildFuzz = (): string =>
+  build("fuzz", ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"])
+
+const replayed = (text: string): void => {
+  const input = join(directory, "input")
+  writeFileSync(input, unpacked(text))
+  const run = spawnSync(buildFuzz(), [input], { env: environment(), encoding: "utf8", maxBuffer: 1 << 26 })
+  expect(run.status, run.stderr.slice(-6000)).toBe(0)
+}
+
 const seeds = (): ReadonlyArray<Seed> => {
   const texts = [...incoming, ...outgoing.map(answerTo)].map(withTrailer)
   return [
@@ -161,8 +197,8 @@ const seeds = (): ReadonlyArray<Seed> => {
   ]
 }
 
-test(`${EXECUTIONS} executions break no rule and touch no foreign byte`, { timeout: 600_000 }, () => {
-  const fuzz = build("fuzz", ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"])
+const fuzzed = (): void => {
+  const fuzz = buildFuzz()
   mkdirSync(corpus())
   seeds().forEach(({ kind, bytes }, i) => {
     writeFileSync(join(corpus(), `seed-${i}`), concat(Uint8Array.of(kind), bytes))
@@ -179,16 +215,15 @@ test(`${EXECUTIONS} executions break no rule and touch no foreign byte`, { timeo
     ],
     { env: environment(), encoding: "utf8", maxBuffer: 1 << 26 },
   )
+  expect(run.status, findings(run.stderr)).toBe(0)
   expect(run.stderr.slice(-3000)).toContain("stat::number_of_executed_units")
-  // What broke, where, and the input that broke it, in Base64.
-  expect(run.status, run.stderr.slice(-6000)).toBe(0)
   const executed = Number(/number_of_executed_units:\s*(\d+)/.exec(run.stderr)?.[1])
   const covered = /cov: (\d+) ft: (\d+) corp: (\d+)[^\n]*$/m.exec(
     run.stderr.slice(run.stderr.lastIndexOf("cov:")),
   )
   console.info(`${executed} executions; ${covered?.[0]}`)
   expect(executed).toBeGreaterThanOrEqual(EXECUTIONS)
-})
+}
 
 const programs: ReadonlyArray<Program> = ["vs_open", "vs_seal", "vs_guard", "vs_guard", "vs_inner", "vs_open"]
 const names = new Map(verdicts.map(({ number, name }) => [number, name]))
@@ -204,7 +239,7 @@ const restore = (): void => {
     plane.map("path_mtus").update(Uint8Array.of(edge, 0, 0, 0), new Uint8Array(8))
 }
 
-test("the same inputs end the same in this kernel", { timeout: 300_000 }, () => {
+const heldAgainstKernel = (): void => {
   const replay = build("replay", ["-DVS_REPLAY", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"])
   const files = readdirSync(corpus())
     .sort()
@@ -247,4 +282,11 @@ test("the same inputs end the same in this kernel", { timeout: 300_000 }, () => 
     "REPLAYED",
   ])
     expect(seen.get(name) ?? 0, name).toBeGreaterThan(0)
-})
+}
+
+if (REPLAY !== undefined)
+  test("the input of REPLAY breaks no rule", { timeout: 300_000 }, () => replayed(REPLAY))
+else {
+  test(`${EXECUTIONS} executions break no rule and touch no foreign byte`, { timeout: 600_000 }, fuzzed)
+  test("the same inputs end the same in this kernel", { timeout: 300_000 }, heldAgainstKernel)
+}
