@@ -129,9 +129,12 @@ const missing = (what: string): AdmissionError =>
 export const amdCertificateKey = (role: AmdCertificateRole, product: SnpProduct): string =>
   `amd-${role}-${product}`
 
+const vcekPrefix = "amd-vcek-"
+export const isOfChip = ({ key }: Pick<CollateralItem, "key">): boolean => key.startsWith(vcekPrefix)
+
 /** One certificate for each chip and TCB: both are in the key, shortened to fit. */
 export const vcekKey = (crypto: Crypto, hardwareId: Uint8Array, tcb: Uint8Array): string =>
-  `amd-vcek-${toHex(crypto.sha256(Buffer.concat([hardwareId, tcb]))).slice(0, 32)}`
+  `${vcekPrefix}${toHex(crypto.sha256(Buffer.concat([hardwareId, tcb]))).slice(0, 32)}`
 
 const amdIssuer = (role: "ark" | "ask", product: SnpProduct, { issuers }: Surroundings): Outline => {
   const der = issuers(amdCertificateKey(role, product))

@@ -7,7 +7,7 @@ import { type Crypto, crypto as chosen } from "../../common/crypto/index.ts"
 import { amdRoots } from "../snp/roots.ts"
 import { intelRoots } from "../tdx/roots.ts"
 import { isoOf, toHex } from "../text.ts"
-import { AdmissionError, admit, type CollateralRoots } from "./admit.ts"
+import { AdmissionError, admit, type CollateralRoots, isOfChip } from "./admit.ts"
 import { type CollateralItem, compareAge } from "./item.ts"
 import { type Recognised, recognise } from "./recognise.ts"
 
@@ -53,6 +53,8 @@ export interface OfferRules {
 const mostItems = 2_048
 /** These aren't verified, so that there must be room for others whatever comes. */
 const mostUnverified = 64
+/** AMD makes one for each chip and TCB that anybody names: of what whole services rest on, none may find the room taken by them. */
+const mostChips = mostItems - 256
 const mostOffered = 4_096
 
 export const genuineRoots: CollateralRoots = { amd: amdRoots, intel: intelRoots }
@@ -145,8 +147,8 @@ const take = (
       "SUPERSEDED",
       `${key} is number ${item.number} of ${isoOf(issued)}: number ${before.item.number} of ${isoOf(before.item.issued)} is known`,
     )
-  const most = item.kind === "tpm-certificate" ? mostUnverified : mostItems
-  if (before === undefined && countOf(held, item) >= most)
+  const [count, most] = roomFor(held, item)
+  if (before === undefined && count >= most)
     throw new AdmissionError("TOO_MANY", `${most} pieces are kept already`)
   const confirmed = Math.max(
     before?.confirmed.getTime() ?? Number.NEGATIVE_INFINITY,
@@ -159,5 +161,11 @@ const take = (
   return { outcome: age > 0 ? "new" : "same", key }
 }
 
-const countOf = (held: ReadonlyMap<string, HeldItem>, { kind }: CollateralItem): number =>
-  kind === "tpm-certificate" ? [...held.values()].filter(({ item }) => item.kind === kind).length : held.size
+/** How many are kept of those that share an item's room, and how many may be. */
+const roomFor = (held: ReadonlyMap<string, HeldItem>, item: CollateralItem): readonly [number, number] => {
+  const countOf = (is: (one: CollateralItem) => boolean): number =>
+    [...held.values()].filter((one) => is(one.item)).length
+  if (item.kind === "tpm-certificate")
+    return [countOf(({ kind }) => kind === "tpm-certificate"), mostUnverified]
+  return isOfChip(item) ? [countOf(isOfChip), mostChips] : [held.size, mostItems]
+}
