@@ -365,7 +365,9 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
     // whoever runs the bus can say it. So no node pauses for longer than one that was accepted.
     const most = isTemporary(error) ? 2_000 : Math.min(REFUSED_MS_MAX, Number(leaseNs(workflow) / 3n / MS))
     const least = life === undefined ? 500 : 100
-    const pauseMs = Math.min(most, least * 2 ** Math.min(failures - 1, 9)) * (0.7 + Math.random() * 0.3)
+    // Who has waited for an answer that stayed out has paused.
+    const doublings = error.code === UNANSWERED ? 0 : Math.min(failures - 1, 9)
+    const pauseMs = Math.min(most, least * 2 ** doublings) * (0.7 + Math.random() * 0.3)
     return Effect.logWarning(`refused: ${error.code} ${error.field}: ${error.message}`).pipe(
       Effect.andThen(pauseWhileSame(pauseMs, changed)),
     )

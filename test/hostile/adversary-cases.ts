@@ -33,6 +33,8 @@ class Stage {
   /** By releaser and by node. */
   /** Each node's newest request, as it was said. */
   readonly pulls = new Map<string, Sent>()
+  /** Of each node. */
+  readonly hellos = new Map<string, number>()
   readonly #reigns = new Map<string, bigint>()
   readonly #acked = new Map<string, { readonly term: bigint; readonly atMs: number }>()
 
@@ -57,6 +59,7 @@ class Stage {
     if (kindOf(sent) === "beacon" && beacon !== undefined) this.#reigns.set(from, beacon.term)
     if (kindOf(sent) === "ack" && ack !== undefined)
       this.#acked.set(from, { term: ack.body.term, atMs: this.world.time.nowMs })
+    if (kindOf(sent) === "hello") this.hellos.set(from, (this.hellos.get(from) ?? 0) + 1)
     if (kindOf(sent) === "pull") this.pulls.set(from, sent)
     this.#pass(sent)
   }
@@ -173,6 +176,25 @@ const cases: ReadonlyArray<Case> = [
         "nodes follow the one that is left",
         () => stage.term("r1") > highest && stage.follow("r1", backMs),
       )
+    },
+  },
+  {
+    name: "nodes whose questions are lost ask again as soon as they have waited for the answer",
+    scene: honest,
+    run: async (stage) => {
+      const { world } = stage
+      await stage.until("nodes follow", () => stage.follow("r1", 0) && world.whole())
+      stage.cutOff.add("verifier-v1")
+      for (const { id } of nodes) await world.reboot(id)
+      stage.hellos.clear()
+      await stage.pass(60_000)
+      // Five seconds each, and no more than half a second between them.
+      for (const [id, asked] of stage.hellos)
+        if (asked < 11) throw new Error(`${id} has asked ${asked} times in 60 s`)
+      if (stage.hellos.size < nodes.length) throw new Error("not all have asked")
+      stage.cutOff.clear()
+      const backMs = world.time.nowMs
+      return stage.until("nodes follow again", () => stage.follow("r1", backMs))
     },
   },
   {
