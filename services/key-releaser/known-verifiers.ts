@@ -3,7 +3,7 @@
  * the releaser's own, on hardware and with a configuration that its anchors name. Each guest vouches for its own verifier
  * only. Who says on the bus that it is there is asked for Evidence, some at a time; asked for anew from time to time.
  */
-import { Effect } from "effect"
+import { Effect, Fiber, Option } from "effect"
 import { limits } from "../../schemas/limits.ts"
 import type { Presence } from "../../schemas/messages/release.ts"
 import type { Bus } from "../common/bus/bus.ts"
@@ -21,6 +21,8 @@ import { nextStep } from "./in-step.ts"
 import { VerifierTable } from "./verifier-table.ts"
 
 const TIMEOUT_MS = 3_000
+/** How long a request waits for that. */
+const PATIENCE_MS = 250
 /** How often it is looked whom to ask: while nobody is believed or somebody was just asked, and else. */
 const LOOK_MS = 100
 const CALM_MS = 250
@@ -102,7 +104,11 @@ export const makeKnownVerifiers = (bus: Bus["Service"], options: KnownVerifiersO
     // A flood of results under unknown keys must not become a flood of quotes.
     const control = table.mayAsk(wanted, performance.now())
     if (control === undefined) return yield* refuse("NOT_VOUCHED", "result.key", "is no known verifier's")
-    yield* appraise(control, workflow)
+    // All other nodes' requests wait behind this one, and anybody may name a key: what takes longer goes on by itself, and the
+    // node asks again.
+    const appraising = yield* Effect.forkDetach(appraise(control, workflow))
+    const ended = yield* Fiber.await(appraising).pipe(Effect.timeoutOption(PATIENCE_MS))
+    if (Option.isSome(ended)) yield* ended.value
     return among(wanted) ?? (yield* refuse("NOT_VOUCHED", "result.key", "is no known verifier's"))
   })
 

@@ -1,7 +1,12 @@
 /** Whom a releaser asks for Evidence, and whom it believes; and which leader a verifier turns to. */
+import { Effect } from "effect"
 import { describe, expect, it } from "vitest"
+import type { BusShape } from "../../services/common/bus/bus.ts"
+import { crypto } from "../../services/common/crypto/index.ts"
+import { makeKnownVerifiers } from "../../services/key-releaser/known-verifiers.ts"
 import { VerifierTable } from "../../services/key-releaser/verifier-table.ts"
 import { Leaders } from "../../services/verifier/leaders.ts"
+import { workflow } from "./verifier-support.ts"
 
 const filled = (value: number) => new Uint8Array(32).fill(value)
 const WORKFLOW = filled(0x77)
@@ -10,6 +15,30 @@ const table = (): VerifierTable => {
   made.during(WORKFLOW)
   return made
 }
+
+describe("a request under a key that nobody knows", () => {
+  it("waits for no guest for long, since all others' requests wait for it; which is no failure of the guest", async () => {
+    let asked = 0
+    const bus = {
+      identity: { name: "releaser-r1" },
+      request: () => {
+        asked++
+        return Effect.never
+      },
+    } as unknown as BusShape
+    const trust = {
+      domain: "lab",
+      operatorKeys: [crypto.ed25519.generate().publicKey],
+      threshold: 1,
+      controlPlane: { roots: [], assurance: "hardware" as const, platforms: [], chips: "any" as const },
+    }
+    const guest = { crypto, trust, instance: "r1", control: "cp", ownKey: filled(1) }
+    const { keysFor, ownFailures } = makeKnownVerifiers(bus, guest)
+    const no = await Effect.runPromise(Effect.flip(keysFor(workflow, filled(9))))
+    expect(no).toMatchObject({ code: "NOT_VOUCHED", field: "result.key" })
+    expect([asked, ownFailures()]).toEqual([1, 0])
+  })
+})
 
 describe("a releaser's table of verifiers", () => {
   it("believes nobody whose guest has not proven itself, however often it is announced", () => {
