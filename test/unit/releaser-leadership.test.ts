@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest"
 import { limits } from "../../schemas/limits.ts"
 import { Candidate, HigherTerms } from "../../services/key-releaser/leadership.ts"
 import { OutgrownTerms } from "../../services/key-releaser/outgrown.ts"
+import { RESULTS_MOST } from "../../services/verifier/held.ts"
 
 /** JetStream's side: one entry that lapses. */
 class Bucket {
@@ -130,6 +131,22 @@ describe("a higher term that a node has followed itself", () => {
     expect(outgrown.claim("a", 9n, 5n, 0)).toBe(true)
     expect(outgrown.claim("b", 20n, 10n, 1_999)).toBe(false)
     expect(outgrown.claim("b", 20n, 10n, 2_000)).toBe(true)
+  })
+  it("makes a leader begin no more than twice a minute, however many bad nodes say so, and keeps nobody waiting for longer", () => {
+    const outgrown = new OutgrownTerms()
+    const began: number[] = []
+    for (let at = 0; at < 900_000; at += 100)
+      for (let bad = 0; bad < 40; bad++) if (outgrown.claim(`bad-${bad}`, 9n, 5n, at)) began.push(at)
+    // Each costs every node a session, of which a verifier remembers so many.
+    expect(began.length).toBeLessThan(RESULTS_MOST - 20)
+    // Each is above all that was told: a node that says so by itself, again and again, is answered by the next.
+    const pauses = began.map((at, i) => at - (began[i - 1] ?? 0))
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(30_100)
+    const waiting = new OutgrownTerms()
+    for (let i = 0; i < 4; i++) expect(waiting.claim(`bad-${i}`, 9n, 5n, i * 2_000)).toBe(true)
+    const answered = Array.from({ length: 100 }, (_, i) => waiting.claim("good", 9n, 5n, 8_000 + i * 1_000))
+    expect(answered.indexOf(true)).toBeLessThanOrEqual(30)
+    expect(answered.filter(Boolean).length).toBeGreaterThan(2)
   })
   it("is worth less and less from one that says so all the time, and as much as ever from others", () => {
     const outgrown = new OutgrownTerms()
