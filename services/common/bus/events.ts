@@ -13,6 +13,7 @@ import { BusError, type BusShape, type EventDraft, type StoredEvent } from "./ty
 const QUEUE = 1_024
 const ATTEMPTS = 8
 const ACK_MS = 2_000
+const AGAIN = Schedule.jittered(Schedule.exponential("100 millis"))
 
 type Parts = Pick<Core, "config" | "connection" | "counting" | "fork" | "pack">
 
@@ -101,10 +102,7 @@ export const makeEvents = (core: Parts) =>
       core.pack("event", { identity: name }, event).pipe(
         Effect.flatMap(({ subject, data }) =>
           api(core, subject, data, { "Nats-Msg-Id": event.id, "Nats-Expected-Stream": streams.events }).pipe(
-            Effect.retry({
-              times: ATTEMPTS - 1,
-              schedule: Schedule.jittered(Schedule.exponential("100 millis")),
-            }),
+            Effect.retry({ times: ATTEMPTS - 1, schedule: AGAIN }),
           ),
         ),
         Effect.catch((error) => {
