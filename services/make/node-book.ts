@@ -302,6 +302,11 @@ export class NodeBook {
     this.#nodes.delete(id)
   }
 
+  /** Nothing will be sealed to anybody any more. */
+  end(): void {
+    for (const { ahead } of this.#nodes.values()) ahead?.wipe()
+  }
+
   #expectNewer(
     floor: Pick<VouchedNode, "beaconMs" | "superseded">,
     result: VouchedResult,

@@ -233,9 +233,10 @@ export class Releaser {
     return inherit(this.#heritage.all(), results, { document, term: this.term }, nowMs)
   }
 
-  /** The reign is over: release secrets that are still on their way end here. */
+  /** The reign is over: release secrets that are still on their way end here, and what was made ahead for the next seals. */
   end(): void {
     for (const { edge } of this.#edges.all()) this.#edges.stop(edge.initiator)
+    this.#nodes.end()
     this.#queue.clear()
     this.#desired.clear()
     this.#events = []

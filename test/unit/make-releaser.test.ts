@@ -660,3 +660,15 @@ describe("a releaser", () => {
     }
   })
 })
+
+describe("a reign that ends", () => {
+  it("leaves nothing behind that releases would have been sealed under", () => {
+    join("alpha")
+    join("beta")
+    pull("alpha")
+    const [told] = releasesIn(pull("beta")).filter(({ node }) => node === "beta")
+    const ahead = told?.recipient.ahead ?? fail("nothing was made ahead")
+    releaser.end()
+    expect(ahead.take()).toBeUndefined()
+  })
+})
