@@ -99,6 +99,7 @@ describe("npm start -- --once --json", () => {
       const run = lab("--once", "--json", ...more)
       const { status, stdout, stderr } = await run.ended
       expect(stderr).toContain("EMULATED")
+      expect(stdout, stderr.slice(-4_000)).not.toBe("")
       const summary = JSON.parse(stdout) as Summary
       expect(summary.problems).toEqual([])
       expect(status).toBe(0)
