@@ -321,6 +321,7 @@ export const messages = {
     suite: "xwing-chacha20-poly1305",
     enc: bytes(1_120, 28),
     ciphertext: bytes(70, 29),
+    state: bytes(32, 37),
   }),
   "release-payload": message(release.ReleasePayload, {
     v: 1,

@@ -75,6 +75,7 @@ export const Release = Schema.Struct({
   suite: text(64),
   enc: bytesMax(1_120),
   ciphertext: bytesMax(limits.messageBytes),
+  state: Schema.optionalKey(Digest),
 })
 export type Release = typeof Release.Type
 

@@ -105,7 +105,7 @@ export const makeNode = (bus: Bus["Service"], options: NodeOptions) => {
         kemSecret: session.kem,
         result: result.digest,
       }
-      return openSignedRelease(crypto, signed, control.releaserKey, own)
+      return openSignedRelease(crypto, signed, control.releaserKey, own, core)
     }).pipe(Effect.tapError(reports.refused))
     const actions = yield* proofs
       .prepare(current.workflow, core, opened)

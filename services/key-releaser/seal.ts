@@ -6,33 +6,50 @@ import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
 import { sign } from "../make/envelope.ts"
 import { labels } from "../make/labels.ts"
-import { sealRelease } from "../make/release.ts"
+import { isLasting, sealRelease, stateDigest } from "../make/release.ts"
 import type { ReleaseOutput } from "../make/releaser.ts"
 
 type Payload = ReleaseOutput["payload"]
 
 const holdsSecrets = ({ edges }: Payload): boolean => edges.some(({ secret }) => secret !== undefined)
 
+const none = new Uint8Array(0)
+
+/** What a payload is named by, as it was last sealed. */
+interface Named {
+  readonly result: Uint8Array
+  readonly state: Uint8Array
+}
+
 /** @param key signs every release */
 export const makeSealer = (crypto: Crypto, key: SecretKey): ((output: ReleaseOutput) => Signed) => {
   /** A renewal that changes nothing brings the same object again; nothing secret is kept. */
-  const packedBefore = new WeakMap<Payload, Uint8Array>()
+  const names = new WeakMap<Payload, Named>()
 
-  return ({ header, payload, recipient }) => {
-    const before = packedBefore.get(payload)
-    const packed = before ?? encodeChecked(ReleasePayload, { v: 1, ...payload })
+  const whole = ({ header, payload, recipient }: ReleaseOutput) => {
+    const packed = encodeChecked(ReleasePayload, { v: 1, ...payload })
     const { enc, ciphertext } = sealRelease(crypto, recipient, header, packed)
-    if (before === undefined) {
-      if (holdsSecrets(payload)) {
-        packed.fill(0)
-        for (const { secret } of payload.edges) secret?.fill(0)
-      } else packedBefore.set(payload, packed)
+    const { result } = recipient
+    if (isLasting(payload)) names.set(payload, { result, state: stateDigest(crypto, header, result, packed) })
+    if (holdsSecrets(payload)) {
+      packed.fill(0)
+      for (const { secret } of payload.edges) secret?.fill(0)
     }
-    return sign(
+    return { enc, ciphertext }
+  }
+
+  /** What the node has been told under this very result. */
+  const nameOf = ({ renews, payload, recipient }: ReleaseOutput) => {
+    const named = renews ? names.get(payload) : undefined
+    const isTheirs = named !== undefined && crypto.equalConstantTime(named.result, recipient.result)
+    return isTheirs ? { enc: none, ciphertext: none, state: named.state } : undefined
+  }
+
+  return (output) =>
+    sign(
       crypto,
       labels.signedRelease,
       key,
-      encodeChecked(Release, { v: 1, ...header, enc, ciphertext }),
+      encodeChecked(Release, { v: 1, ...output.header, ...(nameOf(output) ?? whole(output)) }),
     )
-  }
 }

@@ -9,7 +9,7 @@ export type MakeErrorCode =
   | "NOT_AUTHENTIC"
   /** Meant for another domain, workflow, node, session or role. */
   | "MISDIRECTED"
-  /** Answers a nonce or challenge that isn't, or is no longer, outstanding. */
+  /** Answers a nonce or challenge that isn't, or is no longer, outstanding; names what isn't the newest any more. */
   | "STALE"
   /** A term, epoch or sequence that fell, jumped, or was used before. */
   | "NOT_RISING"

@@ -28,6 +28,8 @@ export const labels = {
   releaseSeal: "vouchsafe/v1/release-seal",
   releaseHeader: "vouchsafe/v1/release-header",
   releasePacked: "vouchsafe/v1/release-packed",
+  releaseState: "vouchsafe/v1/release-state",
+  releaseNamed: "vouchsafe/v1/release-named",
 
   // Signatures.
   signedWorkflow: "vouchsafe/v1/signed-workflow",

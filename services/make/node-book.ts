@@ -11,7 +11,7 @@ import { MakeError } from "./errors.ts"
 import type { Generation } from "./generation.ts"
 import { LaunchBook } from "./launch.ts"
 import { nonceCounter } from "./lease.ts"
-import { Ahead, type EdgeState } from "./release.ts"
+import { Ahead, type EdgeState, isLasting, type ReleasePayload } from "./release.ts"
 import { expectResultOf, kemKeyDigest, type VouchedResult } from "./result.ts"
 import type { SuiteId } from "./suites.ts"
 import { WithdrawnResults } from "./withdrawn.ts"
@@ -51,6 +51,8 @@ export interface VouchedNode {
   answered: Uint8Array | undefined
   /** What recent releases said, by sequence, so that an acknowledgement can be held against the very one. */
   readonly sent: Map<bigint, SentRelease>
+  /** What the newest release said, if that lasts. */
+  told: ReleasePayload | undefined
   /** Of this boot. */
   readonly clock: ClockDrift
 }
@@ -188,6 +190,7 @@ export class NodeBook {
       unheard: 0,
       answered: undefined,
       sent: new Map(),
+      told: undefined,
       clock: sameBoot && incumbent !== undefined ? incumbent.clock : new ClockDrift(),
     })
     return { first: incumbent === undefined, sameBoot }
@@ -220,14 +223,20 @@ export class NodeBook {
     return sent
   }
 
-  /** Counts a release that goes out now, and remembers what it says. */
-  sending(node: VouchedNode, said: ReadonlyArray<SentEdge>, nowMs: number): void {
+  /**
+   * Counts a release that goes out now, and remembers what it says.
+   * @returns whether the node has acknowledged the very same as the newest that it was told: a name will do
+   */
+  sending(node: VouchedNode, said: ReadonlyArray<SentEdge>, payload: ReleasePayload, nowMs: number): boolean {
+    const agreed = node.told === payload && node.acknowledged === node.sequence
+    if (!agreed) node.told = isLasting(payload) ? payload : undefined
     if (node.acknowledged < node.sequence && nowMs - node.sentMs >= this.#patienceMs(node)) node.unheard += 1
     node.sequence += 1n
     node.sentMs = nowMs
     node.answered = node.nonce
     node.sent.set(node.sequence, { said, atMs: nowMs })
     node.sent.delete(node.sequence - SENT_REMEMBERED)
+    return agreed
   }
 
   /**

@@ -15,7 +15,7 @@ import { deriveEdgeKeys, EXPORTER_BYTES, pairSecret, type TrafficKey } from "./k
 import { leaseDeadline, StandingRequest } from "./lease.ts"
 import { highest, type Memory } from "./node-memory.ts"
 import { checkRelease, type Listed, peersOf } from "./node-rules.ts"
-import type { Ack, OpenedRelease } from "./release.ts"
+import type { Ack, OpenedRelease, ReleasePayload } from "./release.ts"
 import {
   expectResultOf,
   type PeerBatch,
@@ -80,6 +80,8 @@ export class NodeState {
   #termFloor: bigint | undefined
   #sequence = 0n
   #digest: Uint8Array | undefined
+  /** What the newest release told, if it lasts: the next one may name it. */
+  #told: { readonly state: Uint8Array; readonly payload: ReleasePayload } | undefined
 
   /** @throws MakeError for a workflow that doesn't compile, a result that isn't this node's, session's and key's */
   constructor(options: NodeOptions) {
@@ -135,6 +137,17 @@ export class NodeState {
     this.#term = term
     this.#sequence = 0n
     this.#digest = undefined
+    this.#told = undefined
+  }
+
+  /**
+   * What a release says that names its payload: that of the newest release which was believed here, and of no other.
+   * @throws MakeError STALE for any other name
+   */
+  named(state: Uint8Array): ReleasePayload {
+    if (this.#told === undefined || !this.#options.crypto.equalConstantTime(this.#told.state, state))
+      throw new MakeError("STALE", "state", "is not what the newest release told")
+    return this.#told.payload
   }
 
   /**
@@ -164,6 +177,7 @@ export class NodeState {
     // From here on nothing throws.
     this.#sequence = header.sequence
     this.#digest = digest
+    this.#told = release.state === undefined ? undefined : { state: release.state, payload }
     for (const { listed, exporter, provenUntilBootNs } of derived)
       this.#held.install(listed, exporter, deadlineBootNs, provenUntilBootNs)
     const present = listed.filter(({ key }) => this.#held.all.has(key))

@@ -75,9 +75,11 @@ export interface EndedEdge {
 
 export interface OpenedRelease {
   readonly header: ReleaseHeader
-  /** See `releaseDigest`. */
+  /** See `releaseDigest`, `renewalDigest`. */
   readonly digest: Uint8Array
   readonly payload: ReleasePayload
+  /** See `stateDigest`: by this name the releaser may say the payload again. Only of one that lasts. */
+  readonly state?: Uint8Array
 }
 
 export interface AckEdge {
@@ -240,6 +242,34 @@ export const openRelease = (
     ? open(crypto, xwing(crypto), { kem: kemSecret, dh: dhSecret }, info, aad, sealed)
     : open(crypto, dhkemX25519(crypto), dhSecret, info, aad, sealed)
 }
+
+/**
+ * Whether a payload may be named when it is said again: nothing in it is to be installed, and nothing else is to happen but
+ * once. So no release secret is behind a name, and no name can put a key anywhere.
+ */
+export const isLasting = ({ batches, edges, ended }: ReleasePayload): boolean =>
+  ended === undefined &&
+  batches.length === 0 &&
+  edges.every(({ state, secret }) => state !== "install" && secret === undefined)
+
+/**
+ * The name of a payload that lasts: of the desired state of one node, in one session, of one releaser's term.
+ * @param result digest of the node's result, 32 bytes
+ * @param packed the payload as it was sealed
+ */
+export const stateDigest = (
+  crypto: Crypto,
+  { domain, workflow, node, session, releaser, term }: ReleaseHeader,
+  result: Uint8Array,
+  packed: Uint8Array,
+): Uint8Array => {
+  expectBytes("result", result, 32)
+  return digest(crypto, labels.releaseState, domain, workflow, node, session, releaser, term, result, packed)
+}
+
+/** As `releaseDigest`, of a release that names its payload. */
+export const renewalDigest = (crypto: Crypto, header: ReleaseHeader, state: Uint8Array): Uint8Array =>
+  digest(crypto, labels.releaseNamed, headerBytes(header), state)
 
 /** Tells two releases with one sequence number apart. @param packed the payload as it was sealed */
 export const releaseDigest = (crypto: Crypto, header: ReleaseHeader, packed: Uint8Array): Uint8Array =>

@@ -52,6 +52,8 @@ export interface ReleaseOutput {
   readonly node: string
   readonly header: ReleaseHeader
   readonly payload: ReleasePayload
+  /** The node has acknowledged this payload, the very object, and nothing was said to it since: it may be named. */
+  readonly renews: boolean
   readonly recipient: Recipient
 }
 
@@ -381,7 +383,7 @@ export class Releaser {
   #release(node: Answerable, nowMs: number): ReleaseOutput {
     const { workflow, releaser, term } = this.#options
     const { said, payload } = this.#desired.of(node.id, nowMs)
-    this.#nodes.sending(node, said, nowMs)
+    const renews = this.#nodes.sending(node, said, payload, nowMs)
     const { claims, digest } = node.result
     return {
       kind: "release",
@@ -398,6 +400,7 @@ export class Releaser {
         suite: this.#suite,
       },
       payload,
+      renews,
       recipient: {
         dhKey: claims.dh_key,
         kemKey: node.kemKey ?? new Uint8Array(0),

@@ -25,6 +25,8 @@ export interface Outcome {
   readonly broken: Broken | undefined
   readonly deeds: ReadonlyMap<number, string>
   readonly messages: number
+  /** Releases that nodes got and that name what they say. */
+  readonly named: number
   /** How long after the adversary's end it took until all was whole. */
   readonly wholeMs: number
   /** Keys that a node took with somebody else than its peer, believing a control plane that lies. */
@@ -65,8 +67,8 @@ const runOnce = async (
   world.stop()
   free()
   const { broken, deceived, log } = world
-  const { messages, history } = world.witness
-  return { seed, broken, deeds: adversary.deeds, messages, wholeMs, deceived, history, log }
+  const { messages, named, history } = world.witness
+  return { seed, broken, deeds: adversary.deeds, messages, named, wholeMs, deceived, history, log }
 }
 
 /** Leaves out what the rule's break doesn't need: halves first, then single deeds. */
@@ -118,13 +120,14 @@ const main = async (): Promise<void> => {
   const foreign = createDomain("other")
   const corpus = (await runOnce(foreign, FOREIGN_SEED, { calm: true })).history
   const began = realMs()
-  let [runs, messages, deeds, deceived] = [0, 0, 0, 0]
+  let [runs, messages, named, deeds, deceived] = [0, 0, 0, 0, 0]
   const wholes: Array<readonly [ms: number, seed: number]> = []
   const rules: Record<string, number> = {}
   for (let seed = Number(values.from); seed <= Number(values.to); seed += Number(values.step)) {
     const outcome = await runOnce(domain, seed, { corpus })
     runs += 1
     messages += outcome.messages
+    named += outcome.named
     deeds += outcome.deeds.size
     deceived += outcome.deceived
     wholes.push([Math.round(outcome.wholeMs), seed])
@@ -163,7 +166,7 @@ const main = async (): Promise<void> => {
   const slow = values.trace ? { slow: wholes.slice(-12).map(([ms, seed]) => `${seed}: ${ms}`) } : {}
   const lease_ms = LEASE_MS
   process.stdout.write(
-    `${JSON.stringify({ runs, messages, deeds, deceived, whole_ms, ...slow, seconds, cpu_s, kinds: rules, lease_ms })}\n`,
+    `${JSON.stringify({ runs, messages, named, deeds, deceived, whole_ms, ...slow, seconds, cpu_s, kinds: rules, lease_ms })}\n`,
   )
 }
 

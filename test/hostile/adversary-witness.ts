@@ -60,6 +60,8 @@ export class Witness {
   readonly history: Sent[] = []
   readonly proofs = new ShownProofs()
   messages = 0
+  /** Releases that nodes got and that name what they say. */
+  named = 0
   readonly #reigns = new Map<string, Reign>()
   /** DH keys that a verifier has vouched for: whose node's, and when. */
   readonly #vouched = new Map<string, { readonly node: string; readonly atMs: number }>()
@@ -211,7 +213,8 @@ export class Witness {
     const { accuse, asked } = this.#options
     const node = asked(id)
     if (found === undefined || node === undefined) return
-    const { session, term, sequence, nonce } = found.body
+    const { session, term, sequence, nonce, state } = found.body
+    if (state !== undefined) this.named += 1
     this.#answers.set(`${id} ${hex(session)} ${term} ${sequence}`, hex(nonce))
     if (!node.asked.has(hex(nonce))) accuse(ASKED, `${id} is told what it did not ask for`)
   }

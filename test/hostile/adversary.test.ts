@@ -22,6 +22,7 @@ interface Told {
   }
   readonly runs?: number
   readonly messages?: number
+  readonly named?: number
   readonly deeds?: number
   readonly deceived?: number
   readonly whole_ms?: { readonly half: number; readonly slowest: number }
@@ -79,6 +80,7 @@ describe("a domain whose bus belongs to somebody hostile", () => {
         outcomes.reduce((all, one) => all + (of(one) ?? 0), 0)
       console.info(
         `${sum((one) => one.runs)} runs, ${sum((one) => one.messages)} messages, ${sum((one) => one.deeds)} hostile deeds, ` +
+          `${sum((one) => one.named)} releases that name what they say, ` +
           `${sum((one) => one.deceived)} keys taken with a stranger where a lying control plane is believed; ` +
           `whole again after ${Math.round(Math.max(...outcomes.map((one) => one.whole_ms?.slowest ?? 0)))} ms at the most (virtual); ` +
           `${Math.round(Math.max(...outcomes.map((one) => one.seconds ?? 0)))} s, ${Math.round(sum((one) => one.cpu_s))} s of processor time`,
@@ -86,6 +88,7 @@ describe("a domain whose bus belongs to somebody hostile", () => {
       expect(sum((one) => one.runs)).toBe(LAST - FIRST + 1)
       if (LAST === FIRST) return
       expect(sum((one) => one.deeds)).toBeGreaterThan(10 * (LAST - FIRST + 1))
+      if (LAST - FIRST >= 20) expect(sum((one) => one.named)).toBeGreaterThan(0)
       // What a control plane that lies can do where nodes believe it: else it would prove nothing where they don't.
       if (LAST - FIRST >= 100) expect(sum((one) => one.deceived)).toBeGreaterThan(0)
     },

@@ -395,6 +395,14 @@ def release(i):
     return {**made, "payload": payload}
 
 
+def renewal(i):
+    r = i["header"]
+    who = [r["domain"], HEX(r["workflow"]), r["node"], HEX(r["session"]), r["releaser"], u64(r["term"])]
+    state = sha256(E("release-state", *who, HEX(i["result"]), HEX(i["packed"])))
+    aad = E("release-header", *who, u64(r["sequence"]), HEX(r["nonce"]), r["suite"])
+    return {"state": state, "digest": sha256(E("release-named", aad, state))}
+
+
 def xwing_key(i):
     expanded = hashlib.shake_256(HEX(i["seed"])).digest(96)
     return {"d": expanded[:32], "z": expanded[32:64], "x": expanded[64:], "dh_key": x25519_public(expanded[64:])}
@@ -452,6 +460,7 @@ COMPUTATIONS = {
     "signed-message": signed_message,
     "xwing-key": xwing_key,
     "release": release,
+    "renewal": renewal,
     "edge-keys": edge_keys,
     "read": read,
     "golden": golden,

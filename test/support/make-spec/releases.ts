@@ -13,7 +13,12 @@ import { deriveEdgeKeys, type EdgeEpoch, pairSecret, resultPairDigest } from "..
 import { labels, type SignatureLabel } from "../../../services/make/labels.ts"
 import { buildTree, hashLeaf } from "../../../services/make/merkle.ts"
 import { joinPaths } from "../../../services/make/multi-proof.ts"
-import { type ReleaseHeader, sealRelease } from "../../../services/make/release.ts"
+import {
+  type ReleaseHeader,
+  renewalDigest,
+  sealRelease,
+  stateDigest,
+} from "../../../services/make/release.ts"
 import { type PeerBatch, peerBatches, vouchPeers, vouchResult } from "../../../services/make/result.ts"
 import { type SuiteId, suites } from "../../../services/make/suites.ts"
 import { encodeFields } from "../../../services/make/transcript.ts"
@@ -146,6 +151,19 @@ const sealFor = (node: string, suite: SuiteId) => {
   const packed = encode(ReleasePayload, payload)
   const sealed = sealRelease(withCoins(suite), recipient, outer, packed)
   return { ...outer, v: 1 as const, ...sealed }
+}
+
+/** What is named of a payload that lasts, and the name of the release that names it. */
+const renewal = (node: string) => {
+  const outer = header(node, "xwing-chacha20-poly1305")
+  const edges = payload.edges.filter(({ state }) => state === "active")
+  const packed = encode(ReleasePayload, { v: 1, lease_ms: 30_000, batches: [], edges })
+  const state = stateDigest(crypto, outer, resultOf(node), packed)
+  return vector(
+    "renewal",
+    { header: { ...outer }, result: resultOf(node), packed },
+    { state, digest: renewalDigest(crypto, outer, state) },
+  )
 }
 
 /** What the seal's own code makes on the way, held against what was sealed by opening it under these. */
@@ -298,6 +316,7 @@ export const releaseVectors = (): Vectors => ({
   "key of X-Wing": xwingKey("source"),
   "release by X-Wing": releaseVector("source", "xwing-chacha20-poly1305"),
   "release by X25519": releaseVector("source", "chacha20-poly1305"),
+  "renewal by name": renewal("source"),
   "payload of both": vector(
     "read",
     { message: "release-payload", packed: encode(ReleasePayload, payload) },
