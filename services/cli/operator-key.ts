@@ -4,6 +4,7 @@ import { readOwned } from "../common/config/files.ts"
 import type { Crypto } from "../common/crypto/port.ts"
 import type { SecretKey } from "../common/crypto/secret-key.ts"
 import { selfTest } from "../common/crypto/self-test.ts"
+import { forbidDumps } from "../common/process/no-dumps.ts"
 
 const HEX_32 = /^[0-9a-f]{64}\n?$/
 
@@ -23,6 +24,7 @@ const openNew = (path: string): number => {
  * @returns the public key, 32 bytes @throws SelfTestError: no key is made by what computes wrongly
  */
 export const createOperatorKey = (crypto: Crypto, path: string): Uint8Array => {
+  forbidDumps()
   selfTest(crypto)
   const secret = crypto.randomBytes(32)
   const key = crypto.ed25519.fromSecret(secret)
@@ -40,6 +42,7 @@ export const createOperatorKey = (crypto: Crypto, path: string): Uint8Array => {
 
 /** @throws FileError, Error when the file holds something else, SelfTestError: a wrong signature may tell the key */
 export const readOperatorKey = (crypto: Crypto, path: string): SecretKey => {
+  forbidDumps()
   selfTest(crypto)
   const bytes = readOwned(path, { secret: true })
   const text = Buffer.from(bytes).toString("latin1")

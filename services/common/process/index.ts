@@ -5,6 +5,7 @@ import { selfTest } from "../crypto/self-test.ts"
 import { compileCacheNotice } from "./compile-cache.ts"
 import { EXIT } from "./end.ts"
 import { type LogFormat, logTo } from "./log.ts"
+import { forbidDumps } from "./no-dumps.ts"
 
 export { EXIT } from "./end.ts"
 export { type LogFormat, line, logTo } from "./log.ts"
@@ -75,9 +76,10 @@ const sentence = (error: unknown): string => {
   return typeof error === "string" ? error : "failed without a reason"
 }
 
-/** Says so, and gives false, where this machine's cryptography answers wrongly: then no key may be made. */
-const passesSelfTest = (name: string): boolean => {
+/** Says so, and gives false, where this machine's cryptography answers wrongly, or keys could get into a dump: then none may be made. */
+const mayMakeKeys = (name: string): boolean => {
   try {
+    forbidDumps()
     selfTest(crypto)
     return true
   } catch (error) {
@@ -122,8 +124,9 @@ const program = <C>(service: Service<C>, run: Service<C>["main"] | undefined) =>
   })
 
 /**
- * Runs a service as this process, once its cryptography has passed its tests. SIGTERM and SIGINT interrupt it and let it
- * drain, status 0; a second one ends it at once. Wrong settings or a failure print one line and end with a status that is not 0.
+ * Runs a service as this process, once its cryptography has passed its tests and a crash would leave nothing of its memory behind.
+ * SIGTERM and SIGINT interrupt it and let it drain, status 0; a second one ends it at once. Wrong settings or a failure print one
+ * line and end with a status that is not 0.
  */
 export const runService = <C>(
   service: Service<C>,
@@ -142,7 +145,7 @@ export const runService = <C>(
     process.exitCode = EXIT.usage
     return
   }
-  if (!passesSelfTest(service.name)) {
+  if (!mayMakeKeys(service.name)) {
     process.exitCode = EXIT.defective
     return
   }
