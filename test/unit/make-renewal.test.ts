@@ -201,6 +201,43 @@ describe("a renewal that changes nothing", () => {
   })
 })
 
+describe("a node alone, whose state is nothing", () => {
+  const releaser = newReleaser({ term: TERM })
+  let nowMs = 0
+  const join = () => {
+    const attested = attest("alpha", releaser.beacon(nowMs))
+    const { core } = memberOf(attested)
+    releaser.accept(attested.result, nowMs)
+    return () => {
+      nowMs += 1_000
+      const { session } = attested.result.claims
+      const kem_key = attested.kemSecret.publicKey
+      const request = { node: "alpha", session, nonce: core.ask(bootNs(nowMs)), kem_key }
+      const [output] = releasesIn(releaser.pull(request, nowMs))
+      if (output === undefined) throw new Error("no release")
+      const { sequence } = output.header
+      releaser.ack({ node: "alpha", session, term: TERM, sequence, edges: [] }, nowMs)
+      return output
+    }
+  }
+
+  it("is told so whole in each session, and under each result, before it is named", () => {
+    const pull = join()
+    expect([pull(), pull(), pull()].map(({ renews }) => renews)).toEqual([false, true, true])
+    const again = join()
+    const [first, second] = [again(), again()]
+    expect(first.payload).toBe(second.payload)
+    expect([first.renews, second.renews]).toEqual([false, true])
+    // Nor does the sealer name what it sealed for another result, whoever says that it may.
+    const seal = makeSealer(crypto, key)
+    seal(first)
+    expect(isNamed(seal(second))).toBe(true)
+    const { recipient } = second
+    expect(isNamed(seal({ ...second, recipient: { ...recipient, result: filled(32, 9) } }))).toBe(false)
+    expect(isNamed(makeSealer(crypto, key)(second))).toBe(false)
+  })
+})
+
 describe("what has changed", () => {
   it("is told whole: a new epoch, its confirmation, the end of the old one", () => {
     expect(isNamed(lab.pull("alpha"))).toBe(true)
