@@ -14,7 +14,7 @@ import type { SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
 import { type BusConfig, identity, newUser } from "../../services/common/bus/bus.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import { closing } from "./closing.ts"
-import type { FromWorker, ToWorker, WorkerOrder } from "./init-messages.ts"
+import type { FirstPacket, FromWorker, ToWorker, WorkerOrder } from "./init-messages.ts"
 import type { Pair } from "./init-topology.ts"
 
 const CONTROL = "cp"
@@ -65,7 +65,8 @@ const until = async (what: string, check: () => boolean): Promise<void> => {
   throw new Error(`${what}: not within 30 s`)
 }
 
-const workerOf = (child: ChildProcess): Worker => {
+/** @param carry takes packets to where their receivers are */
+const workerOf = (child: ChildProcess, carry: (packets: ReadonlyArray<FirstPacket>) => void): Worker => {
   const inbox: FromWorker[] = []
   const waiting = new Set<{
     kind: string
@@ -79,6 +80,7 @@ const workerOf = (child: ChildProcess): Worker => {
   }
   child.on("message", (message: FromWorker) => {
     if (message.kind === "failed") return fail(new Error(message.message))
+    if (message.kind === "sealed") return carry(message.packets)
     const taker = [...waiting].find(({ kind }) => kind === message.kind)
     if (taker === undefined) inbox.push(message)
     else {
@@ -212,7 +214,12 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
     const shares = Array.from({ length: order.workers }, (_, w) =>
       ids.filter((_, i) => i % order.workers === w),
     )
-    const workers = shares.map((share, w) => {
+    const placeOf = new Map(shares.flatMap((share, w) => share.map((id) => [id, w] as const)))
+    const carry = (packets: ReadonlyArray<FirstPacket>): void => {
+      for (const [w, own] of Map.groupBy(packets, ({ to }) => placeOf.get(to) ?? -1))
+        workers[w]?.send({ kind: "open", packets: own })
+    }
+    const workers: ReadonlyArray<Worker> = shares.map((share, w) => {
       const child = fork(fileURLToPath(new URL("init-worker.ts", import.meta.url)), [], {
         execArgv: [],
         stdio: ["ignore", "inherit", "inherit", "ipc"],
@@ -231,7 +238,7 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
         nodes: share,
       }
       child.send(own)
-      return workerOf(child)
+      return workerOf(child, carry)
     })
 
     const example = exampleWorkflow({

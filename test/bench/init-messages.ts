@@ -14,7 +14,7 @@ export interface WorkerOrder {
   readonly nodes: ReadonlyArray<string>
 }
 
-/** The first packet of an edge, on the wire to one of its ends. */
+/** The first packet of an edge, on the wire from its initiator to its responder. */
 export interface FirstPacket {
   readonly edge: string
   readonly to: string
@@ -22,7 +22,7 @@ export interface FirstPacket {
 }
 
 export type ToWorker =
-  | { readonly kind: "prepare" | "start" | "seal" | "steady" | "rest" | "end" }
+  | { readonly kind: "prepare" | "start" | "steady" | "rest" | "end" }
   | { readonly kind: "open"; readonly packets: ReadonlyArray<FirstPacket> }
 
 /** When a node had what it asked for, in ms of CLOCK_MONOTONIC. */
@@ -37,15 +37,27 @@ export interface NodeTimes {
   release: number
   /** All its edges in use. */
   active: number
+  /** And the first packets of those that others initiate, let in. */
+  first: number
   /** How many releases it was sent until then. */
   releases: number
+}
+
+/** What first packets were sent and let in, and what that took of the CPU. */
+export interface Tried {
+  readonly packets: number
+  readonly cpuMs: number
 }
 
 export type FromWorker =
   | { readonly kind: "ready" | "rested" }
   | { readonly kind: "knows"; readonly version: number }
   | { readonly kind: "prepared"; readonly rssMb: number }
-  | { readonly kind: "done"; readonly nodes: ReadonlyArray<NodeTimes & { readonly id: string }> }
+  | {
+      readonly kind: "done"
+      readonly nodes: ReadonlyArray<NodeTimes & { readonly id: string }>
+      readonly tried: Tried
+    }
+  /** Of a node whose edges are all in use. */
   | { readonly kind: "sealed"; readonly packets: ReadonlyArray<FirstPacket> }
-  | { readonly kind: "opened" }
   | { readonly kind: "failed"; readonly message: string }

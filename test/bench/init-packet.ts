@@ -1,72 +1,150 @@
 /**
- * A first packet of an edge, through the product's programs by BPF_PROG_TEST_RUN. They are loaded once in a process and
- * know only their own maps: what a node holds for the edge is copied there, and taken out again.
+ * First packets of edges, through the product's programs by BPF_PROG_TEST_RUN. They are loaded once in a process and know
+ * only their own maps: what a node holds for its edges is copied there, and taken out again.
  */
+import { Attr, bpf } from "../../services/common/kernel/bpf.ts"
 import { type BpfObject, testRun } from "../../services/common/kernel/libbpf.ts"
 import { BpfMap } from "../../services/common/kernel/maps.ts"
 import * as records from "../../services/common/kernel/records.ts"
 import type { Maps } from "../../services/dataplane-loader/dataplane/associations.ts"
 import type { EdgeRule } from "../../services/dataplane-loader/rules.ts"
-import { frame, tcpPacket } from "../kernel/packets.ts"
-import type { NodePlane } from "./init-plane.ts"
+import { concat, frame, tcpPacket } from "../kernel/packets.ts"
 
 const TC_ACT_REDIRECT = 7
 const PORT = 40_000
+const TCP = 6
+/** Of the end that opens a flow, and of the other. */
+const ROLE = { initiator: 0, responder: 1 } as const
+const MAP_UPDATE_BATCH = 26
+const MAP_DELETE_BATCH = 27
+/** Where the SPI is in a frame of ESP in UDP in IPv4 without options. */
+const SPI_AT = 14 + 20 + 8
+/** A sealed packet without payload is shorter. */
+const PACKET_MAX = 2_048
 
-/** Puts a node's records of one edge into the programs' maps for as long as `run` takes. */
-const borrowed = <A>(object: BpfObject, { maps, ...plane }: NodePlane, rule: EdgeRule, run: () => A): A => {
-  const undo: Array<() => void> = []
-  const lend = (name: records.MapName & keyof Maps, key: Uint8Array): void => {
-    const value = maps[name].lookup(key)
-    if (value === undefined) throw new Error(`${name}: the node holds nothing of ${rule.edge.id}`)
-    const map = new BpfMap(object.mapFd(name))
-    map.update(key, value)
-    value.fill(0)
-    // An array's records can't be deleted: the next node's take their place.
-    if (name !== "config") undo.push(() => void map.delete(key))
+type Lent = records.MapName & keyof Maps
+const ARRAYS: ReadonlySet<Lent> = new Set(["config", "flow_counts"])
+
+const flowsOf = (rules: ReadonlyArray<EdgeRule>, role: keyof typeof ROLE): Uint8Array =>
+  concat(
+    ...rules.map(({ record, edge }) => {
+      const [ownPort, peerPort] = role === "initiator" ? [PORT, edge.port ?? 0] : [edge.port ?? 0, PORT]
+      return records.encodeFlowKey({ edge: record.index, ownPort, peerPort, protocol: TCP, role: ROLE[role] })
+    }),
+  )
+
+/** One call for many entries: `keys`, and `values` where they are written. */
+const batch = (command: number, map: BpfMap, keys: Uint8Array, values: Uint8Array | undefined): void => {
+  const attr = new Attr(56)
+    .pointer(16, keys)
+    .u32(32, keys.length / map.info.keySize)
+    .u32(36, map.fd)
+  if (values !== undefined) attr.pointer(24, values)
+  bpf(command, attr, "batch", map.name)
+}
+
+/** The programs of a process, and the node whose records are in their maps. */
+export class FirstPackets {
+  readonly #object: BpfObject
+  readonly #maps = new Map<Lent, BpfMap>()
+  readonly #flows: BpfMap
+
+  constructor(object: BpfObject) {
+    this.#object = object
+    this.#flows = new BpfMap(object.mapFd("flows"))
   }
-  try {
-    const { index } = rule.record
-    lend("config", records.indexKey(0))
-    lend("edges", records.edgeKey(index))
-    for (const policy of rule.policies) lend(records.policyMap(policy), records.encodePolicyKey(policy))
-    lend("outbound", records.laneKey(index, 0))
-    for (const { direction, edge, spi } of plane.associations()) {
-      if (edge !== index) continue
-      if (direction === "out") {
-        lend("sa_out", records.outSaKey(edge, spi))
-        lend("lease_out", records.outSaKey(edge, spi))
-      } else {
-        lend("windows", records.inSaKey(spi))
-        lend("lease_in", records.inSaKey(spi))
-        lend("sa_in", records.inSaKey(spi))
-      }
+
+  /**
+   * What the initiator of each of these edges sends first, as it goes onto the wire.
+   * @param own the node's inner address
+   * @throws Error when one isn't let through
+   */
+  seal(maps: Maps, rules: ReadonlyArray<EdgeRule>, own: number): ReadonlyArray<Uint8Array> {
+    const lending = new Lending(maps, rules)
+    for (const { record } of rules) {
+      const spi = records.decodeOutbound(lending.add("outbound", records.laneKey(record.index, 0)))
+      const key = records.outSaKey(record.index, spi)
+      lending.add("sa_out", key)
+      lending.add("lease_out", key)
     }
-    return run()
-  } finally {
-    for (const step of undo.reverse()) step()
-    const flows = new BpfMap(object.mapFd("flows"))
-    for (const key of flows.keys()) flows.delete(key)
+    return this.#with(lending, flowsOf(rules, "initiator"), () =>
+      rules.map(({ record, edge }) => {
+        const target = record.peerInner
+        if (target === undefined) throw new Error("the bench's edges are of IPv4")
+        const flow = { source: own, target, from: PORT, to: edge.port ?? 0 }
+        return this.#through("vs_seal", frame(tcpPacket(flow, new Uint8Array(0), { flags: 0x02 })), edge.id)
+      }),
+    )
+  }
+
+  /** @throws Error when the responder doesn't take one of them */
+  open(maps: Maps, packets: ReadonlyArray<{ readonly rule: EdgeRule; readonly wire: Uint8Array }>): void {
+    const rules = packets.map(({ rule }) => rule)
+    const lending = new Lending(maps, rules)
+    for (const { wire } of packets)
+      for (const name of ["windows", "lease_in", "sa_in"] as const)
+        lending.add(name, wire.slice(SPI_AT, SPI_AT + 4))
+    this.#with(lending, flowsOf(rules, "responder"), () => {
+      for (const { rule, wire } of packets) this.#through("vs_open", wire, rule.edge.id)
+    })
+  }
+
+  #map(name: Lent): BpfMap {
+    const map = this.#maps.get(name) ?? new BpfMap(this.#object.mapFd(name))
+    this.#maps.set(name, map)
+    return map
+  }
+
+  /** @param flows that the packets begin */
+  #with<A>(lending: Lending, flows: Uint8Array, run: () => A): A {
+    const lent: Array<() => void> = []
+    try {
+      for (const [name, { keys, values }] of lending.all) {
+        const [all, secret] = [concat(...keys), concat(...values)]
+        batch(MAP_UPDATE_BATCH, this.#map(name), all, secret)
+        for (const value of [secret, ...values]) value.fill(0)
+        // An array's records can't be deleted: the next node's take their place.
+        if (!ARRAYS.has(name)) lent.push(() => batch(MAP_DELETE_BATCH, this.#map(name), all, undefined))
+      }
+      const done = run()
+      batch(MAP_DELETE_BATCH, this.#flows, flows, undefined)
+      return done
+    } finally {
+      for (const back of lent) back()
+    }
+  }
+
+  #through(program: string, packet: Uint8Array, edge: string): Uint8Array {
+    const { retval, packet: out } = testRun(this.#object.programFd(program), packet, { outMax: PACKET_MAX })
+    if (retval !== TC_ACT_REDIRECT)
+      throw new Error(`${program} refused the first packet of ${edge} (${retval})`)
+    return out
   }
 }
 
-const through = (object: BpfObject, program: string, packet: Uint8Array, edge: string): Uint8Array => {
-  const { retval, packet: out } = testRun(object.programFd(program), packet)
-  if (retval !== TC_ACT_REDIRECT)
-    throw new Error(`${program} refused the first packet of ${edge} (${retval})`)
-  return out
-}
+/** Records of one node, by map. */
+class Lending {
+  readonly all = new Map<Lent, { readonly keys: Uint8Array[]; readonly values: Uint8Array[] }>()
+  readonly #maps: Maps
 
-/** What the initiator sends first, as it goes onto the wire. @throws Error when it isn't let through */
-export const sealFirst = (object: BpfObject, plane: NodePlane, rule: EdgeRule, own: number): Uint8Array => {
-  const target = rule.record.peerInner
-  if (target === undefined) throw new Error("the bench's edges are of IPv4")
-  const flow = { source: own, target, from: PORT, to: rule.edge.port ?? 0 }
-  const packet = frame(tcpPacket(flow, new Uint8Array(0), { flags: 0x02 }))
-  return borrowed(object, plane, rule, () => through(object, "vs_seal", packet, rule.edge.id))
-}
+  constructor(maps: Maps, rules: ReadonlyArray<EdgeRule>) {
+    this.#maps = maps
+    this.add("config", records.indexKey(0))
+    for (const { record, policies } of rules) {
+      this.add("edges", records.edgeKey(record.index))
+      this.add("flow_counts", records.edgeKey(record.index))
+      for (const policy of policies) this.add(records.policyMap(policy), records.encodePolicyKey(policy))
+    }
+  }
 
-/** @throws Error when the responder doesn't take it */
-export const openFirst = (object: BpfObject, plane: NodePlane, rule: EdgeRule, wire: Uint8Array): void => {
-  borrowed(object, plane, rule, () => through(object, "vs_open", wire, rule.edge.id))
+  /** @returns the record, which is the node's own. @throws Error when it has none */
+  add(name: Lent, key: Uint8Array): Uint8Array {
+    const value = this.#maps[name].lookup(key)
+    if (value === undefined) throw new Error(`${name}: the node holds no such record`)
+    const { keys, values } = this.all.get(name) ?? { keys: [], values: [] }
+    keys.push(key)
+    values.push(value)
+    this.all.set(name, { keys, values })
+    return value
+  }
 }

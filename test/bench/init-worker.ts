@@ -15,13 +15,13 @@ import { loadTrust, type Trust } from "../../services/common/config/anchors.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
 import { bootId } from "../../services/common/kernel/clock.ts"
 import { makeNode } from "../../services/dataplane-loader/node.ts"
-import { compileRules, type EdgeRule, type Rules } from "../../services/dataplane-loader/rules.ts"
+import { compileRules, type Rules } from "../../services/dataplane-loader/rules.ts"
 import { TELL_LOOK_MS } from "../../services/dataplane-loader/telling.ts"
 import { emulatedSnp } from "../../services/evidence/providers/index.ts"
 import { knowWorkflow } from "../../services/guest/known-workflow.ts"
 import type { VerifiedWorkflow } from "../../services/make/workflow-document.ts"
-import type { FirstPacket, FromWorker, NodeTimes, ToWorker, WorkerOrder } from "./init-messages.ts"
-import { openFirst, sealFirst } from "./init-packet.ts"
+import { FirstExchange } from "./init-first.ts"
+import type { FromWorker, NodeTimes, ToWorker, WorkerOrder } from "./init-messages.ts"
 import { type MapSets, mapSets, type NodePlane, planeOver } from "./init-plane.ts"
 
 const tell = (message: FromWorker): void => void process.send?.(message)
@@ -44,6 +44,7 @@ interface Member {
   plane: NodePlane | undefined
   rules: Rules | undefined
   times: Partial<NodeTimes>
+  /** How many edges are not in use yet. */
   left: number
 }
 
@@ -134,14 +135,28 @@ const run = (order: WorkerOrder) =>
     const [first] = members
     if (first === undefined) return yield* Effect.die("a worker without nodes")
 
+    const byId = new Map(members.map((member) => [member.id, member]))
+    const exchange = new FirstExchange(
+      sets.object,
+      (packets) => tell({ kind: "sealed", packets }),
+      (id) => {
+        const member = byId.get(id)
+        if (member === undefined) return
+        member.times.first = nowMs()
+        waiting -= 1
+        if (waiting > 0) return
+        const nodes = members.map(({ id, times }) => ({ id, ...(times as NodeTimes) }))
+        tell({ kind: "done", nodes, tried: exchange.tried })
+      },
+    )
+
     /** An association that packets are sent under from now on, of an edge that had none. */
     const activated = (member: Member): void => {
       member.left -= 1
       if (member.left > 0) return
       member.times.active = nowMs()
-      waiting -= 1
-      if (waiting === 0)
-        tell({ kind: "done", nodes: members.map(({ id, times }) => ({ id, ...(times as NodeTimes) })) })
+      // The node acknowledges first.
+      setImmediate(() => exchange.inUse(member.id))
     }
 
     const prepare = (): void => {
@@ -202,31 +217,11 @@ const run = (order: WorkerOrder) =>
         )
       }
       waiting = members.filter(({ left }) => left > 0).length
-    }
-
-    const edgeOf = (id: string, edge: string): { readonly plane: NodePlane; readonly rule: EdgeRule } => {
-      const { plane, rules } = members.find((member) => member.id === id) ?? {}
-      const rule = rules?.edges.find((each) => each.edge.id === edge)
-      if (plane === undefined || rule === undefined) throw new Error(`${id} has no edge ${edge}`)
-      return { plane, rule }
-    }
-    /** Of each node's first edge, if it initiates one. */
-    const sealed = (): ReadonlyArray<FirstPacket> =>
-      members.flatMap(({ id, rules }) => {
-        const first = rules?.edges.find(({ edge }) => edge.role === "initiator")
-        if (first === undefined) return []
-        const { plane, rule } = edgeOf(id, first.edge.id)
-        const own = readIpv4(rules?.node.address ?? "") ?? NO_ADDRESS
-        const wire = sealFirst(sets.object, plane, rule, own)
-        return [{ edge: first.edge.id, to: first.edge.peer, base64: Buffer.from(wire).toString("base64") }]
-      })
-    const openAll = (packets: ReadonlyArray<FirstPacket>): void => {
-      const own = new Set(order.nodes)
-      for (const { edge, to, base64 } of packets) {
-        if (!own.has(to)) continue
-        const { plane, rule } = edgeOf(to, edge)
-        openFirst(sets.object, plane, rule, Uint8Array.from(Buffer.from(base64, "base64")))
-      }
+      exchange.begin(
+        members.flatMap(({ id, plane, rules }) =>
+          plane === undefined || rules === undefined ? [] : [{ id, plane, rules }],
+        ),
+      )
     }
 
     let lives: ReadonlyArray<Fiber.Fiber<unknown, unknown>> = []
@@ -283,11 +278,8 @@ const run = (order: WorkerOrder) =>
         } else if (message.kind === "start") {
           profiler?.post("Profiler.start")
           Effect.runForkWith(context)(start)
-        } else if (message.kind === "seal") {
-          tell({ kind: "sealed", packets: sealed() })
         } else if (message.kind === "open") {
-          openAll(message.packets)
-          tell({ kind: "opened" })
+          exchange.receive(message.packets)
         } else if (message.kind === "steady") {
           Effect.runForkWith(context)(steady)
         } else if (message.kind === "rest") {
@@ -308,6 +300,7 @@ const run = (order: WorkerOrder) =>
     })
   })
 
+process.on("uncaughtException", (error) => tell({ kind: "failed", message: String(error) }))
 process.once("message", (order: WorkerOrder) => {
   void Effect.runPromise(
     Effect.scoped(run(order)).pipe(Effect.provide(Logger.layer([])), Effect.tapCause(Effect.logError)),

@@ -18,11 +18,12 @@ const phases = { hello: count, evidence: count, appraisal: count, release: count
 
 const round = {
   seconds: count,
+  in_use_seconds: count,
   phases,
   releases_per_node: count,
   cpu_s: count,
   cpu_by_process: processes,
-  first_packets: { edges: 3, seconds: count },
+  first_packets: { edges: 3, seconds: count, cpu_s: count },
   peak_rss_mb: count,
 }
 
@@ -43,11 +44,12 @@ describe("bench init", () => {
       topology: "chain",
       edges: nodes - 1,
       seconds: 1,
+      in_use_seconds: 1,
       cold_seconds: 1,
       ms_per_edge: 1_000 / (nodes - 1),
       cpu_ms_per_edge: 2_000 / (nodes - 1),
       phases: { hello: 0.2, evidence: 0.2, appraisal: 0.2, release: 0.2, install: 0.2 },
-      first_packets: { edges: nodes - 1, seconds: 1 },
+      first_packets: { edges: nodes - 1, seconds: 0, cpu_s: 0 },
       peak_rss_mb: 1,
       cpu_s: 2,
       cpu_by_process: {},
@@ -84,11 +86,12 @@ describe("bench init", () => {
       topology: "chain",
       edges: 3,
       seconds: count,
+      in_use_seconds: count,
       cold_seconds: count,
       ms_per_edge: count,
       cpu_ms_per_edge: count,
       phases,
-      first_packets: { edges: 3, seconds: count },
+      first_packets: { edges: 3, seconds: count, cpu_s: count },
       peak_rss_mb: count,
       cpu_s: count,
       cpu_by_process: processes,
@@ -107,5 +110,6 @@ describe("bench init", () => {
     const sum = Object.values<number>(result.phases).reduce((total, each) => total + each, 0)
     expect(Math.abs(sum - result.seconds)).toBeLessThan(0.01)
     expect(result.seconds).toBeGreaterThan(0)
+    expect(result.seconds).toBeGreaterThanOrEqual(result.in_use_seconds)
   }, 120_000)
 })

@@ -1,6 +1,6 @@
 /**
- * How long a workflow takes from "all told to start" to "every edge in use": N nodes that say hello at once, against the
- * control plane's real services over a real NATS server. A round is a new version of the workflow: a new term, new
+ * How long a workflow takes from "all told to start" to "every edge in use at both ends, and its first packet let in": N nodes
+ * that say hello at once, against the control plane's real services over a real NATS server. A round is a new version of the workflow: a new term, new
  * sessions, new maps. The first round meets code that no one has run yet.
  */
 import { mkdirSync, writeFileSync } from "node:fs"
@@ -12,7 +12,7 @@ import { CHECKOUT } from "../../infra/lab/hardware.ts"
 import { Bus } from "../../services/common/bus/bus.ts"
 import { measureObject } from "../../services/common/kernel/measure.ts"
 import { type Lab, openLab } from "./init-lab.ts"
-import type { NodeTimes } from "./init-messages.ts"
+import type { NodeTimes, Tried } from "./init-messages.ts"
 import { plotOf, plottedSizes, type Size } from "./init-plot.ts"
 import { cpuOf, peakMbOf, type Steady, steadyLines, watchSteady } from "./init-steady.ts"
 import { pairsOf, type Topology, topologies } from "./init-topology.ts"
@@ -32,15 +32,26 @@ const rounded = (value: number, digits = 3): number => Number(value.toFixed(digi
 const phases = ["hello", "evidence", "appraisal", "release", "install"] as const
 type Phase = (typeof phases)[number]
 
-/** When the last node was through with each phase, as what it added to the whole: the sum is the whole. */
+/**
+ * When the last node was through with each phase, as what it added to the whole: the sum is the whole. The first packets of
+ * its edges are part of the last one.
+ */
 const phasesOf = (times: readonly NodeTimes[], from: number): Record<Phase, number> => {
-  const ends = (["hello", "attest", "evidence", "release", "active"] as const).map((step) =>
+  const ends = (["hello", "attest", "evidence", "release", "first"] as const).map((step) =>
     Math.max(...times.map((each) => each[step])),
   )
   const starts = [from, ...ends]
   return Object.fromEntries(
     phases.map((phase, i) => [phase, rounded(((ends[i] ?? 0) - (starts[i] ?? 0)) / 1_000)]),
   ) as Record<Phase, number>
+}
+
+export interface FirstPacketsCost {
+  readonly edges: number
+  /** From when the last edge was in use. */
+  readonly seconds: number
+  /** Of programs that share one set of maps in a process, with the copying that this needs: no node has this to do. */
+  readonly cpu_s: number
 }
 
 export interface Round {
@@ -51,8 +62,10 @@ export interface Round {
   readonly peak_rss_mb: number
   /** To each node until all its edges were in use, on average: two are the least. */
   readonly releases_per_node: number
-  /** One of each node that initiates an edge, sealed and opened by the programs after the last edge was in use. */
-  readonly first_packets: { readonly edges: number; readonly seconds: number }
+  /** Until all edges were in use at both ends; `seconds` are until the first packet of each was let in. */
+  readonly in_use_seconds: number
+  /** The first packet of every edge, sealed and opened by the programs; what that took of the CPU is in all figures. */
+  readonly first_packets: FirstPacketsCost
   readonly steady?: Steady
 }
 
@@ -62,17 +75,6 @@ const within = <A>(what: string, ms: number, promise: Promise<A>): Promise<A> =>
     timer = setTimeout(() => reject(new Error(`${what}: not within ${ms / 1_000} s`)), ms)
   })
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
-}
-
-/** A packet that isn't let through ends the bench. The time is that of one set of programs in each process, shared. */
-const sendFirst = async ({ workers }: Lab): Promise<Round["first_packets"]> => {
-  const from = nowMs()
-  for (const worker of workers) worker.send({ kind: "seal" })
-  const sealed = await Promise.all(workers.map((worker) => worker.next("sealed")))
-  const packets = sealed.flatMap((each) => each.packets)
-  for (const worker of workers) worker.send({ kind: "open", packets })
-  await Promise.all(workers.map((worker) => worker.next("opened")))
-  return { edges: packets.length, seconds: rounded((nowMs() - from) / 1_000) }
 }
 
 const playRound = async (
@@ -87,19 +89,27 @@ const playRound = async (
   const from = nowMs()
   for (const worker of lab.workers) worker.send({ kind: "start" })
   const done = await within(
-    "every edge in use",
+    "a packet over every edge",
     timeoutMs,
     Promise.all(lab.workers.map((worker) => worker.next("done"))),
   )
   const used = processes.map(([, pid], i) => cpuOf(pid) - (before[i] ?? 0))
   const times = done.flatMap(({ nodes }) => nodes)
+  const until = (step: "active" | "first"): number =>
+    rounded((Math.max(...times.map((each) => each[step])) - from) / 1_000)
+  const sum = (what: keyof Tried): number => done.reduce((all, { tried }) => all + tried[what], 0)
   const round: Round = {
-    seconds: rounded((Math.max(...times.map(({ active }) => active)) - from) / 1_000),
+    seconds: until("first"),
+    in_use_seconds: until("active"),
     phases: phasesOf(times, from),
     releases_per_node: rounded(times.reduce((sum, { releases }) => sum + releases, 0) / times.length, 1),
     cpu_s: rounded(used.reduce((sum, each) => sum + each, 0)),
     cpu_by_process: Object.fromEntries(processes.map(([who], i) => [who, rounded(used[i] ?? 0)])),
-    first_packets: await sendFirst(lab),
+    first_packets: {
+      edges: sum("packets") / 2,
+      seconds: rounded(until("first") - until("active")),
+      cpu_s: rounded(sum("cpuMs") / 1_000),
+    },
     peak_rss_mb: Math.round(processes.reduce((sum, [, pid]) => sum + peakMbOf(pid), 0)),
   }
   const steady = await watch?.(lab)
@@ -123,6 +133,7 @@ export interface InitResult {
   readonly topology: Topology
   readonly edges: number
   readonly seconds: number
+  readonly in_use_seconds: number
   readonly cold_seconds: number
   readonly ms_per_edge: number
   readonly cpu_ms_per_edge: number
@@ -208,6 +219,7 @@ const measureInit = async (options: InitOptions): Promise<InitResult> => {
       topology,
       edges: pairs.length,
       seconds,
+      in_use_seconds: median.in_use_seconds,
       cold_seconds: rounds[0]?.seconds ?? seconds,
       ms_per_edge: rounded((1_000 * seconds) / pairs.length),
       cpu_ms_per_edge: rounded((1_000 * median.cpu_s) / pairs.length),
@@ -231,17 +243,18 @@ const isTopology = (text: string): text is Topology => (topologies as readonly s
 const linesOf = (result: InitResult): readonly string[] => [
   `${result.nodes} nodes, ${result.topology}, ${result.edges} pairs: ${result.seconds} s (first round ${result.cold_seconds} s), ${result.cpu_s} s of CPU, ${result.peak_rss_mb} MB at most, load ${result.machine.load.join(" ")}`,
   ...table(
-    ["round", "seconds", ...phases, "releases", "cpu s", ...Object.keys(result.cpu_by_process)],
+    ["round", "seconds", "in use", ...phases, "releases", "cpu s", ...Object.keys(result.cpu_by_process)],
     result.rounds.map((round, i) => [
       String(i + 1),
       round.seconds,
+      round.in_use_seconds,
       ...phases.map((phase) => round.phases[phase]),
       round.releases_per_node,
       round.cpu_s,
       ...Object.values(round.cpu_by_process),
     ]),
   ),
-  `first packets: ${result.first_packets.edges} edges in ${result.first_packets.seconds} s`,
+  `first packets of ${result.first_packets.edges} edges: let in ${result.first_packets.seconds} s after the last edge was in use (at ${result.in_use_seconds} s), ${result.first_packets.cpu_s} s of CPU of the bench's own`,
   ...result.rounds.flatMap(({ steady }) => (steady === undefined ? [] : steadyLines(steady))),
 ]
 

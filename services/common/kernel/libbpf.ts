@@ -218,6 +218,8 @@ export interface TestRunOptions {
   /** gso_segs and gso_size on entry, to look like a super-packet. */
   readonly gsoSegs?: number
   readonly gsoSize?: number
+  /** Room for the packet as the program leaves it; a longer one is an error (ENOSPC). As long as a packet can be, unless told. */
+  readonly outMax?: number
 }
 
 export interface TestRunResult {
@@ -254,7 +256,7 @@ export const testRun = (
   view.setUint32(SKB.gsoSegs, options.gsoSegs ?? 0, true)
   view.setUint32(SKB.gsoSize, options.gsoSize ?? 0, true)
   const contextOut = new Uint8Array(SKB.size)
-  const packetOut = new Uint8Array(PACKET_OUT_MAX)
+  const packetOut = new Uint8Array(options.outMax ?? PACKET_OUT_MAX)
   const attr = new Attr(80)
     .u32(0, programFd)
     .u32(8, packet.length)
