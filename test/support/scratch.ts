@@ -5,7 +5,8 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { commandLine } from "../../infra/lab/processes.ts"
 
-const lives = (pid: number): boolean => {
+/** Whether there is a process of this id. */
+export const lives = (pid: number): boolean => {
   try {
     process.kill(pid, 0)
     return true
