@@ -174,6 +174,8 @@
 #define VS_SWEEP_NEW 2
 #define VS_SWEEP_FULL 32
 
+/* Where a TCP header has its flags (RFC 9293 section 3.1), and those that count. */
+#define VS_TCP_FLAGS 13
 #define VS_TCP_FIN 1u
 #define VS_TCP_SYN 2u
 #define VS_TCP_RST 4u

@@ -187,6 +187,19 @@ VS_GLOBAL int vs_guard_out6(struct __sk_buff *skb, const struct vs_config *c)
 }
 
 /*
+ * What TCP from the bus's address and port is: nobody, the bus neither, opens a connection into the wire's namespace, where services
+ * may listen for this machine alone. `at` is where its header begins.
+ */
+VS_INLINE u32 vs_guard_bus(struct __sk_buff *skb, u32 at)
+{
+	u8 flags;
+
+	if (bpf_skb_load_bytes(skb, at + VS_TCP_FLAGS, &flags, sizeof(flags)))
+		return VS_V_FOREIGN_IN;
+	return (flags & (VS_TCP_SYN | VS_TCP_ACK)) == VS_TCP_SYN ? VS_V_FOREIGN_IN : VS_V_CONTROL;
+}
+
+/*
  * An IPv6 frame that arrived. Gives its verdict, or VS_GO_ON for a datagram to our ESP port: then w->from says where it is from. It
  * is as long as the IP header says, which its UDP header repeats.
  */
@@ -215,7 +228,7 @@ VS_GLOBAL int vs_guard_in6(struct __sk_buff *skb, const struct vs_config *c, str
 		return vs_path6_report(skb, c, w, len);
 	if (f.ip.next == VS_PROTO_TCP)
 		return f.sport == c->bus_port && !vs_none6(&c->bus_addr6) && vs_same6(f.ip.saddr, &c->bus_addr6)
-			       ? VS_V_CONTROL
+			       ? vs_guard_bus(skb, VS_ETH_LEN + VS_IP6_LEN)
 			       : VS_V_FOREIGN_IN;
 	if (f.ip.next != VS_PROTO_UDP || (u16)(vs_swap16(f.dport) - vs_swap16(c->esp_port)) >= VS_MAX_LANES)
 		return VS_V_FOREIGN_IN;
@@ -247,7 +260,9 @@ VS_INLINE u32 vs_guard_in(struct __sk_buff *skb, const struct vs_config *c, stru
 	if (f.ip.daddr != c->wire_addr || !f.ip.daddr)
 		return VS_V_FOREIGN_IN;
 	if (f.ip.protocol == VS_PROTO_TCP)
-		return f.ip.saddr == c->bus_addr && f.ip.saddr && f.sport == c->bus_port ? VS_V_CONTROL : VS_V_FOREIGN_IN;
+		return f.ip.saddr == c->bus_addr && f.ip.saddr && f.sport == c->bus_port
+			       ? vs_guard_bus(skb, VS_ETH_LEN + VS_IP_LEN)
+			       : VS_V_FOREIGN_IN;
 	/* Type and code stand where UDP has its source port. */
 	if (f.ip.protocol == VS_PROTO_ICMP)
 		return f.sport == (VS_ICMP_UNREACHABLE | VS_ICMP_FRAG_NEEDED << 8) ? vs_path_report(skb, c, w, len) : VS_V_FOREIGN_IN;

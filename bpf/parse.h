@@ -198,7 +198,7 @@ VS_INLINE u32 vs_parse_ports(const u8 *l4, u32 len, u32 bad, struct vs_tuple *t)
 		/* Data offset: at least five words, and inside the packet. */
 		if (len < 20 || l4[12] >> 4 < 5 || (l4[12] >> 4) * 4u > len)
 			return bad;
-		t->tcp_flags = l4[13];
+		t->tcp_flags = l4[VS_TCP_FLAGS];
 		break;
 	case VS_PROTO_UDP:
 		if (len < VS_UDP_LEN || vs_swap16(*(const be16 *)(l4 + 4)) != len)

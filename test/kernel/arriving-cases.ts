@@ -16,6 +16,9 @@ import { BUS_PORT, bus, ESP_PORT, edge2, fromPeer, ownWire, peerWire } from "./p
 import { bytes, incoming, sealedBy } from "./traffic.ts"
 import { type Case, open } from "./verdict-case.ts"
 
+const fromBus = (flags: number): Uint8Array =>
+  frame(tcpPacket({ source: bus, target: ownWire, from: BUS_PORT, to: 33_000 }, bytes(10), { flags }))
+
 export const arrivingCases: ReadonlyArray<Case> = [
   { name: "ARP request", program: open, packet: () => arpFrame(1), verdict: "NEIGHBOUR" },
   { name: "ARP reply", program: open, packet: () => arpFrame(2), verdict: "NEIGHBOUR" },
@@ -24,6 +27,31 @@ export const arrivingCases: ReadonlyArray<Case> = [
     program: open,
     packet: () => frame(tcpPacket({ source: bus, target: ownWire, from: BUS_PORT, to: 33_000 }, bytes(10))),
     verdict: "CONTROL",
+  },
+  {
+    name: "the bus's side of an opening connection",
+    program: open,
+    packet: () => fromBus(0x12),
+    verdict: "CONTROL",
+  },
+  {
+    name: "a connection that the bus opens",
+    program: open,
+    packet: () => fromBus(0x02),
+    verdict: "FOREIGN_IN",
+  },
+  {
+    name: "a connection that the bus opens, with ECN",
+    program: open,
+    packet: () => fromBus(0xc2),
+    verdict: "FOREIGN_IN",
+  },
+  {
+    name: "TCP from the bus that ends before its flags",
+    program: open,
+    packet: () =>
+      frame(ipv4({ source: bus, target: ownWire, protocol: TCP }, fromBus(0x10).subarray(34, 47))),
+    verdict: "FOREIGN_IN",
   },
   { name: "RARP", program: open, packet: () => arpFrame(3), verdict: "FOREIGN_IN" },
   {

@@ -236,6 +236,18 @@ describe("the bus", () => {
     })
   })
 
+  test("opens no connection itself", () => {
+    const verdict = (flags: number) =>
+      plane.run("vs_open", frame6(tcpPacket6(fromBus, bytes(4), { flags }))).verdict
+    expect([0x02, 0xc2, 0x12, 0x10, 0x04].map(verdict)).toEqual([
+      "FOREIGN_IN",
+      "FOREIGN_IN",
+      "CONTROL",
+      "CONTROL",
+      "CONTROL",
+    ])
+  })
+
   test.each<readonly [string, Uint8Array, Uint8Array]>([
     [
       "another port",

@@ -65,7 +65,7 @@ export const espIn = (
   return { from: ip.payload + 8, to: ip.end, ecn }
 }
 
-/** Whether an arriving frame is one that the node's own stack may see: neighbours, and the bus. */
+/** Whether an arriving frame is one that the node's own stack may see: neighbours, and the bus, which opens no connection. */
 export const isForStack = (frame: Uint8Array): boolean => {
   if (u16(frame, 12) === ARP)
     return (
@@ -82,7 +82,9 @@ export const isForStack = (frame: Uint8Array): boolean => {
     return (
       isTo(frame, ip, ownWire, ownWire6) &&
       isFrom(frame, ip, bus, bus6) &&
-      u16(frame, ip.payload) === BUS_PORT
+      u16(frame, ip.payload) === BUS_PORT &&
+      frame.length > ip.payload + 13 &&
+      (at(frame, ip.payload + 13) & 0x12) !== 2
     )
   return ip.version === 6 && ip.protocol === 58 && isNeighbourDiscovery(frame, ip)
 }
