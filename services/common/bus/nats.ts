@@ -13,7 +13,6 @@ import {
   NatsError,
 } from "nats"
 import { userKey } from "./nkey.ts"
-import { Requests, type Wire } from "./requests.ts"
 import { BusError, type BusReason } from "./types.ts"
 
 export { newUser } from "./nkey.ts"
@@ -104,11 +103,11 @@ const sentences: Readonly<Record<BusReason, string>> = {
   Stream: "the stream refused it",
 }
 
-const errorOf = (reason: BusReason, subject: string): BusError =>
-  new BusError({ reason, subject, message: sentences[reason] })
-
-const failure = (error: unknown, subject: string): BusError =>
-  error instanceof BusError ? error : errorOf(reasons[codeOf(error)] ?? "Closed", subject)
+const failure = (error: unknown, subject: string): BusError => {
+  if (error instanceof BusError) return error
+  const reason = reasons[codeOf(error)] ?? "Closed"
+  return new BusError({ reason, subject, message: sentences[reason] })
+}
 
 /**
  * The client reads headers with the code that makes them, which throws for what no client would send. Thrown there, it ends
@@ -174,45 +173,30 @@ class Link {
   }
 }
 
-/** What requests need of the client. */
-const wireOf = (nc: NatsConnection): Wire => ({
-  send: (subject, data, reply, headers) => {
-    if (headers === undefined) return nc.publish(subject, data, { reply })
-    const made = makeHeaders()
-    for (const [name, value] of Object.entries(headers)) made.set(name, value)
-    nc.publish(subject, data, { reply, headers: made })
-  },
-  listen: (subject, onMessage, onRefused) =>
-    void nc.subscribe(subject, {
-      callback: (error, msg) => (error === null ? onMessage(received(msg)) : onRefused()),
-    }),
-  error: errorOf,
-  failed: failure,
-})
-
-const connection = (nc: NatsConnection, { onStatus, inboxPrefix }: ConnectOptions): Connection => {
+const connection = (nc: NatsConnection, onStatus: ConnectOptions["onStatus"]): Connection => {
   const link = new Link()
-  const requests = new Requests(wireOf(nc), inboxPrefix)
-  const following = link.follow(nc, (status) => {
-    if (status.type === "violation" && status.operation === "publish") requests.denied(status.subject)
-    onStatus(status)
-  })
+  const following = link.follow(nc, onStatus)
   following.catch(() => {})
-  const closed = nc.closed().then((error) => {
-    requests.end("Closed")
-    return error instanceof Error ? codeOf(error) : ""
-  })
   return {
     request: async (subject, data, timeoutMs, headers) => {
-      if (link.up) return requests.ask(subject, data, timeoutMs, headers)
       const began = performance.now()
-      if (!(await link.ready(timeoutMs))) throw errorOf("Closed", subject)
-      const left = Math.max(1, Math.round(timeoutMs - (performance.now() - began)))
-      return requests.ask(subject, data, left, headers)
+      const options: { timeout: number; headers?: ReturnType<typeof makeHeaders> } = { timeout: timeoutMs }
+      if (headers !== undefined) {
+        options.headers = makeHeaders()
+        for (const [name, value] of Object.entries(headers)) options.headers.set(name, value)
+      }
+      try {
+        if (!(await link.ready(timeoutMs)))
+          throw new BusError({ reason: "Closed", subject, message: sentences.Closed })
+        options.timeout = Math.max(1, Math.round(timeoutMs - (performance.now() - began)))
+        return received(await nc.request(subject, data, options))
+      } catch (error) {
+        throw failure(error, subject)
+      }
     },
     publish: (subject, data) => {
       // The client would take it and lose it: each new connection starts with an empty buffer.
-      if (!link.up) throw errorOf("Closed", subject)
+      if (!link.up) throw new BusError({ reason: "Closed", subject, message: sentences.Closed })
       try {
         nc.publish(subject, data)
       } catch (error) {
@@ -231,7 +215,7 @@ const connection = (nc: NatsConnection, { onStatus, inboxPrefix }: ConnectOption
       nc.flush().catch((error: unknown) => {
         throw failure(error, "")
       }),
-    closed,
+    closed: nc.closed().then((error) => (error instanceof Error ? codeOf(error) : "")),
     close: async () => {
       if (!nc.isClosed()) await nc.drain().catch(() => {})
       if (!nc.isClosed()) await nc.close().catch(() => {})
@@ -266,6 +250,7 @@ export const connect = async (options: ConnectOptions): Promise<Connection> => {
       servers: options.url.split(","),
       name: options.name,
       authenticator: authenticator(options.seed),
+      inboxPrefix: options.inboxPrefix,
       maxReconnectAttempts: -1,
       reconnectTimeWait: 150,
       reconnectJitter: 100,
@@ -273,8 +258,10 @@ export const connect = async (options: ConnectOptions): Promise<Connection> => {
       maxPingOut: 2,
       timeout: 2_000,
       ignoreClusterUpdates: true,
+      // Two stacks for each request, which only its own errors would show.
+      noAsyncTraces: true,
     })
-    return connection(nc, options)
+    return connection(nc, options.onStatus)
   } catch (error) {
     if (error instanceof BusError) throw error
     const code = codeOf(error)
