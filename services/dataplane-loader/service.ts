@@ -5,6 +5,7 @@
 import { Effect, Queue, Schedule } from "effect"
 import { readIpv4, readIpv6 } from "../../schemas/address.ts"
 import { limits } from "../../schemas/limits.ts"
+import type { EventType } from "../../schemas/messages/event.ts"
 import { Bus, type BusConfig } from "../common/bus/bus.ts"
 import { hintPace } from "../common/bus/counters.ts"
 import { loadTrust } from "../common/config/anchors.ts"
@@ -14,15 +15,16 @@ import { KernelError } from "../common/kernel/errors.ts"
 import { probeHooks } from "../common/kernel/links.ts"
 import { ifIndex, mtuOf } from "../common/kernel/netdev.ts"
 import { listAddresses, openNews } from "../common/kernel/rtnetlink.ts"
+import { surviving } from "../common/process/defects.ts"
 import { controlCollateral } from "../guest/control-collateral.ts"
 import { knowWorkflow } from "../guest/known-workflow.ts"
 import { peerCollateral } from "../guest/peer-collateral.ts"
-import { MakeError } from "../make/errors.ts"
 import { standingStage } from "../make/standing.ts"
 import type { VerifiedWorkflow } from "../make/workflow-document.ts"
 import { busEndpoint, familiesOf, type LoaderConfig, macBytes } from "./config.ts"
 import { forbidForwarding } from "./dataplane/forwarding.ts"
 import { type Finding, type Plane, type PlaneConfig, removePinnedPlane } from "./dataplane/plane.ts"
+import { AGAIN_MS, makeInForce, type Refusal } from "./in-force.ts"
 import { serveMetrics } from "./metrics.ts"
 import { makeNode } from "./node.ts"
 import { openOrCutOff } from "./open-plane.ts"
@@ -139,14 +141,12 @@ const live = (
   Effect.gen(function* () {
     const bus = yield* Bus
     const node = own.guest.instance
-    let known: { readonly workflow: VerifiedWorkflow; readonly rules: Rules } | undefined
+    const measured = (): string => Buffer.from(plane.measurement.digest).toString("hex")
 
     /** What runs and what the object file holds, against what the document lets this node's stage run. */
     const upgrade = (workflow: VerifiedWorkflow, stage: string) =>
       Effect.suspend(() => {
         const { document } = workflow
-        const own = Buffer.from(plane.measurement.digest).toString("hex")
-        if (document.revoked?.measurements?.includes(own)) plane.revokeAll()
         const demands = document.stages[stage]
         const taken = demands === undefined ? [] : standingStage(document, demands, Date.now()).dataplane
         const told = upgradePlane(plane, taken)
@@ -157,7 +157,7 @@ const live = (
           subject: node,
           data: {
             node,
-            dataplane: Buffer.from(plane.measurement.digest).toString("hex"),
+            dataplane: measured(),
             code,
             field: "dataplane",
             message,
@@ -200,41 +200,35 @@ const live = (
       )
     })
 
-    /** The kernel follows the document before the node asks for keys: edges that vanished lose theirs here. */
-    const enforce = (workflow: VerifiedWorkflow) =>
-      Effect.suspend(() => {
-        try {
-          const wireMtu = mtuOf(own.wireDevice)
-          const rules = compileRules(workflow, {
-            crypto,
-            nodeId: node,
-            wireMtu,
-            wireFamilies: familiesOf(own.wire),
-            espPort: ESP_PORT,
-            present: plane.edges(),
-          })
-          configureFor(rules.node)
-          plane.setEdges({
-            edges: rules.edges.map((r) => r.record),
-            policies: rules.edges.flatMap((r) => r.policies),
-          })
-          known = { workflow, rules }
-          return Effect.andThen(upgrade(workflow, rules.node.stage), ofPeers.need(workflow, node))
-        } catch (error) {
-          if (!(error instanceof MakeError)) throw error
-          known = undefined
-          plane.setEdges({ edges: [], policies: [] })
-          const { code, field, message } = error
-          return bus.event({
-            type: "vouchsafe.workflow.refused",
-            subject: node,
-            data: { node, code, field, message },
-          })
-        }
-      })
+    const event = (type: EventType, { code, field, message }: Refusal) =>
+      bus.event({ type, subject: node, data: { node, code, field: field.slice(0, 128), message } })
 
     const collateral = yield* controlCollateral(trust, own.collateral)
     const ofPeers = yield* peerCollateral(own.collateral)
+    const inForce = makeInForce({
+      put: (workflow) => {
+        const rules = compileRules(workflow, {
+          crypto,
+          nodeId: node,
+          wireMtu: mtuOf(own.wireDevice),
+          wireFamilies: familiesOf(own.wire),
+          espPort: ESP_PORT,
+          present: plane.edges(),
+        })
+        configureFor(rules.node)
+        plane.setEdges({
+          edges: rules.edges.map((r) => r.record),
+          policies: rules.edges.flatMap((r) => r.policies),
+        })
+        if (workflow.document.revoked?.measurements?.includes(measured())) plane.revokeAll()
+        return rules
+      },
+      clear: () => plane.setEdges({ edges: [], policies: [] }),
+      followed: ({ workflow, rules }) =>
+        Effect.andThen(upgrade(workflow, rules.node.stage), ofPeers.need(workflow, node)),
+      refused: (why) => event("vouchsafe.workflow.refused", why),
+      failed: (why) => event("vouchsafe.dataplane.failed", why),
+    })
     const lives = makeNode(bus, {
       crypto,
       trust,
@@ -276,7 +270,7 @@ const live = (
     yield* bus.subscribe("renew", { node }, (_, { sender }) => lives.onRenew(sender), {
       pace: { ...hintPace, senders: limits.nodes },
     })
-    const newest = yield* knowWorkflow(crypto, trust, { onChange: enforce })
+    const newest = yield* knowWorkflow(crypto, trust, { onChange: inForce.take })
     yield* bus.event({
       type: "vouchsafe.service.ready",
       subject: node,
@@ -298,7 +292,13 @@ const live = (
     )
     // When the document's own end has come, nothing is asked for any more, and the leases run out.
     yield* Effect.forkScoped(
-      lives.live(() => (newest.current() === undefined ? undefined : known), newest.doubt),
+      lives.live(() => (newest.current() === undefined ? undefined : inForce.known()), newest.doubt),
+    )
+    yield* Effect.forkScoped(
+      Effect.suspend(() => inForce.again(newest.current())).pipe(
+        surviving("following the document"),
+        Effect.repeat(Schedule.spaced(AGAIN_MS)),
+      ),
     )
     const leaving = leave ? lives.leave.pipe(Effect.ignore({ log: true })) : Effect.void
     return yield* bus.closed.pipe(Effect.onInterrupt(() => leaving))
