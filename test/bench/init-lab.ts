@@ -1,7 +1,7 @@
 /** The init bench's surroundings: a real NATS server, the control plane's services as processes, guests on emulated chips. */
-import { type ChildProcess, fork, spawn } from "node:child_process"
+import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -13,8 +13,9 @@ import { DEFAULT_PREFIX, type Role } from "../../schemas/subjects.ts"
 import type { SignedWorkflow, Workflow } from "../../schemas/workflow.ts"
 import { type BusConfig, identity, newUser } from "../../services/common/bus/bus.ts"
 import { crypto } from "../../services/common/crypto/index.ts"
+import { scratchDirectory, spawnMortal } from "../support/scratch.ts"
 import { closing } from "./closing.ts"
-import type { FirstPacket, FromWorker, ToWorker, WorkerOrder } from "./init-messages.ts"
+import type { ForPeers, FromWorker, ToWorker, WorkerOrder } from "./init-messages.ts"
 import type { Pair } from "./init-topology.ts"
 
 const CONTROL = "cp"
@@ -65,8 +66,8 @@ const until = async (what: string, check: () => boolean): Promise<void> => {
   throw new Error(`${what}: not within 30 s`)
 }
 
-/** @param carry takes packets to where their receivers are */
-const workerOf = (child: ChildProcess, carry: (packets: ReadonlyArray<FirstPacket>) => void): Worker => {
+/** @param carry takes what nodes have for others to where those are */
+const workerOf = (child: ChildProcess, carry: (message: ForPeers) => void): Worker => {
   const inbox: FromWorker[] = []
   const waiting = new Set<{
     kind: string
@@ -75,12 +76,12 @@ const workerOf = (child: ChildProcess, carry: (packets: ReadonlyArray<FirstPacke
   }>()
   let broken: Error | undefined
   const fail = (error: Error): void => {
-    broken = error
+    broken ??= error
     for (const each of waiting) each.reject(error)
   }
   child.on("message", (message: FromWorker) => {
     if (message.kind === "failed") return fail(new Error(message.message))
-    if (message.kind === "sealed") return carry(message.packets)
+    if (message.kind === "open" || message.kind === "seal") return carry(message)
     const taker = [...waiting].find(({ kind }) => kind === message.kind)
     if (taker === undefined) inbox.push(message)
     else {
@@ -88,6 +89,8 @@ const workerOf = (child: ChildProcess, carry: (packets: ReadonlyArray<FirstPacke
       taker.resolve(message)
     }
   })
+  // Nobody may be left to take a message.
+  child.on("error", fail)
   child.once("exit", (code, signal) => fail(new Error(`a worker ended: ${code ?? signal}`)))
   return {
     child,
@@ -103,7 +106,7 @@ const workerOf = (child: ChildProcess, carry: (packets: ReadonlyArray<FirstPacke
 }
 
 export const openLab = async (order: LabOrder): Promise<Lab> => {
-  const directory = mkdtempSync(join(existsSync(MEMORY) ? MEMORY : tmpdir(), "vouchsafe-bench-"))
+  const directory = scratchDirectory("bench", existsSync(MEMORY) ? MEMORY : tmpdir())
   const ids = Array.from({ length: order.nodes }, (_, i) => name(i))
   for (const part of ["seeds", "guests", "nats"]) mkdirSync(join(directory, part), { mode: 0o700 })
   const children: ChildProcess[] = []
@@ -164,7 +167,7 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
     const config = join(nats, "nats.conf")
     const settings = serverConfig({ identities: users, port: -1, storeDir: join(nats, "store") })
     writeFileSync(config, `${settings}\nhttp: "127.0.0.1:-1"\n`)
-    const server = spawn("nats-server", ["-c", config, "--ports_file_dir", nats], { stdio: "ignore" })
+    const server = spawnMortal("nats-server", ["-c", config, "--ports_file_dir", nats], { stdio: "ignore" })
     children.push(server)
     pids.set("nats-server", server.pid ?? 0)
     const ports = join(nats, `nats-server_${server.pid}.ports`)
@@ -188,7 +191,7 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
         ? []
         : ["--cpu-prof", `--cpu-prof-dir=${order.profile}`, `--cpu-prof-name=${who}.cpuprofile`]
     const service = (what: string, role: Role, instance: string, env: Record<string, string>): void => {
-      const child = spawn(process.execPath, [...flags(what), join(services, what, "main.ts")], {
+      const child = spawnMortal(process.execPath, [...flags(what), join(services, what, "main.ts")], {
         stdio: ["ignore", "ignore", process.env.VOUCHSAFE_BENCH_LOG === undefined ? "ignore" : "inherit"],
         env: {
           PATH: process.env.PATH,
@@ -215,9 +218,13 @@ export const openLab = async (order: LabOrder): Promise<Lab> => {
       ids.filter((_, i) => i % order.workers === w),
     )
     const placeOf = new Map(shares.flatMap((share, w) => share.map((id) => [id, w] as const)))
-    const carry = (packets: ReadonlyArray<FirstPacket>): void => {
-      for (const [w, own] of Map.groupBy(packets, ({ to }) => placeOf.get(to) ?? -1))
-        workers[w]?.send({ kind: "open", packets: own })
+    const place = ({ to }: { readonly to: string }): number => placeOf.get(to) ?? -1
+    const carry = (message: ForPeers): void => {
+      if (message.kind === "open")
+        for (const [w, packets] of Map.groupBy(message.packets, place))
+          workers[w]?.send({ kind: "open", packets })
+      else
+        for (const [w, edges] of Map.groupBy(message.edges, place)) workers[w]?.send({ kind: "seal", edges })
     }
     const workers: ReadonlyArray<Worker> = shares.map((share, w) => {
       const child = fork(fileURLToPath(new URL("init-worker.ts", import.meta.url)), [], {

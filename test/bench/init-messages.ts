@@ -21,9 +21,18 @@ export interface FirstPacket {
   readonly base64: string
 }
 
-export type ToWorker =
-  | { readonly kind: "prepare" | "start" | "steady" | "rest" | "end" }
+/** An edge whose first packet its responder has no key for any more: it asks the initiator for another. */
+export interface AskedAgain {
+  readonly edge: string
+  readonly to: string
+}
+
+/** What nodes have for those of other processes. */
+export type ForPeers =
   | { readonly kind: "open"; readonly packets: ReadonlyArray<FirstPacket> }
+  | { readonly kind: "seal"; readonly edges: ReadonlyArray<AskedAgain> }
+
+export type ToWorker = { readonly kind: "prepare" | "start" | "steady" | "rest" | "end" } | ForPeers
 
 /** When a node had what it asked for, in ms of CLOCK_MONOTONIC. */
 export interface NodeTimes {
@@ -35,7 +44,7 @@ export interface NodeTimes {
   evidence: number
   /** Its first release. */
   release: number
-  /** All its edges in use. */
+  /** Each of its edges has come into use. */
   active: number
   /** And the first packets of those that others initiate, let in. */
   first: number
@@ -43,9 +52,11 @@ export interface NodeTimes {
   releases: number
 }
 
-/** What first packets were sent and let in, and what that took of the CPU. */
+/** How many first packets were let in, and what sending and letting in took of the CPU. */
 export interface Tried {
   readonly packets: number
+  /** How often an edge was no more in use when its packet was to be sealed or opened, and was tried again. */
+  readonly again: number
   readonly cpuMs: number
 }
 
@@ -58,6 +69,5 @@ export type FromWorker =
       readonly nodes: ReadonlyArray<NodeTimes & { readonly id: string }>
       readonly tried: Tried
     }
-  /** Of a node whose edges are all in use. */
-  | { readonly kind: "sealed"; readonly packets: ReadonlyArray<FirstPacket> }
+  | ForPeers
   | { readonly kind: "failed"; readonly message: string }

@@ -3,6 +3,7 @@
  * only their own maps: what a node holds for its edges is copied there, and taken out again.
  */
 import { Attr, bpf } from "../../services/common/kernel/bpf.ts"
+import { bootNow } from "../../services/common/kernel/clock.ts"
 import { type BpfObject, testRun } from "../../services/common/kernel/libbpf.ts"
 import { BpfMap } from "../../services/common/kernel/maps.ts"
 import * as records from "../../services/common/kernel/records.ts"
@@ -21,6 +22,24 @@ const MAP_DELETE_BATCH = 27
 const SPI_AT = 14 + 20 + 8
 /** A sealed packet without payload is shorter. */
 const PACKET_MAX = 2_048
+/** A lease that ends sooner could be over before the programs look at it. */
+const LEASE_LEFT_NS = 500_000_000n
+const LEASE_ENDS = "its lease is over, or all but"
+
+/** What the initiator of an edge sends first, as it goes onto the wire. */
+export interface EdgePacket {
+  readonly rule: EdgeRule
+  readonly wire: Uint8Array
+}
+
+/**
+ * An edge that its node's maps hold no key for just now: that of a peer which the releaser hasn't heard of for a lease is
+ * taken back, and comes anew with the peer.
+ */
+export interface Idle {
+  readonly rule: EdgeRule
+  readonly why: string
+}
 
 type Lent = records.MapName & keyof Maps
 const ARRAYS: ReadonlySet<Lent> = new Set(["config", "flow_counts"])
@@ -55,38 +74,54 @@ export class FirstPackets {
   }
 
   /**
-   * What the initiator of each of these edges sends first, as it goes onto the wire.
+   * The first packets of these edges, which the node initiates: of those that are in use.
    * @param own the node's inner address
-   * @throws Error when one isn't let through
+   * @throws Error when one isn't let through, or what is in use lacks a record
    */
-  seal(maps: Maps, rules: ReadonlyArray<EdgeRule>, own: number): ReadonlyArray<Uint8Array> {
+  seal(
+    maps: Maps,
+    rules: ReadonlyArray<EdgeRule>,
+    own: number,
+  ): { readonly sealed: ReadonlyArray<EdgePacket>; readonly idle: ReadonlyArray<Idle> } {
     const lending = new Lending(maps, rules)
-    for (const { record } of rules) {
-      const spi = records.decodeOutbound(lending.add("outbound", records.laneKey(record.index, 0)))
-      const key = records.outSaKey(record.index, spi)
-      lending.add("sa_out", key)
-      lending.add("lease_out", key)
-    }
-    return this.#with(lending, flowsOf(rules, "initiator"), () =>
-      rules.map(({ record, edge }) => {
+    const [inUse, idle] = parted(rules, (rule) => {
+      const why = lending.outbound(rule)
+      return why === undefined ? undefined : { rule, why }
+    })
+    const sealed = this.#with(lending, flowsOf(inUse, "initiator"), () =>
+      inUse.map((rule) => {
+        const { record, edge } = rule
         const target = record.peerInner
         if (target === undefined) throw new Error("the bench's edges are of IPv4")
         const flow = { source: own, target, from: PORT, to: edge.port ?? 0 }
-        return this.#through("vs_seal", frame(tcpPacket(flow, new Uint8Array(0), { flags: 0x02 })), edge.id)
+        const packet = frame(tcpPacket(flow, new Uint8Array(0), { flags: 0x02 }))
+        return { rule, wire: this.#through("vs_seal", packet, edge.id) }
       }),
     )
+    return { sealed, idle }
   }
 
-  /** @throws Error when the responder doesn't take one of them */
-  open(maps: Maps, packets: ReadonlyArray<{ readonly rule: EdgeRule; readonly wire: Uint8Array }>): void {
-    const rules = packets.map(({ rule }) => rule)
-    const lending = new Lending(maps, rules)
-    for (const { wire } of packets)
-      for (const name of ["windows", "lease_in", "sa_in"] as const)
-        lending.add(name, wire.slice(SPI_AT, SPI_AT + 4))
-    this.#with(lending, flowsOf(rules, "responder"), () => {
-      for (const { rule, wire } of packets) this.#through("vs_open", wire, rule.edge.id)
+  /**
+   * @returns how many were let in, and the edges of those whose association the node has no more
+   * @throws Error when the responder doesn't take one of the others, or an association lacks a record
+   */
+  open(
+    maps: Maps,
+    packets: ReadonlyArray<EdgePacket>,
+  ): { readonly opened: number; readonly idle: ReadonlyArray<Idle> } {
+    const lending = new Lending(
+      maps,
+      packets.map(({ rule }) => rule),
+    )
+    const [inUse, idle] = parted(packets, ({ rule, wire }) => {
+      const why = lending.inbound(wire.slice(SPI_AT, SPI_AT + 4))
+      return why === undefined ? undefined : { rule, why }
     })
+    const rules = inUse.map(({ rule }) => rule)
+    this.#with(lending, flowsOf(rules, "responder"), () => {
+      for (const { rule, wire } of inUse) this.#through("vs_open", wire, rule.edge.id)
+    })
+    return { opened: inUse.length, idle }
   }
 
   #map(name: Lent): BpfMap {
@@ -95,7 +130,7 @@ export class FirstPackets {
     return map
   }
 
-  /** @param flows that the packets begin */
+  /** @param flows that the packets begin; perhaps none */
   #with<A>(lending: Lending, flows: Uint8Array, run: () => A): A {
     const lent: Array<() => void> = []
     try {
@@ -107,7 +142,7 @@ export class FirstPackets {
         if (!ARRAYS.has(name)) lent.push(() => batch(MAP_DELETE_BATCH, this.#map(name), all, undefined))
       }
       const done = run()
-      batch(MAP_DELETE_BATCH, this.#flows, flows, undefined)
+      if (flows.length > 0) batch(MAP_DELETE_BATCH, this.#flows, flows, undefined)
       return done
     } finally {
       for (const back of lent) back()
@@ -122,10 +157,23 @@ export class FirstPackets {
   }
 }
 
+/** Those that `idle` says nothing of, and what it says of the others. */
+const parted = <A>(
+  all: ReadonlyArray<A>,
+  idle: (one: A) => Idle | undefined,
+): readonly [inUse: ReadonlyArray<A>, idle: ReadonlyArray<Idle>] => {
+  const found = all.map((one) => [one, idle(one)] as const)
+  return [
+    found.flatMap(([one, said]) => (said === undefined ? [one] : [])),
+    found.flatMap(([, said]) => (said === undefined ? [] : [said])),
+  ]
+}
+
 /** Records of one node, by map. */
 class Lending {
   readonly all = new Map<Lent, { readonly keys: Uint8Array[]; readonly values: Uint8Array[] }>()
   readonly #maps: Maps
+  readonly #leaseNs = bootNow() + LEASE_LEFT_NS
 
   constructor(maps: Maps, rules: ReadonlyArray<EdgeRule>) {
     this.#maps = maps
@@ -137,14 +185,57 @@ class Lending {
     }
   }
 
-  /** @returns the record, which is the node's own. @throws Error when it has none */
-  add(name: Lent, key: Uint8Array): Uint8Array {
+  /**
+   * What an edge is sealed with now. The lane says which that is: where it names an association, all of that must be there.
+   * @returns why the edge isn't in use; then nothing of it is lent
+   */
+  outbound({ record }: EdgeRule): string | undefined {
+    const lane = records.laneKey(record.index, 0)
+    const active = this.#maps.outbound.lookup(lane)
+    if (active === undefined) return "its lane has no key"
+    const key = records.outSaKey(record.index, records.decodeOutbound(active))
+    const lease = this.#own("lease_out", key)
+    if (this.#ends(lease)) return LEASE_ENDS
+    this.#take("outbound", lane, active)
+    this.#take("lease_out", key, lease)
+    this.add("sa_out", key)
+    return undefined
+  }
+
+  /**
+   * What a packet is opened with. An association goes as a whole: what is there of it must be all.
+   * @param spi as in the packet
+   * @returns why it can't be; then nothing is lent
+   */
+  inbound(spi: Uint8Array): string | undefined {
+    const { lease_in, sa_in, windows } = this.#maps
+    const lease = lease_in.lookup(spi)
+    if (lease === undefined && !sa_in.has(spi) && !windows.has(spi))
+      return "its peer's packet is of an association that has gone"
+    if (lease !== undefined && this.#ends(lease)) return LEASE_ENDS
+    for (const name of ["windows", "lease_in", "sa_in"] as const) this.add(name, spi)
+    return undefined
+  }
+
+  /** @throws Error when the node has no such record */
+  add(name: Lent, key: Uint8Array): void {
+    this.#take(name, key, this.#own(name, key))
+  }
+
+  #ends(lease: Uint8Array): boolean {
+    return records.decodeDeadline(lease) <= this.#leaseNs
+  }
+
+  #own(name: Lent, key: Uint8Array): Uint8Array {
     const value = this.#maps[name].lookup(key)
     if (value === undefined) throw new Error(`${name}: the node holds no such record`)
+    return value
+  }
+
+  #take(name: Lent, key: Uint8Array, value: Uint8Array): void {
     const { keys, values } = this.all.get(name) ?? { keys: [], values: [] }
     keys.push(key)
     values.push(value)
     this.all.set(name, { keys, values })
-    return value
   }
 }

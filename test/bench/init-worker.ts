@@ -136,19 +136,15 @@ const run = (order: WorkerOrder) =>
     if (first === undefined) return yield* Effect.die("a worker without nodes")
 
     const byId = new Map(members.map((member) => [member.id, member]))
-    const exchange = new FirstExchange(
-      sets.object,
-      (packets) => tell({ kind: "sealed", packets }),
-      (id) => {
-        const member = byId.get(id)
-        if (member === undefined) return
-        member.times.first = nowMs()
-        waiting -= 1
-        if (waiting > 0) return
-        const nodes = members.map(({ id, times }) => ({ id, ...(times as NodeTimes) }))
-        tell({ kind: "done", nodes, tried: exchange.tried })
-      },
-    )
+    const exchange = new FirstExchange(sets.object, tell, (id) => {
+      const member = byId.get(id)
+      if (member === undefined) return
+      member.times.first = nowMs()
+      waiting -= 1
+      if (waiting > 0) return
+      const nodes = members.map(({ id, times }) => ({ id, ...(times as NodeTimes) }))
+      tell({ kind: "done", nodes, tried: exchange.tried })
+    })
 
     /** An association that packets are sent under from now on, of an edge that had none. */
     const activated = (member: Member): void => {
@@ -278,8 +274,8 @@ const run = (order: WorkerOrder) =>
         } else if (message.kind === "start") {
           profiler?.post("Profiler.start")
           Effect.runForkWith(context)(start)
-        } else if (message.kind === "open") {
-          exchange.receive(message.packets)
+        } else if (message.kind === "open" || message.kind === "seal") {
+          exchange.receive(message)
         } else if (message.kind === "steady") {
           Effect.runForkWith(context)(steady)
         } else if (message.kind === "rest") {
@@ -300,6 +296,8 @@ const run = (order: WorkerOrder) =>
     })
   })
 
+// Without its parent it has nobody to work for.
+process.once("disconnect", () => process.exit())
 process.on("uncaughtException", (error) => tell({ kind: "failed", message: String(error) }))
 process.once("message", (order: WorkerOrder) => {
   void Effect.runPromise(

@@ -50,6 +50,8 @@ export interface FirstPacketsCost {
   readonly edges: number
   /** From when the last edge was in use. */
   readonly seconds: number
+  /** How often an edge was in use no more when its packet was tried, see `Tried`. */
+  readonly again: number
   /** Of programs that share one set of maps in a process, with the copying that this needs: no node has this to do. */
   readonly cpu_s: number
 }
@@ -106,7 +108,8 @@ const playRound = async (
     cpu_s: rounded(used.reduce((sum, each) => sum + each, 0)),
     cpu_by_process: Object.fromEntries(processes.map(([who], i) => [who, rounded(used[i] ?? 0)])),
     first_packets: {
-      edges: sum("packets") / 2,
+      edges: sum("packets"),
+      again: sum("again"),
       seconds: rounded(until("first") - until("active")),
       cpu_s: rounded(sum("cpuMs") / 1_000),
     },
@@ -121,9 +124,11 @@ const playRound = async (
 /** Puts a version in force and waits until all that obey it know it. */
 const apply = (lab: Lab, bus: Bus["Service"], version: number) =>
   Effect.gen(function* () {
-    const knowing = lab.workers.map((worker) => worker.next("knows"))
+    const knowing = Promise.all(lab.workers.map((worker) => worker.next("knows")))
+    // Awaited below: until then a failure must not end the process, which has to clear up.
+    knowing.catch(() => {})
     yield* bus.workflows.put(DOMAIN, lab.sign(version))
-    yield* Effect.promise(() => within("the workflow", 120_000, Promise.all(knowing)))
+    yield* Effect.promise(() => within("the workflow", 120_000, knowing))
     // The control plane's own processes take it from the same message; parsing it takes them as long.
     yield* Effect.sleep(1_500)
   })
@@ -254,7 +259,7 @@ const linesOf = (result: InitResult): readonly string[] => [
       ...Object.values(round.cpu_by_process),
     ]),
   ),
-  `first packets of ${result.first_packets.edges} edges: let in ${result.first_packets.seconds} s after the last edge was in use (at ${result.in_use_seconds} s), ${result.first_packets.cpu_s} s of CPU of the bench's own`,
+  `first packets of ${result.first_packets.edges} edges: let in ${result.first_packets.seconds} s after the last edge was in use (at ${result.in_use_seconds} s), ${result.first_packets.cpu_s} s of CPU of the bench's own; ${result.first_packets.again} tried again, their edges being in use no more`,
   ...result.rounds.flatMap(({ steady }) => (steady === undefined ? [] : steadyLines(steady))),
 ]
 

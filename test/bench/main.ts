@@ -41,7 +41,7 @@ const ended = async (code: number): Promise<void> => {
   process.exit(code)
 }
 // npm passes on what it gets itself, so that one Ctrl-C arrives twice.
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => void ended(130))
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => void ended(130))
 
 const [name = "", ...args] = process.argv.slice(2)
 const bench = Object.hasOwn(benches, name) ? benches[name] : undefined
