@@ -93,6 +93,8 @@ beforeAll(async () => {
     await until(`${id} sends`, () => lifeOf(id).log.find((line) => line.startsWith("activate")))
   // So that there are requests, and releases, that later ones have overtaken.
   await until("n1's third request", () => (world.sent("pull.n1").length >= 3 ? true : undefined))
+  for (const id of ["n1", "n2"])
+    await until(`a renewal of ${id}'s that changes nothing`, () => releasesOf(id, "named").at(-1), 60_000)
 })
 afterAll(() => world?.stop())
 
@@ -108,6 +110,18 @@ const captured = (subject: string, i = -1): Signed => {
   const data = world.sent(subject).at(i)
   if (data === undefined) throw new Error(`nothing was said on ${subject}`)
   return decoded(Signed, data)
+}
+
+/** So far: those that have their payload with them, or those that name what was told before. */
+const releasesOf = (id: string, how: "whole" | "named"): ReadonlyArray<Signed> =>
+  world
+    .sent(`release.${id}`)
+    .filter((data) => (releaseIn(data).state === undefined) === (how === "whole"))
+    .map((data) => decoded(Signed, data))
+const newest = (id: string, how: "whole" | "named"): Signed => {
+  const release = releasesOf(id, how).at(-1)
+  if (release === undefined) throw new Error(`${id} was told nothing ${how}`)
+  return release
 }
 
 describe("a release that comes over the bus", () => {
@@ -161,7 +175,8 @@ describe("a release that comes over the bus", () => {
       "NOT_AUTHENTIC",
       "key",
     ],
-    ["that was made for another node", () => captured("release.n2"), "NOT_AUTHENTIC", "ciphertext"],
+    ["that was made for another node", () => newest("n2", "whole"), "NOT_AUTHENTIC", "ciphertext"],
+    ["that names what another node was told", () => newest("n2", "named"), "STALE", "state"],
     ["that answers an older request", () => earliest("release.n1"), "STALE", "nonce"],
   ]
   it.each(releases)("%s is refused, recorded, and changes nothing", async (_, make, code, field) => {
@@ -184,7 +199,7 @@ describe("a release that comes over the bus", () => {
   })
 
   it("of an earlier session is refused by the next", async () => {
-    const earlier = captured("release.n1")
+    const earlier = { whole: newest("n1", "whole"), named: newest("n1", "named") }
     const session = hex(releaseIn(world.sent("release.n1").at(-1) ?? new Uint8Array(0)).session)
     const mark = await world.mark()
     await lifeOf("n1").stop()
@@ -193,16 +208,10 @@ describe("a release that comes over the bus", () => {
     await until("keys of the new session", () => lifeOf("n1").log.find((line) => line.startsWith("activate")))
     const now = releaseIn(world.sent("release.n1").at(-1) ?? new Uint8Array(0))
     expect(hex(now.session)).not.toBe(session)
-    await expectRefused(
-      {
-        by: "loader-n1",
-        type: "vouchsafe.release.refused",
-        subject: "n1",
-        code: "NOT_AUTHENTIC",
-        field: "ciphertext",
-      },
-      () => say("release.n1", earlier),
-    )
+    const refused = { by: "loader-n1", type: "vouchsafe.release.refused", subject: "n1" } as const
+    const unopened = { ...refused, code: "NOT_AUTHENTIC", field: "ciphertext" }
+    await expectRefused(unopened, () => say("release.n1", earlier.whole))
+    await expectRefused({ ...refused, code: "STALE", field: "state" }, () => say("release.n1", earlier.named))
   })
 })
 
