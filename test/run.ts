@@ -42,9 +42,20 @@ const check = (name: string, args: ReadonlyArray<string>): void => {
   process.stdout.write(`${indent(said.slice(0, 60).join("\n"))}\n`)
 }
 
+/** Of one difference between what was found and what was wanted. */
+const LINES_MAX = 80
+
 interface Failure {
   readonly name: string
   readonly errors: ReadonlyArray<{ message?: string; diff?: string | undefined; stack?: string | undefined }>
+}
+
+/** Of a difference in thousands of values the first ones say which kind it is. */
+const firstLines = (text: string): string => {
+  const lines = text.split("\n")
+  return lines.length <= LINES_MAX
+    ? text
+    : `${lines.slice(0, LINES_MAX).join("\n")}\n(${lines.length - LINES_MAX} lines more)`
 }
 
 const describeFailure = (failure: Failure): string => {
@@ -52,7 +63,7 @@ const describeFailure = (failure: Failure): string => {
     const frames = (error.stack ?? "")
       .split("\n")
       .filter((frame) => frame.includes(root) && !frame.includes("node_modules"))
-    return [error.message ?? "no message", error.diff ?? "", ...frames.slice(0, 4)]
+    return [error.message ?? "no message", firstLines(error.diff ?? ""), ...frames.slice(0, 4)]
       .filter((part) => part !== "")
       .join("\n")
   })

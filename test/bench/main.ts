@@ -24,7 +24,8 @@ const usage = `npm run bench -- NAME [--json] [OPTIONS]
   verify                               milliseconds of a verification of each kind of evidence
   peer-evidence [--peers N]            what it costs a node to appraise a peer's raw Evidence itself
   init [--nodes N] [--topology mesh|chain|tree|random-8]
-                                       from nothing to every edge's keys confirmed at both ends
+                                       from nothing to every edge's keys confirmed at both ends,
+                                       and its first packet let in
        [--steady SECONDS | --renewals N]
                                        and then what nodes that only renew cost the control plane and the bus
 
