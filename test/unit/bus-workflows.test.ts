@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
 import { SignedWorkflow } from "../../schemas/workflow.ts"
 import type { Core } from "../../services/common/bus/bus.ts"
 import { Counting } from "../../services/common/bus/counters.ts"
+import { BusError } from "../../services/common/bus/types.ts"
 import { makeWorkflows } from "../../services/common/bus/workflows.ts"
 import { encode } from "../../services/common/codec/index.ts"
 
@@ -14,13 +15,14 @@ const packed = (byte: number): Uint8Array =>
 
 const played = () => {
   const counting = new Counting()
-  const store = { data: packed(1), looks: 0, fails: false }
+  const store = { data: packed(1), looks: 0, fails: false, denies: false }
   const core = {
     config: { prefix: "vs.v1" },
     counting,
     connection: {
       request: async () => {
         store.looks += 1
+        if (store.denies) throw new BusError({ reason: "Denied", subject: "s", message: "may not ask" })
         if (store.fails) return { status: 503, data: new Uint8Array(0), header: () => undefined }
         return { status: 0, data: store.data, header: () => "1" }
       },
@@ -95,5 +97,23 @@ describe("a workflow whose message was lost", () => {
       await pass(8_000)
       expect(seen).toEqual([1, 2])
     })
+  })
+
+  it("is found by a service that somebody answered in the store's place when it began", async () => {
+    const bus = played()
+    bus.store.fails = true
+    await following(bus, async (seen, pass) => {
+      expect([seen, bus.store.looks]).toEqual([[], 1])
+      bus.store.fails = false
+      await pass(8_000)
+      expect(seen).toEqual([1])
+    })
+  })
+
+  it("is nothing to wait for where the server lets this identity ask nothing", async () => {
+    const bus = played()
+    bus.store.denies = true
+    const watching = Effect.scoped(makeWorkflows(bus.core).watch("lab", () => Effect.void))
+    await expect(Effect.runPromise(watching)).rejects.toMatchObject({ reason: "Denied" })
   })
 })

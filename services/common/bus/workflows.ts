@@ -91,6 +91,10 @@ export const makeWorkflows = (core: Core): BusShape["workflows"] => {
       const arrived = yield* Latch.make(false)
       let connections = core.counting.reconnects
       let lookMs = jittered(LOOK_MS)
+      const again = ({ reason }: BusError) => {
+        lookMs = jittered(FAILED_LOOK_MS)
+        return Effect.logWarning("the stored workflow cannot be read", { reason })
+      }
       const follow = Effect.gen(function* () {
         for (;;) {
           yield* arrived.await.pipe(Effect.timeoutOption(CONNECTION_MS))
@@ -102,12 +106,7 @@ export const makeWorkflows = (core: Core): BusShape["workflows"] => {
           else if (reconnects !== connections || performance.now() >= lookMs) {
             connections = reconnects
             lookMs = jittered(LOOK_MS)
-            yield* look.pipe(
-              Effect.catch(({ reason }) => {
-                lookMs = jittered(FAILED_LOOK_MS)
-                return Effect.logWarning("the stored workflow cannot be read", { reason })
-              }),
-            )
+            yield* look.pipe(Effect.catch(again))
           }
         }
       })
@@ -115,7 +114,9 @@ export const makeWorkflows = (core: Core): BusShape["workflows"] => {
         live = message.data
         arrived.openUnsafe()
       })
-      yield* look
+      // Whoever runs the bus can answer in the store's place: no such answer keeps a service from starting. A server that
+      // lets this identity ask nothing, or isn't there, does.
+      yield* look.pipe(Effect.catchIf(({ reason }) => reason !== "Denied" && reason !== "Closed", again))
       yield* Effect.forkScoped(follow)
     })
 
